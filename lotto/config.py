@@ -1,0 +1,464 @@
+"""WHAT to compute: frozen, validated, coercing descriptions, and the presets and methods built of them.
+
+A `Study` is flat, because its fields are the parameters of the notebooks. From it come the nested descriptions that the
+cached functions take: `Setup` (data, net, seed), `Recipe` (one training), `Ticket` (one mask), `Training` (one run of SGD
+from a ticket), `Segment` (the straight line between two children). Each holds all that lies upstream of it, and
+nothing that does not change the result: device, workers and logging are not here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(ValueError):
+    """A parameter that cannot be: one sentence with the name, the value and the fix."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """` Did you mean 'x'?`, or the known names, for an error about `name`."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is true or false, but a number belongs here")
+    return value
+
+
+def _a_list(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("is text, but a list belongs here; write it as '[4, 8]'")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Levels = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], BeforeValidator(_a_list)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_a_list)]
+NetName = Annotated[str, Field(pattern=r"^(resnet18|resnet20|convnet|[\w.]+:\w+)$")]
+Norm = Literal["batch", "instance", "group", "none"]
+Schedule = Literal["onecycle", "cosine", "step", "constant"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+class Config(BaseModel):
+    """Base of all descriptions: frozen, hashable, no unknown fields, text such as "1e-3" taken as the number it spells."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(self._sentence(error)) from None
+
+    @classmethod
+    def _sentence(cls, error: ValidationError) -> str:
+        parts = []
+        for e in error.errors():
+            name = ".".join(str(p) for p in e["loc"])
+            field = cls.model_fields.get(str(e["loc"][0])) if e["loc"] else None
+            if e["type"] == "extra_forbidden":
+                parts.append(f"{name!r} is not a parameter of {cls.__name__}; {nearest(name, list(cls.model_fields))}")
+            elif not e["loc"]:
+                parts.append(e["msg"].removeprefix("Value error, "))
+            else:
+                what = f" ({field.description.rstrip('.')})" if field and field.description else ""
+                rule = e["msg"].removeprefix("Value error, ")
+                if "pattern" in e.get("ctx", {}):
+                    rule = "not known: use resnet18, resnet20, convnet or 'package.module:factory'"
+                parts.append(f"{name} = {e['input']!r}: {rule[0].lower() + rule[1:]}{what}.")
+        return " ".join(parts)
+
+    def but(self, **changes: Any):
+        """A copy with some fields changed, validated anew."""
+        return type(self)(**{**{k: getattr(self, k) for k in type(self).model_fields}, **changes})
+
+
+class Data(Config):
+    """The real images: which set, at what size, how many of them."""
+
+    name: Literal["digits", "cifar10"] = "digits"
+    """Data set."""
+    image_size: Annotated[Int, Field(ge=4, le=512)] | None = None
+    """Side to which images are resized, in pixels; None keeps theirs."""
+    train_size: Annotated[Int, Field(ge=10)] | None = None
+    """Training images kept, drawn class by class; None keeps all."""
+    held_out: Annotated[Int, Field(ge=0)] = 97
+    """Training images set aside for choices, so that none is made on test images."""
+
+
+class Net(Config):
+    """The network, without its weights."""
+
+    name: NetName = "resnet18"
+    """resnet18, resnet20, convnet, or "package.module:factory" called as factory(channels, classes, image_size)."""
+    width: Annotated[Int, Field(ge=1, le=4096)] = 8
+    """Channels of the first stage (64 is the usual ResNet-18, 16 ResNet-20, 128 ConvNet)."""
+    norm: Norm = "batch"
+    """Normalisation layers."""
+    depth: Annotated[Int, Field(ge=1, le=6)] = 3
+    """Blocks of a ConvNet; the ResNets have theirs by name."""
+
+
+class Recipe(Config):
+    """One training by SGD."""
+
+    steps: Annotated[Int, Field(ge=0)] = 180
+    """Optimiser steps."""
+    lr: Annotated[Float, Field(gt=0)] = 0.4
+    """Peak learning rate."""
+    batch: Annotated[Int, Field(ge=2)] = 64
+    """Images a step."""
+    momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
+    """Momentum (Nesterov's when above 0)."""
+    weight_decay: Annotated[Float, Field(ge=0)] = 5e-4
+    """Weight decay, on all parameters."""
+    schedule: Schedule = "onecycle"
+    """Learning-rate schedule: one-cycle (30 % cosine warm-up, cosine to 0), cosine, step (x0.2 at 2/3 and 5/6), constant."""
+    shift: Annotated[Int, Field(ge=0, le=16)] = 1
+    """Random shifts, up to so many pixels each way (zero padding after normalisation: mean colour)."""
+    flip: bool = False
+    """Random horizontal flips."""
+    precision: Precision = "float32"
+    """Arithmetic of the forward and backward pass; weights are float32 always."""
+
+
+class Distill(Config):
+    """How a distilled set is made (Zhao & Bilen 2023, arXiv 2110.04181: distribution matching)."""
+
+    ipc: Annotated[Int, Field(ge=1)] = 10
+    """Distilled images a class."""
+    steps: Annotated[Int, Field(ge=0)] = 400
+    """Pixel updates; each sees a fresh random ConvNet."""
+    lr: Annotated[Float, Field(gt=0)] = 0.03
+    """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc images)."""
+    batch: Annotated[Int, Field(ge=1)] = 32
+    """Real images a class and step."""
+    width: Annotated[Int, Field(ge=1)] = 32
+    """Channels of the random ConvNets (instance norm)."""
+    depth: Annotated[Int, Field(ge=1, le=6)] = 2
+    """Blocks of the random ConvNets."""
+    shift: Annotated[Int, Field(ge=0)] = 1
+    """Siamese shifts: the same for real and distilled images of a step."""
+    flip: bool = False
+    """Siamese flips."""
+
+
+class Images(Config):
+    """What an inner loop trains on."""
+
+    kind: Literal["real", "distilled", "subset", "noise"] = "real"
+    """All real training images, a distilled set, equally many real ones, or noise images."""
+    ipc: Annotated[Int, Field(ge=1)] | None = None
+    """Images a class, for `subset` and `noise`."""
+    distill: Distill | None = None
+    """How the distilled set is made."""
+    seed: Annotated[Int, Field(ge=0)] = 0
+    """Seed of the distillation, the subset or the noise."""
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if (self.kind == "distilled") != (self.distill is not None):
+            raise ValueError(f"images of kind {self.kind!r} {'need' if self.kind == 'distilled' else 'take no'} `distill`")
+        if (self.kind in ("subset", "noise")) != (self.ipc is not None):
+            raise ValueError(f"images of kind {self.kind!r} {'need' if self.ipc is None else 'take no'} `ipc`")
+        return self
+
+
+class Setup(Config):
+    """An initialised network and its data."""
+
+    data: Data = Data()
+    net: Net = Net()
+    seed: Annotated[Int, Field(ge=0)] = 0
+    """Initialisation; the streams of its trainings are keyed by it too."""
+    pretrain: Recipe = Recipe()
+    """The dense training on real data whose step `rewind` a ticket may go back to."""
+    rewind: Annotated[Int, Field(ge=0)] = 0
+    """Step k of that training to which weights are rewound; 0 is the initialisation."""
+
+    @model_validator(mode="after")
+    def _rewind_in_range(self):
+        if self.rewind > self.pretrain.steps:
+            raise ValueError(f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 to {self.pretrain.steps}")
+        return self
+
+
+class Round(Config):
+    """One round of iterative pruning: how the weights are scored, after which training."""
+
+    score: Literal["magnitude", "random", "initial"] = "magnitude"
+    """|w| after the inner loop; uniform random; or |w| at the rewind point (no training)."""
+    images: Images | None = None
+    """What the inner loop trains on (for `magnitude`)."""
+    recipe: Recipe | None = None
+    """The inner loop's recipe (for `magnitude`)."""
+
+    @model_validator(mode="after")
+    def _complete(self):
+        trains = self.images is not None and self.recipe is not None
+        if trains != (self.score == "magnitude"):
+            raise ValueError(f"a round scored by {self.score!r} {'needs' if self.score == 'magnitude' else 'takes no'} images and recipe")
+        return self
+
+
+class Ticket(Config):
+    """A mask over one initialised network: its rounds of pruning, one after the other. No round: the dense net."""
+
+    setup: Setup = Setup()
+    rounds: tuple[Round, ...] = ()
+    """The rounds so far; level r of a long search is its first r rounds, so searches share their prefixes."""
+    fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.36
+    """Share of the live weights that a round removes, ranked globally."""
+    rewind_what: Literal["all", "weights"] = "all"
+    """After a round, restore all parameters and buffers, or prunable weights only (as the paper line's published code does)."""
+    shuffled: bool = False
+    """Control: the same number of live weights in each layer, at random places (layer-matched random)."""
+
+    @property
+    def level(self) -> int:
+        """Rounds of pruning done."""
+        return len(self.rounds)
+
+    @property
+    def parent(self) -> Ticket:
+        """The ticket one level up."""
+        return self.but(rounds=self.rounds[:-1])
+
+
+class Training(Config):
+    """One run of SGD from a ticket. Children of one ticket differ in `child`, so in data order AND augmentation."""
+
+    ticket: Ticket = Ticket()
+    images: Images = Images()
+    recipe: Recipe = Recipe()
+    child: Annotated[Int, Field(ge=0)] = 1
+    """SGD noise: 0 is the searches' own, children are 1, 2, ...: no child repeats the noise its mask was found with."""
+
+
+class Segment(Config):
+    """The straight line between two children."""
+
+    a: Training
+    b: Training
+    points: Annotated[Int, Field(ge=3, le=101)] = 11
+    """Points on it, both ends included."""
+    train_images: Annotated[Int, Field(ge=1)] = 5000
+    """Training images, at most, for the training curves and the batch-norm recalibration."""
+
+
+class Study(Config):
+    """Everything the notebooks ask for; the fields are their parameters."""
+
+    preset: str = "digits"
+    """The preset this study was made from."""
+    seeds: Annotated[Int, Field(ge=1, le=1000)] = 3
+    """Initialisations, each with its own distillation, subset and mask search."""
+    levels: Levels = (4, 8)
+    """Rounds of pruning after which tickets are trained and compared."""
+    methods: Names = ()
+    """Methods to compare; empty means all."""
+    children: Annotated[Int, Field(ge=2, le=10)] = 2
+    """Children of each ticket; all pairs are compared."""
+    points: Annotated[Int, Field(ge=3, le=101)] = 11
+    """Points on a path."""
+    data: Literal["digits", "cifar10"] = "digits"
+    """Data set."""
+    image_size: Annotated[Int, Field(ge=4, le=512)] | None = None
+    """Side to which images are resized, in pixels."""
+    train_size: Annotated[Int, Field(ge=10)] | None = None
+    """Training images kept."""
+    held_out: Annotated[Int, Field(ge=0)] = 97
+    """Training images set aside."""
+    net: NetName = "resnet18"
+    """Network: resnet18, resnet20, convnet or 'package.module:factory'."""
+    width: Annotated[Int, Field(ge=1, le=4096)] = 8
+    """Channels of its first stage."""
+    norm: Norm = "batch"
+    """Its normalisation."""
+    steps: Annotated[Int, Field(ge=1)] = 180
+    """Steps of a training on real data (180 of 64 images: 10 epochs of the 1,200 digits)."""
+    lr: Annotated[Float, Field(gt=0, le=100)] = 0.4
+    """Its peak learning rate."""
+    batch: Annotated[Int, Field(ge=2)] = 64
+    """Its batch size."""
+    momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of every training."""
+    weight_decay: Annotated[Float, Field(ge=0, lt=1)] = 5e-4
+    """Weight decay of every training."""
+    schedule: Schedule = "onecycle"
+    """Learning-rate schedule of every training."""
+    shift: Annotated[Int, Field(ge=0, le=16)] = 1
+    """Random shifts in pixels."""
+    flip: bool = False
+    """Random horizontal flips."""
+    precision: Precision = "float32"
+    """Arithmetic of the trainings."""
+    inner_steps: Annotated[Int, Field(ge=1)] = 100
+    """Steps of the gentle inner loop (the distilled arm's)."""
+    inner_lr: Annotated[Float, Field(gt=0, le=100)] = 0.1
+    """Its peak learning rate."""
+    inner_batch: Annotated[Int, Field(ge=2)] = 64
+    """Its batch size."""
+    fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.36
+    """Share of the live weights removed in a round."""
+    rewind: Annotated[Int, Field(ge=1)] = 20
+    """Step to which the rewound arms go back."""
+    rewind_what: Literal["all", "weights"] = "all"
+    """What a rewind restores."""
+    switch: Annotated[Int, Field(ge=1)] = 4
+    """Distilled rounds of the hybrid before it goes on with IMP."""
+    ipc: Annotated[Int, Field(ge=1)] = 10
+    """Distilled images a class; the subset and the noise have as many."""
+    distill_steps: Annotated[Int, Field(ge=0)] = 400
+    """Steps of the distillation."""
+    distill_lr: Annotated[Float, Field(gt=0)] = 0.03
+    """Its learning rate."""
+    distill_batch: Annotated[Int, Field(ge=1)] = 32
+    """Real images a class in a step of it."""
+    distill_width: Annotated[Int, Field(ge=1)] = 32
+    """Channels of the nets it matches with."""
+    distill_depth: Annotated[Int, Field(ge=1, le=6)] = 2
+    """Their blocks."""
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"methods: {name!r} is not known; {nearest(name, list(METHODS))}")
+        if self.rewind > self.steps:
+            raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
+        if not self.levels or 0 in self.levels:
+            raise ValueError(f"levels = {list(self.levels)}: give at least one level from 1; the dense net (level 0) is there always")
+        if self.levels != tuple(sorted(set(self.levels))):
+            raise ValueError(f"levels = {list(self.levels)}: give them rising, each once")
+        return self
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The methods compared, in the order of METHODS."""
+        return tuple(name for name in METHODS if (name in self.methods if self.methods else METHODS[name].default))
+
+    @property
+    def outer(self) -> Recipe:
+        """How a ticket, and the dense net, is trained on real data; IMP's inner loop too."""
+        return Recipe(steps=self.steps, lr=self.lr, batch=self.batch, momentum=self.momentum, weight_decay=self.weight_decay,
+                      schedule=self.schedule, shift=self.shift, flip=self.flip, precision=self.precision)
+
+    @property
+    def gentle(self) -> Recipe:
+        """The distilled arm's inner recipe."""
+        return self.outer.but(steps=self.inner_steps, lr=self.inner_lr, batch=self.inner_batch)
+
+    @property
+    def dataset(self) -> Data:
+        """The real images."""
+        return Data(name=self.data, image_size=self.image_size, train_size=self.train_size, held_out=self.held_out)
+
+    @property
+    def distillation(self) -> Distill:
+        """How the distilled sets are made."""
+        return Distill(ipc=self.ipc, steps=self.distill_steps, lr=self.distill_lr, batch=self.distill_batch, width=self.distill_width,
+                       depth=self.distill_depth, shift=self.shift, flip=self.flip)
+
+    def setup(self, seed: int, rewind: int = 0) -> Setup:
+        """Initialisation number `seed`."""
+        return Setup(data=self.dataset, net=Net(name=self.net, width=self.width, norm=self.norm), seed=seed,
+                     pretrain=self.outer, rewind=rewind)
+
+    def images(self, kind: str, seed: int) -> Images:
+        """What an inner loop trains on, for initialisation `seed`."""
+        return {"real": lambda: Images(),
+                "distilled": lambda: Images(kind="distilled", distill=self.distillation, seed=seed),
+                "subset": lambda: Images(kind="subset", ipc=self.ipc, seed=seed),
+                "noise": lambda: Images(kind="noise", ipc=self.ipc, seed=seed)}[kind]()
+
+    def ticket(self, method: str, level: int, seed: int) -> Ticket:
+        """The ticket that `method` finds at `level` rounds of pruning for initialisation `seed`."""
+        if method not in METHODS:
+            raise ConfigError(f"method {method!r} is not known; {nearest(method, list(METHODS))}")
+        m = METHODS[method]
+        return Ticket(setup=self.setup(seed, self.rewind if m.rewound else 0), fraction=self.fraction, rewind_what=self.rewind_what,
+                      rounds=tuple(m.round(self, r, seed) for r in range(level)), shuffled=m.shuffled)
+
+    def training(self, method: str, level: int, seed: int, child: int) -> Training:
+        """Child number `child` (from 1) of that ticket, trained on the real images."""
+        return Training(ticket=self.ticket(method, level, seed), images=Images(), recipe=self.outer, child=child)
+
+    def density(self, level: int) -> float:
+        """Share of prunable weights alive after `level` rounds."""
+        return (1 - self.fraction) ** level
+
+
+class Method:
+    """One way to a mask: what each round trains on, and how."""
+
+    def __init__(self, title: str, inner: str, round_: Callable[[Study, int, int], Round] | None, rewound: bool = False,
+                 shuffled: bool = False, default: bool = True):
+        self.title, self.inner, self._round = title, inner, round_
+        self.rewound, self.shuffled, self.default = rewound, shuffled, default
+
+    @property
+    def dense(self) -> bool:
+        """Whether it prunes nothing."""
+        return self._round is None
+
+    def round(self, study: Study, r: int, seed: int) -> Round:
+        """Round number `r` (from 0) for initialisation `seed`."""
+        if self._round is None:
+            raise ConfigError(f"{self.title!r} has level 0 only: it prunes nothing")
+        return self._round(study, r, seed)
+
+
+def _trained(kind: str, recipe: str) -> Callable[[Study, int, int], Round]:
+    return lambda study, r, seed: Round(images=study.images(kind, seed), recipe=getattr(study, recipe))
+
+
+def _hybrid(study: Study, r: int, seed: int) -> Round:
+    return (_trained("distilled", "gentle") if r < study.switch else _trained("real", "outer"))(study, r, seed)
+
+
+METHODS: dict[str, Method] = {
+    "dense": Method("dense", "prunes nothing", None),
+    "dense-rewound": Method("dense, from step k", "prunes nothing; starts at step k", None, rewound=True),
+    "imp": Method("IMP, k=0", "all real images, the outer recipe", _trained("real", "outer")),
+    "imp-rewound": Method("IMP rewound to k", "all real images, the outer recipe", _trained("real", "outer"), rewound=True),
+    "distilled": Method("distilled", "distilled images, the gentle recipe", _trained("distilled", "gentle")),
+    "real-gentle": Method("all real, distilled's recipe", "all real images, the gentle recipe", _trained("real", "gentle")),
+    "distilled-harsh": Method("distilled, IMP's recipe", "distilled images, the outer recipe", _trained("distilled", "outer")),
+    "subset": Method("equally many real", "as many real images as distilled ones, the gentle recipe", _trained("subset", "gentle")),
+    "noise": Method("noise images", "as many noise images, the gentle recipe", _trained("noise", "gentle")),
+    "initial": Method("initial magnitude", "no training: magnitude of the initial weights", lambda s, r, seed: Round(score="initial")),
+    "random": Method("random, global", "no training: uniformly random", lambda s, r, seed: Round(score="random")),
+    "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid),
+    "random-layerwise": Method("random, layer-matched", "the distilled ticket's layer densities at random places",
+                               _trained("distilled", "gentle"), shuffled=True, default=False),
+}
+"""Every method of the study. `dense` and `dense-rewound` exist at level 0 only, the others at every level from 1."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "cifar10": dict(data="cifar10", held_out=5000, width=64, steps=10_500, lr=0.2, batch=128, shift=4, flip=True,
+                    precision="bfloat16", levels=(4, 8, 12), rewind=1000, switch=8, fraction=0.2, inner_steps=1500,
+                    inner_lr=0.01, distill_steps=10_000, distill_batch=128, distill_width=128, distill_depth=3),
+}
+"""Values that differ from Study's own. `cifar10` is meant for one GPU."""
+
+
+def study(preset: str = "digits", **parameters: Any) -> Study:
+    """The study that a preset and some parameters describe; a parameter that is None keeps the preset's value.
+
+    >>> study("digits", seeds="2").seeds
+    2
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset = {preset!r}: not known; {nearest(str(preset), list(PRESETS))}")
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return Study(**{**PRESETS[preset], "preset": preset, **given})

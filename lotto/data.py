@@ -1,0 +1,227 @@
+"""Real images, as tensors on the device: embedded digits, torchvision's sets; split, resized, normalised.
+
+Nothing here draws at training time; see augment.py for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lotto import parallel, store
+from lotto.config import Data
+from lotto.streams import generator
+
+
+class DataError(ValueError):
+    """Images or files that cannot be used: one sentence with what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some images, normalised, with their labels."""
+
+    images: Float[Tensor, "images channels height width"]
+    labels: Int64[Tensor, " images"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, n: int) -> Split:
+        """At most the first n of them."""
+        return self if n >= len(self) else Split(self.images[:n], self.labels[:n])
+
+
+@dataclass(frozen=True)
+class RealData:
+    """A data set in three parts; `held_out` is cut from the training images and serves every choice, `test` none."""
+
+    train: Split
+    held_out: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: Float[Tensor, " channels"]
+    std: Float[Tensor, " channels"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return tuple(self.train.images.shape[1:])
+
+    def normalise(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Pixels in [0, 1] to what a net takes: (pixels - mean) / std, by channel, of the training images."""
+        return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def pixels(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The inverse of `normalise`."""
+        return images * self.std[:, None, None] + self.mean[:, None, None]
+
+
+def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> None:
+    """Refuse what no training can use: wrong shape or type, NaN, labels out of range. Raises DataError, naming the first culprit."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise DataError(f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, height, width) is needed")
+    if len(images) != len(labels) or labels.ndim != 1 or labels.dtype != torch.int64:
+        raise DataError(f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image")
+    if len(images) == 0:
+        raise DataError("there are no images; give at least two")
+    if not (ok := torch.isfinite(images).flatten(1).all(1)).all():
+        raise DataError(f"image {int((~ok).nonzero()[0])} holds NaN or infinity; mend or drop it ({int((~ok).sum())} such images)")
+    top = classes if classes is not None else int(labels.max()) + 1
+    if (bad := (labels < 0) | (labels >= top)).any():
+        i = int(bad.nonzero()[0])
+        raise DataError(f"label {i} is {int(labels[i])}; labels run from 0 to {top - 1}")
+
+
+def stratified(labels: Int64[Tensor, " n"], size: int, draw: torch.Generator) -> Int64[Tensor, " size"]:
+    """Indices of `size` examples drawn without replacement, each class in its share (largest remainders), rising.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    >>> labels[stratified(labels, 3, torch.Generator().manual_seed(0))].tolist()
+    [0, 0, 1]
+    """
+    if not 0 <= size <= len(labels):
+        raise DataError(f"{size} images asked of {len(labels)}; ask for at most {len(labels)}")
+    counts = torch.bincount(labels)
+    share = counts * (size / max(len(labels), 1))
+    take = share.floor().long()
+    short = size - int(take.sum())
+    take[torch.argsort(take - share, stable=True)[:short]] += 1
+    order = torch.randperm(len(labels), generator=draw)
+    picked = [order[labels[order] == c][: int(n)] for c, n in enumerate(take)]
+    return torch.cat(picked).sort().values
+
+
+def per_class(labels: Int64[Tensor, " n"], count: int, draw: torch.Generator) -> Int64[Tensor, " m"]:
+    """Indices of `count` examples of each class, class by class. DataError if a class has fewer."""
+    order = torch.randperm(len(labels), generator=draw)
+    picked = [order[labels[order] == c][:count] for c in range(int(labels.max()) + 1)]
+    for c, found in enumerate(picked):
+        if len(found) < count:
+            raise DataError(f"{count} images a class asked, but class {c} has {len(found)} training images; ask for at most {len(found)}")
+    return torch.cat(picked)
+
+
+def load(data: Data) -> RealData:
+    """The real images that `data` describes, normalised, on the device (read once in a process)."""
+    return _load(data, str(parallel.device()))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(data: Data, device: str) -> RealData:
+    train, test, classes = _READERS[data.name](data)
+    pool = torch.arange(len(train.labels))
+    held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
+    size = data.train_size if data.train_size is not None else len(pool) - data.held_out
+    if held is None or size + data.held_out > len(pool):
+        raise DataError(f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training images "
+                        f"in all; ask for at most {max(len(pool) - data.held_out, 0)}")
+    rest = pool[~torch.isin(pool, held)]
+    if data.train_size is not None:
+        rest = rest[stratified(train.labels[rest], size, generator(0, "split", 2))]
+    pixels = _resize(train.images[rest], data.image_size)
+    std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
+    whole = RealData(Split(pixels, train.labels[rest]), Split(_resize(train.images[held], data.image_size), train.labels[held]),
+                     Split(_resize(test.images, data.image_size), test.labels), classes, mean, std)
+
+    def ready(split: Split) -> Split:
+        return Split(whole.normalise(split.images).to(device), split.labels.to(device))
+
+    return RealData(ready(whole.train), ready(whole.held_out), ready(whole.test), classes, mean.to(device), std.to(device))
+
+
+def _resize(pixels: Tensor, size: int | None) -> Tensor:
+    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    if size is None or pixels.shape[-1] == size or len(pixels) == 0:
+        return pixels if size is None or len(pixels) else pixels.new_zeros(0, pixels.shape[1], size, size)
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _digits(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
+    # scikit-learn's digits have no split of their own: 500 of the 1,797 are the test images, always the same
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
+    test = stratified(labels, 500, generator(0, "split", 0))
+    train = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), test)]
+    return Split(images[train], labels[train]), Split(images[test], labels[test]), tuple("0123456789")
+
+
+CIFAR10_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+"""As torchvision lists them. The files are pickles, so they are checked before they are opened."""
+
+
+def folder() -> Path:
+    """Where torchvision's data sets lie: `LOTTO_DATA`, by default a cache folder of the user."""
+    if given := os.environ.get("LOTTO_DATA"):
+        return Path(given).expanduser().resolve()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("lotto")) / "data"
+
+
+def check_files(data: Data) -> None:
+    """Whether the files of a data set are there and whole; DataError names the first that is not, and what to do. Digits need none."""
+    if data.name == "digits":
+        return
+    place, download = folder() / "cifar-10-batches-py", os.environ.get("LOTTO_DOWNLOAD") == "1"
+    remedy = (f"run again with --download (170 MB from the data set's home), or put the folder cifar-10-batches-py into {folder()}, "
+              "or set LOTTO_DATA to where it is")
+    for name, md5 in CIFAR10_MD5.items():
+        if not (place / name).is_file():
+            if download:
+                return
+            raise DataError(f"{place / name} is missing; {remedy}")
+        if _md5(place / name) != md5:
+            raise DataError(f"{place / name} is damaged: its MD5 is {_md5(place / name)}, expected {md5}; delete it, then {remedy}")
+
+
+@functools.cache
+def _md5(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "md5").hexdigest()
+
+
+def _cifar10(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
+    check_files(data)
+    from torchvision.datasets import CIFAR10
+
+    def split(train: bool) -> Split:
+        raw = CIFAR10(folder(), train=train, download=os.environ.get("LOTTO_DOWNLOAD") == "1")
+        return Split(torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(raw.targets, dtype=torch.int64))
+
+    return split(True), split(False), ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+_READERS = {"digits": _digits, "cifar10": _cifar10}
+
+
+@store.fingerprint.register
+def _(data: Data) -> str:
+    """The bytes behind the name, so that other images under the same name are another key."""
+    if data.name == "digits":
+        return _digits_fingerprint()
+    return f"{data.name}:{hashlib.sha256(''.join(CIFAR10_MD5.values()).encode()).hexdigest()}"
+
+
+@functools.cache
+def _digits_fingerprint() -> str:
+    # the wheel's file, not its parsed content: reading it costs no import of scikit-learn
+    import importlib.util
+
+    where = Path(importlib.util.find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return f"digits:{hashlib.sha256(where.read_bytes()).hexdigest()}"

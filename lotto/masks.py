@@ -1,0 +1,162 @@
+"""Binary masks over weights: make, shrink, apply, compare, save. Nothing here trains.
+
+A mask maps parameter name -> bool tensor, True = kept. density = kept / all; sparsity = 1 - density, for axes and prose.
+Only convolution and linear weights are prunable (first convolution and last linear included); biases and norms never are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lotto.nets import evaluating
+
+Mask = dict[str, Tensor]
+Params = dict[str, Tensor]
+
+
+class MaskError(ValueError):
+    """A mask that does not belong to these weights."""
+
+
+def prunable(model: nn.Module) -> list[str]:
+    """Names of the prunable parameters: weights of all convolutions and linear layers, in the model's order."""
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    names = [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if isinstance(module, kinds)]
+    known = dict(model.named_parameters())  # a tied weight is listed once
+    return [name for name in names if name in known]
+
+
+def ones(model: nn.Module) -> Mask:
+    """The dense mask."""
+    params = dict(model.named_parameters())
+    return {name: torch.ones_like(params[name], dtype=torch.bool) for name in prunable(model)}
+
+
+def count(mask: Mask) -> int:
+    """Live weights."""
+    return sum(int(m.sum()) for m in mask.values())
+
+
+def size(mask: Mask) -> int:
+    """Prunable weights, live or not."""
+    return sum(m.numel() for m in mask.values())
+
+
+def density(mask: Mask) -> float:
+    """Live share of the prunable weights, in [0, 1]."""
+    return count(mask) / size(mask)
+
+
+def check(mask: Mask, params: Params) -> None:
+    """MaskError where the mask is not bool or does not match these parameters in names and shapes (all differences named)."""
+    wrong = [f"{n}: not a parameter of this net" for n in mask if n not in params]
+    wrong += [f"{n}: mask {tuple(m.shape)}, weight {tuple(params[n].shape)}" for n, m in mask.items() if n in params and m.shape != params[n].shape]
+    wrong += [f"{n}: {m.dtype}, bool is needed" for n, m in mask.items() if m.dtype != torch.bool]
+    if wrong:
+        raise MaskError(f"this mask is for another net ({'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}); make it from this one's weights")
+
+
+def prune(mask: Mask, scores: Params, fraction: float) -> Mask:
+    """Drop the `fraction` of the live weights with the lowest scores, ranked over all layers together.
+
+    Exactly round(fraction * live) go; ties fall by parameter order, then flat index (lower index goes first), on every device.
+    The result is a subset of `mask`; scores of pruned weights are not looked at. Global magnitude pruning: Frankle &
+    Carbin 2019 (arXiv 1803.03635). ValueError if fraction is not in (0, 1) or a live weight's score is NaN.
+
+    >>> w = {"w": torch.tensor([3.0, 1.0, 2.0, 1.0])}
+    >>> prune({"w": torch.ones(4, dtype=torch.bool)}, w, 0.25)["w"].tolist()
+    [True, False, True, True]
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction = {fraction}: give a share in (0, 1)")
+    return keep(mask, scores, count(mask) - round(fraction * count(mask)))
+
+
+def keep(mask: Mask, scores: Params, live: int) -> Mask:
+    """Keep exactly `live` of the live weights, those with the highest scores; ties as in `prune`."""
+    check(mask, scores)
+    flat_mask = torch.cat([m.flatten() for m in mask.values()])
+    flat = torch.cat([scores[n].detach().flatten() for n in mask])
+    candidates = flat_mask.nonzero().squeeze(1)
+    if torch.isnan(flat[candidates]).any():
+        raise ValueError("a live weight has the score NaN; the training before diverged")
+    if not 0 <= live <= len(candidates):
+        raise ValueError(f"{live} weights to keep of {len(candidates)}; give 0 to {len(candidates)}")
+    order = torch.sort(flat[candidates], stable=True).indices
+    kept = torch.zeros_like(flat_mask)
+    kept[candidates[order[len(candidates) - live :]]] = True
+    parts = kept.split([m.numel() for m in mask.values()])
+    return {name: part.view(m.shape) for (name, m), part in zip(mask.items(), parts, strict=True)}
+
+
+def apply(params: Params, mask: Mask) -> Params:
+    """A new dict: where(mask, params, 0) where there is a mask, the same tensor elsewhere. `where`, so that inf and NaN do not leak."""
+    check(mask, params)
+    return {n: torch.where(mask[n], t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t for n, t in params.items()}
+
+
+def union(a: Mask, b: Mask) -> Mask:
+    """Weights live in either."""
+    check(a, b)
+    return {n: a[n] | b[n] for n in a}
+
+
+def intersection(a: Mask, b: Mask) -> Mask:
+    """Weights live in both."""
+    check(a, b)
+    return {n: a[n] & b[n] for n in a}
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    """Shared live weights over all live weights (Jaccard), in [0, 1]; 1 for equal masks, also for two empty ones."""
+    either = count(union(a, b))
+    return count(intersection(a, b)) / either if either else 1.0
+
+
+def match_layers(mask: Mask, scores: Params) -> Mask:
+    """As many live weights in each layer as `mask` has, at the places with the highest scores.
+
+    With random scores: the layer-matched random control, nested from level to level if the scores stay the same.
+    """
+    check(mask, scores)
+    return {n: keep({n: torch.ones_like(m)}, {n: scores[n]}, int(m.sum()))[n] for n, m in mask.items()}
+
+
+def layer_densities(mask: Mask) -> dict[str, float]:
+    """Live share by layer, in the model's order."""
+    return {n: float(m.double().mean()) for n, m in mask.items()}
+
+
+def collapsed(mask: Mask) -> list[str]:
+    """Layers without a live weight."""
+    return [n for n, m in mask.items() if not m.any()]
+
+
+@torch.no_grad()
+def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
+    """Whether no path of live weights leads from input to output: the scores are the same for all images.
+
+    A layer without live weights alone does not make a net dead where a shortcut leads around it (`collapsed` names such layers).
+    Evaluation mode is set for the test; images should differ from each other.
+    """
+    with evaluating(model):
+        scores = model(images)
+    return bool((scores == scores[:1]).all())
+
+
+def save(mask: Mask, file: Path | str) -> None:
+    """Write as safetensors: one bool tensor a layer, under the parameter's name."""
+    save_file({n: m.cpu().contiguous() for n, m in mask.items()}, file)
+
+
+def load(file: Path | str) -> Mask:
+    """Read what `save` wrote; MaskError where the file holds anything but bool tensors."""
+    mask = load_file(file)
+    if other := [n for n, m in mask.items() if m.dtype != torch.bool]:
+        raise MaskError(f"{file}: {other[0]} is {mask[other[0]].dtype}, not bool; this is no mask file")
+    return mask

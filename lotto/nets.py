@@ -1,0 +1,188 @@
+"""Networks: ConvNet, ResNets with the CIFAR stem at any width, or any factory of your own; and batch-norm recalibration."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lotto import store
+from lotto.config import ConfigError, Net
+from lotto.streams import generator
+
+State = dict[str, Tensor]
+"""Name -> tensor: parameters and buffers of a module, as `state_dict` gives them. The currency of all modules here."""
+
+
+def norm(kind: str, channels: int) -> nn.Module:
+    """A normalisation layer by name; `instance` and `group` are GroupNorm with a group a channel, and with up to 8 groups."""
+    if kind == "group":
+        return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+    return {"batch": nn.BatchNorm2d, "instance": lambda c: nn.GroupNorm(c, c), "none": lambda c: nn.Identity()}[kind](channels)
+
+
+class Block(nn.Module):
+    """The basic residual block (He et al. 2016, arXiv 1512.03385), with a 1x1 convolution where the shape changes (option B)."""
+
+    def __init__(self, before: int, after: int, stride: int, kind: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.norm1 = norm(kind, after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norm2 = norm(kind, after)
+        self.shortcut = nn.Identity() if stride == 1 and before == after else nn.Sequential(
+            nn.Conv2d(before, after, 1, stride, bias=False), norm(kind, after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block."""
+        return torch.relu(self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A residual network with the CIFAR stem: one 3x3 convolution, no max-pooling; stages double the width and halve the image."""
+
+    def __init__(self, channels: int, classes: int, width: int, blocks: tuple[int, ...], kind: str):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), norm(kind, width), nn.ReLU())
+        stages, before = [], width
+        for s, depth in enumerate(blocks):
+            after = width * 2**s
+            stages.append(nn.Sequential(*(Block(before if b == 0 else after, after, 2 if s and b == 0 else 1, kind) for b in range(depth))))
+            before = after
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(before, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Class scores."""
+        return self.head(self.stages(self.stem(x)).mean((2, 3)))
+
+
+class ConvNet(nn.Module):
+    """The ConvNet of dataset distillation (Zhao et al. 2021, arXiv 2006.05929): blocks of 3x3 convolution, norm, ReLU, 2x2 average pooling."""
+
+    def __init__(self, channels: int, classes: int, image_size: int, width: int, depth: int, kind: str):
+        super().__init__()
+        if kind == "instance" and image_size // 2 ** (depth - 1) < 2:
+            raise ConfigError(f"depth = {depth}: instance norm in the last block would see 1-pixel images and return zeros; "
+                              f"at {image_size} pixels use depth {image_size.bit_length() - 1} or less")
+        blocks: list[nn.Module] = []
+        for d in range(depth):
+            blocks += [nn.Conv2d(channels if d == 0 else width, width, 3, 1, 1), norm(kind, width), nn.ReLU(), nn.AvgPool2d(2)]
+        self.features = nn.Sequential(*blocks, nn.Flatten())
+        side = image_size // 2**depth
+        if side < 1:
+            raise ConfigError(f"depth = {depth}: images of {image_size} pixels are halved away; use depth {image_size.bit_length() - 1} or less")
+        self.head = nn.Linear(width * side * side, classes)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Class scores."""
+        return self.head(self.features(x))
+
+
+def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """The network with the initial weights of `seed`, on the CPU. The global random state is left as it was.
+
+    shape: (channels, height, width) of an image. ConfigError where the net does not fit it or the factory cannot be had.
+    """
+    channels, size, _ = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, "init").initial_seed())
+        if net.name == "resnet18":
+            model = ResNet(channels, classes, net.width, (2, 2, 2, 2), net.norm)
+        elif net.name == "resnet20":
+            model = ResNet(channels, classes, net.width, (3, 3, 3), net.norm)
+        elif net.name == "convnet":
+            model = ConvNet(channels, classes, size, net.width, net.depth, net.norm)
+        else:
+            model = _factory(net.name)(channels, classes, size)
+            if not isinstance(model, nn.Module):
+                raise ConfigError(f"net = {net.name!r}: returned a {type(model).__name__}; a torch.nn.Module is needed")
+    check_fits(model, shape, classes, net.name)
+    return model
+
+
+def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str = "the net") -> None:
+    """Try the net on two images; ConfigError says what does not fit."""
+    try:
+        with torch.no_grad(), evaluating(model):
+            where = next(model.parameters()).device
+            out = model(torch.zeros(2, *shape, device=where))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"net = {name!r} does not fit images of shape {tuple(shape)}: {str(error).splitlines()[0]}") from None
+    if out.shape != (2, classes):
+        raise ConfigError(f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class")
+
+
+def _factory(name: str) -> Callable[[int, int, int], nn.Module]:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"net = {name!r} cannot be imported ({error}); give 'package.module:function' of an installed package, "
+                          "or put its folder on PYTHONPATH") from None
+
+
+@store.fingerprint.register
+def _(net: Net) -> str | None:
+    """A factory's source file; the nets of this module change with the versions of the functions that train them."""
+    if ":" not in net.name:
+        return None
+    _factory(net.name)
+    source = importlib.util.find_spec(net.name.partition(":")[0]).origin
+    return f"{net.name}:{hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+
+
+def copy_state(model: nn.Module) -> State:
+    """All parameters and buffers, detached and cloned."""
+    return {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in model.state_dict().items()}
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; every module's own mode is restored after."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether the net keeps running statistics."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in model.modules())
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, images: Float[Tensor, "n c h w"], batch: int = 1024) -> None:
+    """Set the batch-norm statistics to those of `images` under the present weights (in place; nothing else changes).
+
+    Cumulative average over equal batches, un-augmented. Interpolated nets need it: their variance collapses
+    (Jordan et al. 2023, arXiv 2211.08403).
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    modes, momenta = {m: m.training for m in model.modules()}, [m.momentum for m in norms]
+    model.eval()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+        m.training = True
+    for chunk in images.tensor_split(max(1, -(-len(images) // batch))):
+        model(chunk)
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    for m, mode in modes.items():
+        m.training = mode

@@ -1,0 +1,125 @@
+"""Many independent products at once: processes of one thread each on CPU cores, one after the other on a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lotto.config import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from lotto.store import Cached, Product
+
+
+def device() -> torch.device:
+    """Where to compute: `LOTTO_DEVICE` = auto (a GPU if there is one), cpu or cuda."""
+    name = os.environ.get("LOTTO_DEVICE", "auto")
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device = {name!r}: not known; use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': PyTorch finds no CUDA device here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """For the record: the GPU's name, or "cpu"."""
+    return torch.cuda.get_device_name() if device().type == "cuda" else "cpu"
+
+
+def jobs() -> int:
+    """Processes at a time: `LOTTO_JOBS`, by default the cores this process may use; 1 on a GPU."""
+    if device().type == "cuda":
+        return 1
+    text = os.environ.get("LOTTO_JOBS", "")
+    if text and (not text.isdigit() or int(text) < 1):
+        raise ConfigError(f"jobs = {text!r}: give a whole number from 1")
+    return int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute with one thread, as every product of the study is: equal bits everywhere, and no OpenMP threads spinning."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compute(function: Cached, descriptions: Sequence[BaseModel], label: str = "") -> list[Product]:
+    """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at a time.
+
+    Equal descriptions are computed once. An error in one stops the batch (finished ones stay in the store) and is raised
+    here; a training that diverges is no error but a product that says so.
+    """
+    keys = [function.key(d) for d in descriptions]
+    ready = {k: p for k, d in dict(zip(keys, descriptions, strict=True)).items() if (p := function.read(d)) is not None}
+    missing = {k: d for k, d in zip(keys, descriptions, strict=True) if k not in ready}
+    progress = _Progress(label or function.stage, len(missing))
+    if len(missing) < 2 or jobs() == 1:
+        for k, d in missing.items():
+            ready[k] = function(d)
+            progress.step()
+    else:
+        import joblib
+
+        tasks = (joblib.delayed(_task)(function, k, d) for k, d in missing.items())
+        # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
+        with joblib.parallel_config("loky", n_jobs=min(jobs(), len(missing)), inner_max_num_threads=1):
+            for k, product in joblib.Parallel(return_as="generator_unordered")(tasks):
+                ready[k] = product
+                progress.step()
+    return [ready[k] for k in keys]
+
+
+def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
+    _die_with_parent()
+    return key, function(description)
+
+
+@functools.cache
+def _die_with_parent() -> None:
+    # a notebook kernel that is killed cannot stop its workers: they look themselves
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Progress:
+    """A bar in an interactive session; a line a product in the file `LOTTO_PROGRESS` names (run.py shows it)."""
+
+    def __init__(self, label: str, total: int):
+        self.label, self.total, self.done = label, total, 0
+        self.file = os.environ.get("LOTTO_PROGRESS")
+        self.bar = None
+        if total and not self.file and not os.environ.get("LOTTO_HEADLESS"):
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=total, desc=label, leave=False, file=sys.stderr)
+
+    def step(self) -> None:
+        self.done += 1
+        if self.bar:
+            self.bar.update()
+            if self.done == self.total:
+                self.bar.close()
+        if self.file:
+            with contextlib.suppress(OSError), Path(self.file).open("a") as f:
+                f.write(f"{self.label} {self.done}/{self.total}\n")

@@ -1,0 +1,197 @@
+"""Stability to SGD noise: children of one ticket, the straight path between two of them, and how high the error rises on it.
+
+Frankle et al. 2020 (arXiv 1912.05671): a net is stable if training it twice, with different data orders and augmentations, ends in
+one linearly connected region. The whole curve is kept, for training and test images, loss and error, with batch-norm statistics
+interpolated and recalibrated; everything else is derived from it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lotto import data, nets, parallel
+from lotto.config import Segment, Study, Training
+from lotto.data import Split
+from lotto.nets import State
+from lotto.store import Product, cached
+from lotto.tickets import arms_at, level, network, search, trained
+from lotto.train import evaluate
+
+STABLE = 0.02
+"""Error barrier below which a trained net is called stable (Frankle et al. 2020: 2 points)."""
+
+
+def interpolate(a: State, b: State, alpha: float) -> State:
+    """(1 - alpha) a + alpha b, running statistics included; exactly `a` at 0 and `b` at 1. Integer buffers are a's.
+
+    Weights pruned in both stay 0, so the path stays in the ticket's subspace; for two masks it runs in their union.
+    """
+    if alpha in (0, 1):
+        return dict(a if alpha == 0 else b)
+    return {n: torch.lerp(t, b[n], alpha) if t.is_floating_point() else t for n, t in a.items()}
+
+
+def barrier(values: Sequence[float], alphas: Sequence[float], baseline: Literal["mean", "chord"] = "mean") -> float:
+    """Largest height of a curve above its baseline, in the unit of `values`; never negative.
+
+    "mean": above the mean of the two ends (Frankle et al. 2020; the headline here). "chord": above the line between them
+    (Entezari et al. 2022, arXiv 2110.06296). ValueError if the alphas do not rise strictly from 0 to 1.
+
+    >>> barrier([0.1, 0.5, 0.2], [0, 0.5, 1])
+    0.35
+    """
+    if len(values) != len(alphas) or len(alphas) < 2:
+        raise ValueError(f"{len(values)} values at {len(alphas)} alphas; give one value an alpha, at least two")
+    if alphas[0] != 0 or alphas[-1] != 1 or any(a >= b for a, b in itertools.pairwise(alphas)):
+        raise ValueError(f"alphas {list(alphas)} do not rise strictly from 0 to 1; give both ends and rising points between")
+    a, b = values[0], values[-1]
+    base = [(a + b) / 2] * len(alphas) if baseline == "mean" else [(1 - t) * a + t * b for t in alphas]
+    return max(0.0, max(v - z for v, z in zip(values, base, strict=True)))
+
+
+def alphas(points: int) -> list[float]:
+    """Evenly spaced, both ends included."""
+    return [i / (points - 1) for i in range(points)]
+
+
+def path_values(value: Callable[[State], Any], a: State, b: State, at: Sequence[float]) -> list[Any]:
+    """`value` of the interpolated state at each alpha. `value` must be deterministic and leave the state as it is: it is called
+    twice at the first alpha, and RuntimeError names dropout, shuffling and train mode as the usual causes where the two differ."""
+    first = value(interpolate(a, b, at[0]))
+    if value(interpolate(a, b, at[0])) != first:
+        raise RuntimeError("the value of one net differs between two calls; usual causes: dropout, a shuffled or augmented loader, train mode")
+    return [first, *(value(interpolate(a, b, t)) for t in at[1:])]
+
+
+def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points: int = 11) -> dict[str, Any]:
+    """The curves between two states of `model` (which is not changed), and how far recalibration moves the ends.
+
+    Returns {"alphas": [...], "interpolated": {"train_loss": [...], "train_error", "test_loss", "test_error"}, "recalibrated": {...}}:
+    loss in nats, error in [0, 1]. Statistics are recalibrated on `train`, un-augmented, at every point and at both ends. A net without
+    batch norm has equal curves.
+    """
+    probe = copy.deepcopy(model)
+    at = alphas(points)
+
+    def interpolated(state: State) -> dict[str, float]:
+        probe.load_state_dict(state)
+        return _both(probe, train, test)
+
+    def recalibrated(state: State) -> dict[str, float]:
+        probe.load_state_dict(state)
+        nets.recalibrate(probe, train.images)
+        return _both(probe, train, test)
+
+    curves = {"interpolated": path_values(interpolated, a, b, at)}
+    curves["recalibrated"] = path_values(recalibrated, a, b, at) if nets.has_batch_norm(probe) else curves["interpolated"]
+    return {"alphas": at, **{name: {k: [p[k] for p in curve] for k in curve[0]} for name, curve in curves.items()}}
+
+
+def _both(model: nn.Module, train: Split, test: Split) -> dict[str, float]:
+    return {f"{name}_{k}": v for name, split in (("train", train), ("test", test)) for k, v in evaluate(model, split).items()}
+
+
+@cached(version=1, uses=(trained,))
+def segment(line: Segment) -> Product:
+    """The path between two children as a product; where a child is not trained (dead, diverged), there is none."""
+    ends = [trained(line.a), trained(line.b)]
+    states = [e.metrics["state"] for e in ends]
+    if any(s in ("dead", "diverged") for s in states):
+        return Product({"states": states, "alphas": alphas(line.points)})
+    real = data.load(line.a.ticket.setup.data)
+    a, b = ({n: t.to(parallel.device()) for n, t in e.tensors.items()} for e in ends)
+    curves = path(network(line.a.ticket.setup), a, b, real.train.first(line.train_images), real.test, line.points)
+    return Product({"states": states, **curves})
+
+
+def pairs(study: Study, method: str, at: int, seed: int) -> list[Segment]:
+    """All pairs of children of one ticket."""
+    children = [study.training(method, at, seed, child) for child in range(1, study.children + 1)]
+    return [Segment(a=a, b=b, points=study.points) for a, b in itertools.combinations(children, 2)]
+
+
+def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
+    """Every child of the study, computed or read: (method, level, seed, child, product)."""
+    search(study)
+    what = [(m, at, seed, child) for m, at in arms_at(study) for seed in range(study.seeds) for child in range(1, study.children + 1)]
+    runs: list[Training] = [study.training(*w) for w in what]
+    return [(*w, p) for w, p in zip(what, parallel.compute(trained, runs, "train tickets"), strict=True)]
+
+
+def accuracies(study: Study):
+    """Table of the tickets: a row a (method, level, seed), its children averaged; accuracy in points (0 to 100), `state` the worst of them."""
+    import pandas as pd
+
+    rows = []
+    for (m, at, seed), group in itertools.groupby(children(study), key=lambda r: r[:3]):
+        products = [r[4] for r in group]
+        states = [p.metrics["state"] for p in products]
+        ticket = level(study.ticket(m, at, seed)).metrics
+        tested = [p.metrics["test"] for p in products if p.metrics.get("test")]
+        rows.append(dict(
+            method=m, level=at, seed=seed, state=next((s for s in ("dead", "diverged", "failed") if s in states), "trained"),
+            density=ticket["live"] / ticket["prunable"], live=ticket["live"], collapsed=len(ticket["collapsed"]),
+            accuracy=100 * (1 - sum(t["error"] for t in tested) / len(tested)) if tested else None,
+            test_loss=_mean([t["loss"] for t in tested]), train_loss=_mean([p.metrics["train"]["loss"] for p in products if p.metrics.get("train")])))
+    return pd.DataFrame(rows)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    return sum(values) / len(values) if values and None not in values else None
+
+
+def paths(study: Study):
+    """Table of the curves: a row a (method, level, seed, pair, statistics, alpha), with train and test loss (nats) and error (points)."""
+    import pandas as pd
+
+    rows = []
+    for method, at, seed, number, product in _segments(study):
+        for statistics in ("interpolated", "recalibrated"):
+            curve = product.metrics.get(statistics)
+            for i, alpha in enumerate(product.metrics["alphas"] if curve else []):
+                rows.append(dict(method=method, level=at, seed=seed, pair=number, statistics=statistics, alpha=alpha,
+                                 train_loss=curve["train_loss"][i], test_loss=curve["test_loss"][i],
+                                 train_error=100 * curve["train_error"][i], test_error=100 * curve["test_error"][i]))
+    return pd.DataFrame(rows)
+
+
+def barriers(study: Study):
+    """Table of the barriers: a row a (method, level, seed), pairs averaged; test-error barriers in points of error.
+
+    `barrier` is the headline: recalibrated statistics, above the mean of the ends. Beside it `interpolated` statistics, the `chord`
+    baseline, the barrier in training loss (nats), and `moved`: how far recalibrating moves the ends' error (points).
+    None where the net did not train: a dead net has no barrier.
+    """
+    import pandas as pd
+
+    rows = []
+    for (m, at, seed), group in itertools.groupby(_segments(study), key=lambda r: r[:3]):
+        found = [p.metrics for *_, p in group]
+        states = [s for f in found for s in f["states"]]
+        state = next((s for s in ("dead", "diverged", "failed") if s in states), "trained")
+        row = dict(method=m, level=at, seed=seed, state=state, barrier=None, interpolated=None, chord=None, train_loss_barrier=None, moved=None)
+        if state == "trained":
+            each = [_heights(f) for f in found]
+            row |= {k: _mean([e[k] for e in each]) for k in each[0]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _heights(f: dict[str, Any]) -> dict[str, float | None]:
+    at, new, old = f["alphas"], f["recalibrated"], f["interpolated"]
+    finite = None not in new["train_loss"]
+    return dict(barrier=100 * barrier(new["test_error"], at), interpolated=100 * barrier(old["test_error"], at),
+                chord=100 * barrier(new["test_error"], at, "chord"), train_loss_barrier=barrier(new["train_loss"], at) if finite else None,
+                moved=100 * (new["test_error"][0] + new["test_error"][-1] - old["test_error"][0] - old["test_error"][-1]) / 2)
+
+
+def _segments(study: Study) -> list[tuple[str, int, int, int, Product]]:
+    children(study)
+    what = [(m, at, seed, n, pair) for m, at in arms_at(study) for seed in range(study.seeds) for n, pair in enumerate(pairs(study, m, at, seed))]
+    return [(*w[:4], p) for w, p in zip(what, parallel.compute(segment, [w[4] for w in what], "walk paths"), strict=True)]

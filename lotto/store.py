@@ -1,0 +1,285 @@
+"""WHERE products live: every costly step is a function of one frozen description, computed once and read ever after.
+
+A product is a folder `<store>/<stage>/<key>/` with `config.json`, `metrics.json`, `tensors.safetensors` (where it has any)
+and `done.json`, all readable without lotto. The key is the SHA-256 of canonical JSON: the function's name and version, the
+versions of the functions it builds on, the description with everything upstream in it, and the fingerprints of data and
+foreign code. A folder is made under another name and renamed when complete, so what is half-written is never seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import functools
+import hashlib
+import inspect
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from pydantic import BaseModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lotto import parallel
+
+FORMAT = 1
+"""Layout of the store on disk. A store of a higher number is left alone."""
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read or written: one sentence with the place and the fix."""
+
+
+def root() -> Path:
+    """The store's folder: `LOTTO_STORE`, by default `.lotto` in the clone (or in the current folder, where lotto is installed alone)."""
+    if given := os.environ.get("LOTTO_STORE"):
+        return Path(given).expanduser().resolve()
+    clone = Path(__file__).resolve().parents[1]
+    return (clone if (clone / "environment.yml").exists() else Path.cwd()) / ".lotto"
+
+
+@functools.singledispatch
+def fingerprint(description: Any) -> str | None:
+    """What a description alone does not say about a product: the bytes of a data set, the source of a foreign factory.
+    Modules register theirs; None means there is nothing to add."""
+    return None
+
+
+def canonical(description: BaseModel) -> dict:
+    """The description as plain JSON data, with the fingerprints of all its parts."""
+    stamps: dict[str, str] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, BaseModel):
+            if (stamp := fingerprint(node)) is not None:
+                stamps[stamp] = type(node).__name__
+            for name in type(node).model_fields:
+                walk(getattr(node, name))
+        elif isinstance(node, tuple | list):
+            for item in node:
+                walk(item)
+
+    walk(description)
+    return {"config": description.model_dump(mode="json"), "fingerprints": dict(sorted(stamps.items()))}
+
+
+class Product:
+    """A finished product: `metrics` (plain data) and `tensors` (read when first asked for)."""
+
+    def __init__(self, metrics: dict[str, Any], tensors: dict[str, Tensor] | None = None, path: Path | None = None):
+        self.metrics, self.path = metrics, path
+        if path is None:
+            self.__dict__["tensors"] = tensors or {}
+
+    @functools.cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> CPU tensor."""
+        file = self.path / "tensors.safetensors"
+        return load_file(file) if file.exists() else {}
+
+    @functools.cached_property
+    def info(self) -> dict[str, Any]:
+        """What `done.json` says: versions, device, seconds, peak memory."""
+        return _read(self.path / "done.json")
+
+    def __getstate__(self) -> dict:
+        # a product crosses process borders by its path; whoever wants the tensors reads them
+        return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
+
+
+class Checkpoint:
+    """Where a long computation keeps its state, so that a killed one goes on instead of starting over."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.every = float(os.environ.get("LOTTO_CHECKPOINT_SECONDS", "60"))
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last state saved, or None."""
+        file = self.folder and self.folder / "state.safetensors"
+        if not file or not file.exists():
+            return None
+        with safe_open(file, "pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
+
+    def due(self) -> bool:
+        """Whether it is time to save again (every `LOTTO_CHECKPOINT_SECONDS`, by default 60)."""
+        return self.folder is not None and time.monotonic() - self._last >= self.every
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Replace the state by this one, atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "state.part"
+        save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, part, metadata={"state": json.dumps(state)})
+        part.replace(self.folder / "state.safetensors")
+        self._last = time.monotonic()
+
+
+class Cached:
+    """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
+
+    def __init__(self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...]):
+        self.function, self.version, self.uses = function, version, uses
+        self.stage = function.__name__
+        self._resumes = "checkpoint" in inspect.signature(function).parameters
+        functools.update_wrapper(self, function)
+
+    def __reduce__(self):
+        return _import, (self.function.__module__, self.stage)
+
+    def versions(self) -> dict[str, int]:
+        """Versions of this function and of all it builds on; they are in the key."""
+        mine = {self.stage: self.version}
+        for other in self.uses:
+            mine.update(other.versions())
+        return mine
+
+    def key(self, description: BaseModel) -> str:
+        """SHA-256 (64 hex digits) of all that the product is made from."""
+        text = json.dumps({"function": self.stage, "versions": self.versions(), **canonical(description)}, sort_keys=True,
+                          separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def folder(self, description: BaseModel) -> Path:
+        """Where the product lies, or would lie."""
+        return root() / self.stage / self.key(description)
+
+    def read(self, description: BaseModel) -> Product | None:
+        """The product if it is there and whole, else None."""
+        return _open(self.folder(description))
+
+    def __call__(self, description: BaseModel) -> Product:
+        folder = self.folder(description)
+        if (product := _open(folder)) is not None:
+            return product
+        _check_format()
+        with _full_disk_told(), _lock(folder):
+            if (product := _open(folder)) is not None:  # another process made it while we waited
+                return product
+            for stale in folder.parent.glob(f".{folder.name}.making-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            started = time.perf_counter()
+            partial = folder.parent / f".{folder.name}.partial"
+            with parallel.single_thread():
+                product = self.function(description, checkpoint=Checkpoint(partial)) if self._resumes else self.function(description)
+            self._write(folder, description, product, time.perf_counter() - started)
+            shutil.rmtree(partial, ignore_errors=True)
+        return _open(folder)
+
+    def _write(self, folder: Path, description: BaseModel, product: Product, seconds: float) -> None:
+        making = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
+        making.mkdir(parents=True)
+        try:
+            _dump(making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)})
+            _dump(making / "metrics.json", product.metrics)
+            if product.tensors:
+                save_file({n: t.detach().cpu().contiguous().clone() for n, t in product.tensors.items()}, making / "tensors.safetensors")
+            for file in making.iterdir():
+                _sync(file)
+            _dump(making / "done.json", {
+                "format": FORMAT, "files": {f.name: f.stat().st_size for f in sorted(making.iterdir())},
+                "seconds": round(seconds, 3), "device": parallel.device_name(), "torch": torch.__version__, "python": platform.python_version(),
+                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+            _sync(making / "done.json")
+            if folder.exists():  # damaged: _open did not take it for a product
+                shutil.rmtree(folder)
+            making.rename(folder)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+
+
+def cached(version: int, uses: tuple[Cached, ...] = ()) -> Callable[[Callable[..., Product]], Cached]:
+    """Decorate a function (description) -> Product, or (description, checkpoint) -> Product for one that can resume.
+
+    Raise `version` whenever the function's results change; `uses` names the cached functions it builds on, so that
+    their changes reach its key too.
+    """
+    return lambda function: Cached(function, version, uses)
+
+
+def _import(module: str, name: str) -> Cached:
+    return getattr(__import__(module, fromlist=[name]), name)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def _dump(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb") as f:
+        os.fsync(f.fileno())
+
+
+def _open(folder: Path) -> Product | None:
+    try:
+        done = _read(folder / "done.json")
+        if done["format"] > FORMAT:
+            raise StoreError(_newer(folder, done["format"]))
+        if any((folder / name).stat().st_size != size for name, size in done["files"].items()):
+            return None
+        product = Product(_read(folder / "metrics.json"), path=folder)
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+    return product
+
+
+def _newer(place: Path, number: int) -> str:
+    return (f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
+            "update lotto, or set LOTTO_STORE to another folder")
+
+
+def _check_format() -> None:
+    file = root() / "store.json"
+    try:
+        number = _read(file)["format"]
+    except FileNotFoundError:
+        with _full_disk_told():
+            root().mkdir(parents=True, exist_ok=True)
+            part = file.with_name(f"store.{uuid.uuid4().hex[:8]}.part")
+            _dump(part, {"format": FORMAT})
+            part.replace(file)
+        return
+    if number > FORMAT:
+        raise StoreError(_newer(root(), number))
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    # the operating system frees the lock when its holder dies, however it dies
+    locks = root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}"):
+        yield
+
+
+@contextlib.contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"{root()}: no space left on the disk; free some, or set LOTTO_STORE to a folder on another "
+                             "disk. What was finished is kept; the same command goes on from there") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StoreError(f"{root()}: cannot be written ({error.strerror}); set LOTTO_STORE to a folder of yours") from error
+        raise

@@ -1,0 +1,198 @@
+"""Iterative pruning: train, score, prune, rewind, round after round. What the inner loop trains on is the question of this study.
+
+`find` is the algorithm on your own module and images. The cached functions `rewind_point`, `trained` and `level` are the
+study's: the same steps, each a product of its own, so that searches share what they have in common.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lotto import data, masks, nets, parallel, scores
+from lotto.config import METHODS, Recipe, Setup, Study, Ticket, Training
+from lotto.distill.sets import SetOf, distilled, inner_images
+from lotto.nets import State
+from lotto.store import Checkpoint, Product, cached
+from lotto.train import evaluate, outcome, train
+
+
+class Level(NamedTuple):
+    """One round's result: the mask and the weights to train under it (the start's, with those pruned at 0)."""
+
+    mask: masks.Mask
+    state: State
+
+
+def rewind(start: State, end: State, mask: masks.Mask, what: Literal["all", "weights"] = "all") -> State:
+    """The state from which a ticket is trained: weights of `start` where `mask` keeps them, 0 elsewhere.
+
+    "all": every parameter and buffer of `start`, bit for bit. "weights": prunable weights only; biases, norm parameters and
+    running statistics stay those of `end` (so does the code published with the paper's predecessors).
+    """
+    base = start if what == "all" else {n: start[n] if n in mask else t for n, t in end.items()}
+    return {n: t.clone() for n, t in masks.apply(base, mask).items()}
+
+
+def find(
+    model: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+    recipe: Recipe,
+    rounds: int,
+    fraction: float = 0.2,
+    *,
+    seed: int = 0,
+    rewind_what: Literal["all", "weights"] = "all",
+) -> Iterator[Level]:
+    """Levels 1 to `rounds` of iterative magnitude pruning of `model` with these images in the inner loop.
+
+    Each round trains the ticket so far, drops the `fraction` of its live weights with the smallest magnitude over all layers, and
+    rewinds the rest to `model`'s weights (Frankle & Carbin 2019, arXiv 1803.03635; with a few distilled images: McDermott &
+    Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k. `model` is not changed. A
+    ValueError says when an inner loop diverged.
+    """
+    start, mask = nets.copy_state(model), masks.ones(model)
+    state = start
+    for _ in range(rounds):
+        end = train(_with(model, state), images, labels, recipe, mask, seed=seed, child=0)
+        if not end.finite:
+            raise ValueError(f"the inner loop diverged (lr = {recipe.lr}); give a smaller learning rate")
+        mask = masks.prune(mask, scores.magnitude(end.state, mask), fraction)
+        state = rewind(start, end.state, mask, rewind_what)
+        yield Level(mask, state)
+
+
+def _with(model: nn.Module, state: State) -> nn.Module:
+    model = copy.deepcopy(model)
+    model.load_state_dict(state)
+    return model
+
+
+def network(setup: Setup, state: State | None = None) -> nn.Module:
+    """The setup's net on the device, with its initial weights or those of `state`."""
+    real = data.load(setup.data)
+    model = nets.build(setup.net, real.shape, len(real.classes), setup.seed)
+    if state is not None:
+        model.load_state_dict(state)
+    return model.to(parallel.device())
+
+
+@cached(version=1)
+def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
+    """The dense net at step k of its training on real data (k = 0: its initialisation)."""
+    if setup.rewind == 0:
+        return Product({"step": 0}, nets.copy_state(network(setup)))
+    real = data.load(setup.data).train
+    end = train(network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint)
+    return Product({"step": setup.rewind}, end.state)
+
+
+SEARCH = 1
+"""Version of `level` and `trained`, which build on each other: raise it when the results of either change."""
+
+
+@cached(version=SEARCH, uses=(rewind_point, distilled))
+def level(ticket: Ticket) -> Product:
+    """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share prefixes."""
+    start = rewind_point(ticket.setup).tensors
+    if not ticket.rounds:
+        mask, state = masks.ones(network(ticket.setup)), "alive"
+    elif ticket.shuffled:
+        mask, state = _layer_matched(ticket)
+    else:
+        mask, state = _pruned(ticket, start)
+    model = network(ticket.setup, masks.apply(start, mask))
+    if state == "alive" and masks.dead(model, data.load(ticket.setup.data).train.images[:64]):
+        state = "dead"
+    return Product({"state": state, "level": ticket.level, "live": masks.count(mask), "prunable": masks.size(mask),
+                    "parameters": sum(p.numel() for p in model.parameters()), "collapsed": masks.collapsed(mask),
+                    "layer_live": {n: int(m.sum()) for n, m in mask.items()}, "layer_size": {n: m.numel() for n, m in mask.items()}}, mask)
+
+
+def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
+    parent, last = level(ticket.parent), ticket.rounds[-1]
+    mask = parent.tensors
+    if parent.metrics["state"] == "diverged":
+        return mask, "diverged"
+    if last.score == "random":
+        score = scores.random(mask, ticket.setup.seed, "score", ticket.level)
+    elif last.score == "initial":
+        score = scores.magnitude(start, mask)
+    else:
+        end = trained(Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0))
+        if end.metrics["state"] == "diverged":
+            return mask, "diverged"
+        score = scores.magnitude(end.tensors, mask)
+    return masks.prune(mask, score, ticket.fraction), "alive"
+
+
+def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
+    model = level(ticket.but(shuffled=False))
+    return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics["state"]
+
+
+def start_of(ticket: Ticket) -> Level:
+    """A ticket's mask and the state it is trained from."""
+    mask, start = level(ticket).tensors, rewind_point(ticket.setup).tensors
+    if ticket.rewind_what == "weights" and ticket.rounds and ticket.rounds[-1].score == "magnitude":
+        last = ticket.rounds[-1]
+        end = trained(Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0)).tensors
+        return Level(mask, rewind(start, end, mask, "weights"))
+    return Level(mask, rewind(start, start, mask))
+
+
+@cached(version=SEARCH, uses=(rewind_point, distilled))
+def trained(run: Training, checkpoint: Checkpoint) -> Product:
+    """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came out."""
+    real, setup = data.load(run.ticket.setup.data), run.ticket.setup
+    mask, state = start_of(run.ticket)
+    images = inner_images(setup.data, run.images)
+    passes = run.recipe.steps * min(run.recipe.batch, len(images))
+    found = level(run.ticket).metrics["state"]
+    if found != "alive":
+        # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
+        return Product({"state": found, "epoch_losses": [], "passes": 0, "images": len(images)}, {})
+    end = train(network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint)
+    model = network(setup, end.state)
+    results = {name: evaluate(model, split) if len(split) else {"loss": None, "error": None}
+               for name, split in (("train", real.train), ("held_out", real.held_out), ("test", real.test))} if end.finite else {}
+    how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
+    return Product({"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state)
+
+
+def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
+    """Compute the levels of the study's methods: distilled sets first, then round by round, so that shared prefixes are made once."""
+    methods = methods or study.arms
+    tickets = [study.ticket(m, max(study.levels), seed) for seed in range(study.seeds) for m in methods if not _dense(m)]
+    sets = {SetOf(data=t.setup.data, images=r.images) for t in tickets for r in t.rounds if r.images and r.images.kind == "distilled"}
+    parallel.compute(distilled, sorted(sets, key=lambda s: s.images.seed), "distil")
+    for done in range(1, max(study.levels) + 1):
+        parallel.compute(level, [t.but(rounds=t.rounds[:done]) for t in tickets if not t.shuffled or done in study.levels], f"prune, round {done}")
+
+
+def _dense(method: str) -> bool:
+    return METHODS[method].dense
+
+
+def arms_at(study: Study) -> list[tuple[str, int]]:
+    """(method, level) of everything the study trains and compares."""
+    return [(m, at) for m in study.arms for at in ((0,) if _dense(m) else study.levels)]
+
+
+def densities(study: Study):
+    """Table of live weights: a row a (method, level, seed, layer), with `live`, `size` and `density`."""
+    import pandas as pd
+
+    search(study)
+    rows = []
+    for method, at in arms_at(study):
+        for seed in range(study.seeds):
+            m = level(study.ticket(method, at, seed)).metrics
+            rows += [dict(method=method, level=at, seed=seed, layer=n, live=m["layer_live"][n], size=m["layer_size"][n],
+                          density=m["layer_live"][n] / m["layer_size"][n]) for n in m["layer_live"]]
+    return pd.DataFrame(rows)
