@@ -43,6 +43,7 @@ Levels = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], BeforeValidator(_a_l
 Names = Annotated[tuple[str, ...], BeforeValidator(_a_list)]
 NetName = Annotated[str, Field(pattern=r"^(resnet18|resnet20|convnet|[\w.]+:\w+)$")]
 Norm = Literal["batch", "instance", "group", "none"]
+Init = Literal["torch", "he"]
 Schedule = Literal["onecycle", "cosine", "step", "constant"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -103,6 +104,8 @@ class Net(Config):
     """Channels of the first stage (64 is the usual ResNet-18, 16 ResNet-20, 128 ConvNet)."""
     norm: Norm = "batch"
     """Normalisation layers."""
+    init: Init = "torch"
+    """Initial weights: PyTorch's default (uniform, standard deviation 1/sqrt(3 fan-in)), or He's normal (sqrt(2/fan-out) for convolutions)."""
     depth: Annotated[Int, Field(ge=1, le=6)] = 3
     """Blocks of a ConvNet; the ResNets have theirs by name."""
 
@@ -121,7 +124,7 @@ class Recipe(Config):
     weight_decay: Annotated[Float, Field(ge=0)] = 5e-4
     """Weight decay, on all parameters."""
     schedule: Schedule = "onecycle"
-    """Learning-rate schedule: one-cycle (30 % cosine warm-up, cosine to 0), cosine, step (x0.2 at 2/3 and 5/6), constant."""
+    """Learning-rate schedule: one-cycle (up to lr over 20 %, down to 0, linear), cosine, step (x0.2 at 2/3 and 5/6), constant."""
     shift: Annotated[Int, Field(ge=0, le=16)] = 1
     """Random shifts, up to so many pixels each way (zero padding after normalisation: mean colour)."""
     flip: bool = False
@@ -283,6 +286,8 @@ class Study(Config):
     """Channels of its first stage."""
     norm: Norm = "batch"
     """Its normalisation."""
+    init: Init = "torch"
+    """Its initial weights."""
     steps: Annotated[Int, Field(ge=1)] = 180
     """Steps of a training on real data (180 of 64 images: 10 epochs of the 1,200 digits)."""
     lr: Annotated[Float, Field(gt=0, le=100)] = 0.4
@@ -370,7 +375,7 @@ class Study(Config):
 
     def setup(self, seed: int, rewind: int = 0) -> Setup:
         """Initialisation number `seed`."""
-        return Setup(data=self.dataset, net=Net(name=self.net, width=self.width, norm=self.norm), seed=seed,
+        return Setup(data=self.dataset, net=Net(name=self.net, width=self.width, norm=self.norm, init=self.init), seed=seed,
                      pretrain=self.outer, rewind=rewind)
 
     def images(self, kind: str, seed: int) -> Images:

@@ -58,9 +58,6 @@ class ResNet(nn.Module):
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Class scores."""
@@ -107,6 +104,10 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
             model = _factory(net.name)(channels, classes, size)
             if not isinstance(model, nn.Module):
                 raise ConfigError(f"net = {net.name!r}: returned a {type(model).__name__}; a torch.nn.Module is needed")
+        if net.init == "he":
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     check_fits(model, shape, classes, net.name)
     return model
 

@@ -76,7 +76,7 @@ def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points
     loss in nats, error in [0, 1]. Statistics are recalibrated on `train`, un-augmented, at every point and at both ends. A net without
     batch norm has equal curves.
     """
-    probe = copy.deepcopy(model)
+    probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
     at = alphas(points)
 
     def interpolated(state: State) -> dict[str, float]:

@@ -172,7 +172,10 @@ def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
     sets = {SetOf(data=t.setup.data, images=r.images) for t in tickets for r in t.rounds if r.images and r.images.kind == "distilled"}
     parallel.compute(distilled, sorted(sets, key=lambda s: s.images.seed), "distil")
     for done in range(1, max(study.levels) + 1):
-        parallel.compute(level, [t.but(rounds=t.rounds[:done]) for t in tickets if not t.shuffled or done in study.levels], f"prune, round {done}")
+        now = [t.but(rounds=t.rounds[:done]) for t in tickets if not t.shuffled or done in study.levels]
+        # the longest first, so that no worker is left alone with one at the end
+        now.sort(key=lambda t: -t.rounds[-1].recipe.steps if t.rounds[-1].recipe else 0)
+        parallel.compute(level, now, f"prune, round {done}")
 
 
 def _dense(method: str) -> bool:

@@ -34,21 +34,16 @@ class Trained:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate of optimiser step `step` (from 0) of `recipe.steps`.
+    """The rate of optimiser step `step` (from 0) of `recipe.steps`, taken at the middle of the step.
 
-    onecycle: cosine from lr/25 up to lr over the first 30 %, cosine down to lr/1e4 (Smith & Topin 2019, arXiv 1708.07120);
-    cosine: down to 0; step: times 0.2 at 2/3 and 5/6; constant.
+    onecycle: linear from 0 to lr over the first 20 %, linear back to 0 (the triangle of Smith & Topin 2019, arXiv 1708.07120);
+    cosine: from lr to 0; step: times 0.2 at 2/3 and 5/6; constant.
     """
-    done = step / max(recipe.steps, 1)
-
-    def cosine(a: float, b: float, t: float) -> float:
-        return b + (a - b) * (1 + math.cos(math.pi * t)) / 2
-
+    done = (step + 0.5) / recipe.steps
     if recipe.schedule == "onecycle":
-        up = 0.3
-        return recipe.lr * (cosine(1 / 25, 1, done / up) if done < up else cosine(1, 1e-4, (done - up) / (1 - up)))
+        return recipe.lr * (done / 0.2 if done < 0.2 else (1 - done) / 0.8)
     if recipe.schedule == "cosine":
-        return cosine(recipe.lr, 0.0, done)
+        return recipe.lr * (1 + math.cos(math.pi * done)) / 2
     if recipe.schedule == "step":
         return recipe.lr * 0.2 ** ((done >= 2 / 3) + (done >= 5 / 6))
     return recipe.lr
