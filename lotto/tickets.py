@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel, scores
-from lotto.config import METHODS, Recipe, Setup, Study, Ticket, Training
+from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
 from lotto.distill.sets import SetOf, distilled, inner_images
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
@@ -165,10 +165,25 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     return Product({"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state)
 
 
+def check(study: Study) -> None:
+    """Whether a study can be run here: its data are there and whole, the net and the distilling net fit them, and classes hold enough
+    images. ConfigError or DataError says what does not; nothing is computed."""
+    data.check_files(study.dataset)
+    real = data.load(study.dataset)
+    network(study.setup(0))
+    fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
+    if ipc > fewest:
+        raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images; give at most {fewest}")
+    match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
+    firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not METHODS[m].dense]
+    if any(r.images and r.images.kind == "distilled" for r in firsts):
+        nets.build(match, real.shape, len(real.classes), 0)
+
+
 def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
     """Compute the levels of the study's methods: distilled sets first, then round by round, so that shared prefixes are made once."""
     methods = methods or study.arms
-    tickets = [study.ticket(m, max(study.levels), seed) for seed in range(study.seeds) for m in methods if not _dense(m)]
+    tickets = [study.ticket(m, max(study.levels), seed) for seed in range(study.seeds) for m in methods if not METHODS[m].dense]
     sets = {SetOf(data=t.setup.data, images=r.images) for t in tickets for r in t.rounds if r.images and r.images.kind == "distilled"}
     parallel.compute(distilled, sorted(sets, key=lambda s: s.images.seed), "distil")
     for done in range(1, max(study.levels) + 1):
@@ -178,13 +193,9 @@ def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
         parallel.compute(level, now, f"prune, round {done}")
 
 
-def _dense(method: str) -> bool:
-    return METHODS[method].dense
-
-
 def arms_at(study: Study) -> list[tuple[str, int]]:
     """(method, level) of everything the study trains and compares."""
-    return [(m, at) for m in study.arms for at in ((0,) if _dense(m) else study.levels)]
+    return [(m, at) for m in study.arms for at in ((0,) if METHODS[m].dense else study.levels)]
 
 
 def densities(study: Study):
@@ -199,3 +210,38 @@ def densities(study: Study):
             rows += [dict(method=method, level=at, seed=seed, layer=n, live=m["layer_live"][n], size=m["layer_size"][n],
                           density=m["layer_live"][n] / m["layer_size"][n]) for n in m["layer_live"]]
     return pd.DataFrame(rows)
+
+
+def costs(study: Study):
+    """Table of what a search costs: a row a method, for the search to the last level, mean over initialisations.
+
+    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used); `passes`: images seen
+    in the inner loops, each time counted; `with distillation`: plus the real images that making the set looked at; and IMP's passes over these
+    two ("x fewer"). Training the ticket afterwards costs every method the same and is not in it.
+    """
+    import pandas as pd
+
+    search(study)
+    rows = []
+    for m in study.arms:
+        if METHODS[m].dense:
+            continue
+        seen, making, stored = 0, 0, set()
+        for seed in range(study.seeds):
+            ticket, sets = study.ticket(m, max(study.levels), seed), set()
+            for r, part in enumerate(ticket.rounds):
+                if part.images is None:
+                    continue
+                run = trained(Training(ticket=ticket.but(rounds=ticket.rounds[:r]), images=part.images, recipe=part.recipe, child=0)).metrics
+                seen += run["passes"]
+                stored.add(run["images"])
+                if part.images.kind == "distilled":
+                    sets.add(part.images)
+            making += sum(distilled(SetOf(data=ticket.setup.data, images=i)).metrics["real_passes"] for i in sets)
+        rows.append({"method": m, "stored": max(stored, default=0), "decoded": max(stored, default=0), "passes": seen // study.seeds,
+                     "with distillation": (seen + making) // study.seeds})
+    table = pd.DataFrame(rows)
+    imp = max(study.levels) * study.outer.steps * study.outer.batch
+    for column in ("passes", "with distillation"):
+        table[f"x fewer {column}"] = [round(imp / v, 2) if v else None for v in table[column]]
+    return table

@@ -1,0 +1,416 @@
+"""Behind run_all.sh: the notebooks by papermill, their regeneration, the tests, the reference tables.
+
+    python -m lotto.run [options]              run the notebooks
+    python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
+    python -m lotto.run reference NAME [...]   compute a study and keep its table in notebooks/reference
+    python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
+
+Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lotto.config import PRESETS, ConfigError, Study, nearest, study
+
+CLONE = Path(__file__).resolve().parents[1]
+NOTEBOOKS = CLONE / "notebooks"
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def finish(notebook: str, verdicts: Sequence[Any] = ()) -> None:
+    """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
+    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest)."""
+    counts = {w: sum(v.verdict == w for v in verdicts) for w in ("holds", "does not hold", "undecided")}
+    if mark := os.environ.get("LOTTO_END_MARK"):
+        Path(mark).write_text(json.dumps({"notebook": notebook, "verdicts": counts}))
+    print(f"{notebook}: finished, {len(verdicts)} claims judged")
+
+
+def value(text: str) -> Any:
+    """What `-p NAME VALUE` means: a number, true, false, null or a bracketed list where it spells one, else text.
+
+    >>> value("1e-3"), value("[4, 8]"), value("true"), value("4,8")
+    (0.001, [4, 8], True, '4,8')
+    """
+    if text in ("None", "True", "False"):
+        return {"None": None, "True": True, "False": False}[text]
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text)
+    if text.startswith("["):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(text)
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of a run."""
+    p = argparse.ArgumentParser(prog="run_all.sh", description="Run the study's notebooks by papermill.", allow_abbrev=False, epilog=(
+        "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 environment, "
+        "130 interrupted. A stopped run goes on where it was when the same command is given again."))
+    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
+    p.add_argument("--only", metavar="02,03", help="only these notebooks, by number or name")
+    p.add_argument("--from", dest="start", metavar="03", help="this notebook and those after it")
+    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                   help="a notebook parameter, such as -p levels '[4, 8]'; may be given often")
+    p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
+    p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
+    p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
+    p.add_argument("--force", action="store_true", help="execute also what is up to date (stored products are still reused)")
+    p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
+    p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR-10: 170 MB)")
+    p.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
+    p.add_argument("--env", choices=("auto", "conda", "venv", "current"), help="(read by run_all.sh) which environment to use")
+    return p
+
+
+@dataclasses.dataclass
+class Job:
+    """One notebook of a run."""
+
+    source: Path
+    parameters: dict[str, Any]
+    out: Path
+    key: str
+    status: str = "waiting"
+    seconds: float = 0.0
+    verdicts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.source.stem
+
+    @property
+    def result(self) -> Path:
+        return self.out / f"{self.name}.ipynb"
+
+    @property
+    def partial(self) -> Path:
+        return self.out / f"{self.name}.partial.ipynb"
+
+    @property
+    def manifest(self) -> Path:
+        return self.out / f"{self.name}.json"
+
+
+def choose(only: str | None, start: str | None) -> list[Path]:
+    """The notebooks meant, in order; ConfigError names what is not there."""
+    there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+    def find(name: str) -> Path:
+        for p in there:
+            if name.strip() in (p.stem[:2], p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]:
+                return p
+        raise ConfigError(f"notebook {name!r} is not there; there are: {', '.join(p.stem for p in there)}")
+
+    if only is not None:
+        wanted = [find(name) for name in only.split(",")]
+        return [p for p in there if p in wanted]
+    return there[there.index(find(start)) :] if start else there
+
+
+def known_parameters(notebook: Path) -> list[str]:
+    """Names in the notebook's parameters cell, by papermill's own inspection."""
+    import papermill
+
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
+def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
+    """The jobs of a run; every name, value, file and net in it is checked here, before anything is executed."""
+    notebooks = choose(args.only, args.start)
+    given = {"preset": args.preset, **({"seeds": value(args.seeds)} if args.seeds is not None else {}), **{n: value(v) for n, v in args.parameters}}
+    known = {p: known_parameters(p) for p in notebooks}
+    for name in given:
+        if not any(name in names for names in known.values()):
+            everything = sorted({n for names in known.values() for n in names})
+            raise ConfigError(f"parameter {name!r} is not known to {', '.join(p.stem for p in notebooks)}; {nearest(name, everything)}")
+    described = study(**given)
+    from lotto.tickets import check
+
+    check(described)
+    extra = {n: v for n, v in given.items() if n != "preset"}
+    folder = args.preset + (f"-{_digest(extra)[:8]}" if extra else "")
+    out = Path(args.out).expanduser().resolve() if args.out else CLONE / "runs" / folder
+    jobs = []
+    for p in notebooks:
+        mine = {n: v for n, v in given.items() if n in known[p]}
+        jobs.append(Job(p, mine, out, _digest({"source": _source(p), "parameters": mine, "lotto": _lotto(), "reference": _reference(),
+                                               "versions": {m: version(m) for m in ("torch", "torchvision", "plotly")}})))
+    return jobs, described
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _source(notebook: Path) -> list[str]:
+    return ["".join(c["source"]) for c in json.loads(notebook.read_text())["cells"]]
+
+
+def _lotto() -> str:
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return _digest([f.read_text() for f in files])
+
+
+def _reference() -> str:
+    return _digest([f.read_text() for f in sorted((NOTEBOOKS / "reference").glob("*")) if f.suffix in (".csv", ".json")])
+
+
+def up_to_date(job: Job) -> bool:
+    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is still there."""
+    try:
+        last = json.loads(job.manifest.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    if last["key"] != job.key or not job.result.exists():
+        return False
+    job.verdicts = last["verdicts"]
+    return True
+
+
+@contextlib.contextmanager
+def kernel_environment(**more: str) -> Iterator[None]:
+    """Environment variables for kernels started within: headless, one thread a process."""
+    new = {"LOTTO_HEADLESS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more}
+    before = {n: os.environ.get(n) for n in new}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for n, v in before.items():
+            os.environ.pop(n, None) if v is None else os.environ.__setitem__(n, v)
+
+
+def execute(job: Job) -> str | None:
+    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole."""
+    import papermill
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    for old in (job.partial, job.manifest):
+        old.unlink(missing_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
+        with kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)), _told(job.name, progress):
+            try:
+                papermill.execute_notebook(str(job.source), str(job.partial), parameters=job.parameters, progress_bar=False,
+                                           kernel_name="python3", cwd=str(NOTEBOOKS), store_widget_state=False)
+            except KeyboardInterrupt:
+                raise
+            except Exception as error:
+                return _last_lines(error)
+            finally:
+                job.seconds = time.monotonic() - started
+        if not mark.exists() or json.loads(mark.read_text())["notebook"] != job.name:
+            return "the notebook ended without its end mark: a cell left early (exit, quit), or its last cell is gone"
+        job.verdicts = json.loads(mark.read_text())["verdicts"]
+    job.partial.replace(job.result)
+    _html(job.result)
+    part = job.manifest.with_suffix(".part")
+    part.write_text(json.dumps({"key": job.key, "parameters": job.parameters, "verdicts": job.verdicts, "seconds": round(job.seconds, 1)}, indent=1))
+    part.replace(job.manifest)
+    return None
+
+
+def _last_lines(error: Exception) -> str:
+    import re
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return "\n".join(text.splitlines()[-6:]) or type(error).__name__
+
+
+def _html(notebook: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter().from_filename(str(notebook))
+    notebook.with_suffix(".html").write_text(body)
+
+
+@contextlib.contextmanager
+def _told(name: str, progress: Path) -> Iterator[None]:
+    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is no terminal."""
+    stop, tty = threading.Event(), sys.stdout.isatty()
+
+    def tell() -> None:
+        last = time.monotonic()
+        while not stop.wait(0.5 if tty else 2):
+            with contextlib.suppress(OSError, IndexError):
+                line = progress.read_text().splitlines()[-1]
+                if tty:
+                    print(f"\r  {name}: {line:<40}", end="", flush=True)
+                elif time.monotonic() - last > 30:
+                    print(f"  {name}: {line}", flush=True)
+                    last = time.monotonic()
+        if tty:
+            print("\r" + " " * 70 + "\r", end="", flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command behind `run_all.sh`."""
+    args = parser().parse_args(argv)
+    os.environ["LOTTO_DEVICE"] = args.device
+    if args.jobs is not None:
+        os.environ["LOTTO_JOBS"] = args.jobs
+    if args.download:
+        os.environ["LOTTO_DOWNLOAD"] = "1"
+    from lotto import parallel
+
+    parallel.jobs()  # a wrong --jobs or --device is told now
+    jobs, described = plan(args)
+    if args.dry_run:
+        for job in jobs:
+            print(f"{job.name}: {'up to date' if up_to_date(job) and not args.force else 'would run'}, {job.parameters} -> {job.result}")
+        return OK
+    from filelock import FileLock, Timeout
+
+    jobs[0].out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(jobs[0].out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another run writes to {jobs[0].out}; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        return _run_all(jobs, args, described)
+    finally:
+        lock.release()
+
+
+def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int:
+    print(f"preset {args.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods", flush=True)
+    code = OK
+    for job in jobs:
+        if not args.force and up_to_date(job):
+            job.status = "up to date"
+            continue
+        if code != OK and not args.keep_going:
+            job.status = "not run"
+            continue
+        print(f"{job.name} ...", flush=True)
+        try:
+            trouble = execute(job)
+        except KeyboardInterrupt:
+            job.status = "interrupted"
+            print(_table(jobs))
+            print("interrupted; what was finished is kept, the same command goes on from there")
+            return INTERRUPTED
+        job.status = "ok" if trouble is None else "FAILED"
+        if trouble is not None:
+            code = FAILED
+            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
+    print(_table(jobs))
+    print(f"HTML copies: {jobs[0].out}/*.html")
+    return code
+
+
+def _table(jobs: list[Job]) -> str:
+    rows = [("notebook", "status", "seconds", "claims: hold / not / undecided", "output")]
+    for j in jobs:
+        v = " / ".join(str(n) for n in j.verdicts.values())
+        rows.append((j.name, j.status, f"{j.seconds:.0f}" if j.seconds else "", v, str(j.result if j.result.exists() else j.partial)))
+    widths = [max(len(r[i]) for r in rows) for i in range(4)]
+    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)
+
+
+def refresh(argv: Sequence[str]) -> int:
+    """Execute the committed notebooks in place, at their own parameters, and strip what would differ at every run."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    for notebook in choose(",".join(argv) or None, None):
+        print(f"{notebook.name} ...", flush=True)
+        nb = nbformat.read(notebook, 4)
+        with kernel_environment():
+            NotebookClient(nb, timeout=None, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+        nbformat.write(strip(nb), notebook)
+    return OK
+
+
+def strip(nb: Any) -> Any:
+    """Drop widget state, timings and what papermill adds; keep outputs and ids."""
+    nb.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+    for cell in nb.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    return nb
+
+
+def reference(argv: Sequence[str]) -> int:
+    """Compute a study and keep its table."""
+    p = argparse.ArgumentParser(prog="python -m lotto.run reference")
+    p.add_argument("name", help="name of the table, such as digits-10")
+    p.add_argument("--preset", default="digits")
+    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    args = p.parse_args(argv)
+    described = study(args.preset, **{n: value(v) for n, v in args.parameters})
+    from lotto.claims import save_reference
+    from lotto.tickets import check
+
+    check(described)
+    print(save_reference(described, args.name))
+    return OK
+
+
+def test(argv: Sequence[str]) -> int:
+    """pytest over tests/, then nbval over the notebooks, in one temporary store; the worse exit code."""
+    with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch, kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
+        # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's kernels
+        first = subprocess.call([sys.executable, "-m", "pytest", *argv], cwd=CLONE)
+        if argv:  # a part of the tests was asked for
+            return first
+        second = subprocess.call([sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "3600",
+                                  "-o", "filterwarnings=", "-p", "no:cacheprovider", *map(str, choose(None, None))], cwd=CLONE)
+    return first or second
+
+
+def main(argv: Sequence[str]) -> int:
+    """Dispatch; errors in what was asked are one sentence and exit code 2."""
+    from lotto.data import DataError
+    from lotto.store import StoreError
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)  # also where the shell started us with it ignored (a background job)
+    commands = {"refresh": refresh, "reference": reference, "test": test}
+    try:
+        return commands[argv[0]](argv[1:]) if argv and argv[0] in commands else run(argv)
+    except (ConfigError, DataError, StoreError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

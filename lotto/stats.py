@@ -1,0 +1,73 @@
+"""Means with intervals over initialisations: n is small, so Student's t, and differences are paired by initialisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval; `low` and `high` are None below two values."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "none"
+        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]" if self.low is not None else f"{_short(self.mean)} [no interval]"
+
+
+def _short(value: float) -> str:
+    text = f"{value:.1f}"
+    return "0.0" if text == "-0.0" else text
+
+
+def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
+    """Mean and t-interval of the values that are there (None and NaN left out).
+
+    >>> str(interval([1.0, 2.0, 3.0]))
+    '2.0 [-0.5, 4.5]'
+    """
+    found = [float(v) for v in values if v is not None and not math.isnan(v)]
+    n = len(found)
+    if n == 0:
+        return Interval(None, None, None, 0)
+    mean = sum(found) / n
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(sum((v - mean) ** 2 for v in found) / (n - 1) / n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
+    """seed -> value of the runs that trained; what failed, died or diverged is not averaged in."""
+    rows = table[(table.method == method) & (table.level == level) & (table.state == "trained")]
+    return {int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)}
+
+
+def paired(a: dict[int, float], b: dict[int, float]) -> Interval:
+    """Interval of the differences a - b over the initialisations that both have."""
+    return interval([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
+
+
+def resolution(test_images: int) -> float:
+    """Points of accuracy below which two nets count as equal: five test images, at least 0.2 points (1 point on 500 images)."""
+    return max(0.2, 500 / test_images)
+
+
+def summary(table, column: str):
+    """A row a (method, level): `trained` as "2 of 3", then mean and interval of `column` over those that trained."""
+    import pandas as pd
+
+    rows = []
+    for (method, level), group in table.groupby(["method", "level"], sort=False):
+        found = interval(list(by_seed(table, method, level, column).values()))
+        rows.append(dict(method=method, level=level, trained=f"{int((group.state == 'trained').sum())} of {len(group)}",
+                         mean=found.mean, low=found.low, high=found.high, n=found.n))
+    return pd.DataFrame(rows)
