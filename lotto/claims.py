@@ -140,6 +140,15 @@ def as_table(found: list[Verdict]):
                          for v in found])
 
 
+def regime(study: Study, table: Any) -> str:
+    """The conditions under which all verdicts stand, with the dense net's fit: an under-fitted net is another regime."""
+    dense = table[(table.method == "dense") & (table.state == "trained")]
+    fit = (f"the dense net ends at training loss {interval(list(dense.train_loss)).mean:.3f} nats and accuracy {interval(list(dense.accuracy)).mean:.1f} %"
+           if len(dense) else "no dense net is among the methods")
+    return (f"{study.data}, {study.net} of width {study.width} ({study.norm} norm, {study.init} initialisation), {study.steps} steps of SGD on batches of "
+            f"{study.batch} at peak learning rate {study.lr:g}; gentle recipe: {study.inner_steps} steps at {study.inner_lr:g}; {fit}")
+
+
 REFERENCE = Path(__file__).resolve().parents[1] / "notebooks" / "reference"
 
 

@@ -11,26 +11,26 @@ import plotly.graph_objects as go
 from lotto.figures import show
 
 
-def explore(make: Callable[..., go.Figure], **choices: Sequence[Any]) -> Any:
+def explore(make: Callable[..., go.Figure], start: dict[str, Any] | None = None, **choices: Sequence[Any]) -> Any:
     """A slider for each choice, and the figure that `make(**chosen)` gives; arrow keys move a focused slider.
 
-    Each choice is a list of values, the first being the start; or of (label, value) pairs. In a headless run
-    (`LOTTO_HEADLESS`) it shows the figure of the first choices instead, so that a page without a kernel still has its picture.
+    Each choice is a list of values; `start` says where its slider stands at first (default: the first value). In a headless run
+    (`LOTTO_HEADLESS`) it shows the figure of that start instead, so that a page without a kernel still has its picture.
     ValueError where a choice is empty.
     """
     for name, options in choices.items():
         if not options:
             raise ValueError(f"{name}: there is nothing to choose from; give at least one value")
-    pairs = {name: [o if isinstance(o, tuple) else (str(o), o) for o in options] for name, options in choices.items()}
-    first = {name: options[0][1] for name, options in pairs.items()}
+    first = {name: (start or {}).get(name, options[0]) for name, options in choices.items()}
+    first = {name: v if v in choices[name] else choices[name][0] for name, v in first.items()}
     if os.environ.get("LOTTO_HEADLESS"):
         show(make(**first))
         return None
     import ipywidgets as widgets
 
-    sliders = {name: widgets.SelectionSlider(options=options, value=first[name], description=name, continuous_update=False,
+    sliders = {name: widgets.SelectionSlider(options=list(options), value=first[name], description=name, continuous_update=False,
                                              layout=widgets.Layout(width="640px"), style={"description_width": "90px"})
-               for name, options in pairs.items()}
+               for name, options in choices.items()}
     picture, message = go.FigureWidget(make(**first)), widgets.Output()
 
     def redraw(_: Any) -> None:

@@ -221,7 +221,7 @@ def _read(file: Path) -> Any:
 
 
 def _dump(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
+    file.write_text(json.dumps(value, indent=1, allow_nan=False))
 
 
 def _sync(file: Path) -> None:

@@ -46,7 +46,7 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
                    {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std})
 
 
-def synset(what: SetOf) -> SynSet:
+def small_set(what: SetOf) -> SynSet:
     """The small set that `what` describes (not for kind `real`)."""
     if what.images.kind == "distilled":
         product = distilled(what)
@@ -60,5 +60,5 @@ def inner_images(source: Data, images: Images) -> Split:
     """Normalised training images of an inner loop, on the device."""
     if images.kind == "real":
         return data.load(source).train
-    small = synset(SetOf(data=source, images=images)).split()
+    small = small_set(SetOf(data=source, images=images)).split()
     return Split(small.images.to(device()), small.labels.to(device()))

@@ -1,0 +1,89 @@
+import pytest
+
+import lotto
+from lotto.config import METHODS, PRESETS, ConfigError, Images, Recipe, Round, Setup, Study, Ticket
+
+
+def test_text_is_taken_as_the_number_it_spells():
+    s = lotto.study("digits", lr="1e-3", seeds="2", steps="50")
+    assert (s.lr, s.seeds, s.steps) == (0.001, 2, 50)
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("lr", "fast", "lr = 'fast'"), ("lr", True, "true or false"), ("lr", 0, "greater than 0"), ("lr", float("nan"), "finite"), ("lr", -1, "lr = -1"),
+    ("fraction", 1, "fraction = 1"), ("fraction", 0, "fraction = 0"), ("seeds", 0, "seeds = 0"), ("seeds", "1.5", "seeds = '1.5'"),
+    ("levels", "4,8", r"levels = '4,8': is text, but a list belongs here; write it as '\[4, 8\]'"), ("levels", [8, 4], "rising"),
+    ("levels", [0, 4], "level 0"), ("levels", [], "at least one level"), ("levels", [True], "true or false"), ("levels", 4, "levels = 4"),
+    ("methods", ["distiled"], "did you mean 'distilled'"), ("methods", "imp", "is text, but a list belongs here"),
+    ("net", "resnet19", "not known"), ("norm", "layer", "norm = 'layer'"), ("data", "mnist2", "data = 'mnist2'"), ("steps", 0, "steps = 0"),
+    ("rewind", 1000, "rewind = 1000: beyond the 180 steps"), ("ipc", 0, "ipc = 0"), ("weight_decay", 1.5, "weight_decay = 1.5"),
+])
+def test_bad_values_are_named(name, value, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        lotto.study("digits", **{name: value})
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'seeds'"):
+        lotto.study("digits", seads=3)
+    with pytest.raises(ConfigError, match="preset = 'digit'.*did you mean 'digits'"):
+        lotto.study("digit")
+    with pytest.raises(ConfigError, match="'imq'.*did you mean 'imp'"):
+        lotto.study().ticket("imq", 1, 0)
+
+
+def test_none_keeps_the_presets_value():
+    assert lotto.study("cifar10", steps=None).steps == PRESETS["cifar10"]["steps"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_every_preset_describes_a_ticket(preset, method):
+    s = lotto.study(preset)
+    at = 0 if METHODS[method].dense else max(s.levels)
+    ticket = s.ticket(method, at, 1)
+    assert ticket.level == at and ticket.setup.seed == 1
+    assert (ticket.setup.rewind > 0) == METHODS[method].rewound
+    assert Ticket(**ticket.model_dump()) == ticket
+
+
+def test_a_level_is_a_prefix_of_a_longer_search():
+    s = lotto.study()
+    assert s.ticket("distilled", 8, 0).parent.parent == s.ticket("distilled", 6, 0)
+    assert s.ticket("hybrid", s.switch, 0) == s.ticket("distilled", s.switch, 0)
+    assert s.ticket("hybrid", s.switch + 1, 0).rounds[-1] == s.ticket("imp", 1, 0).rounds[0]
+
+
+def test_the_deciding_arms_differ_in_one_thing_only():
+    s = lotto.study()
+    distilled, gentle, harsh, imp = (s.ticket(m, 1, 0).rounds[0] for m in ("distilled", "real-gentle", "distilled-harsh", "imp"))
+    assert distilled.recipe == gentle.recipe and distilled.images != gentle.images
+    assert distilled.images == harsh.images and harsh.recipe == imp.recipe and gentle.images == imp.images
+
+
+def test_each_initialisation_has_its_own_distillation():
+    s = lotto.study()
+    assert {s.ticket("distilled", 1, k).rounds[0].images.seed for k in range(3)} == {0, 1, 2}
+
+
+def test_incomplete_descriptions_are_refused():
+    with pytest.raises(ConfigError, match="need `distill`"):
+        Images(kind="distilled")
+    with pytest.raises(ConfigError, match="take no `ipc`"):
+        Images(kind="real", ipc=3)
+    with pytest.raises(ConfigError, match="needs images and recipe"):
+        Round()
+    with pytest.raises(ConfigError, match="takes no images"):
+        Round(score="random", images=Images(), recipe=Recipe())
+    with pytest.raises(ConfigError, match="rewind = 500"):
+        Setup(rewind=500)
+
+
+def test_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        Study().lr = 3
+
+
+def test_density_after_n_rounds():
+    assert lotto.study(fraction=0.2).density(4) == pytest.approx(0.4096)

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lotto import data, distill
+from lotto.config import Data, Distill
+from lotto.data import DataError
+from lotto.distill import SynSet, matching
+from lotto.store import Checkpoint
+
+SMALL = Distill(ipc=2, steps=6, width=8)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return data.load(Data(train_size=200))
+
+
+def test_the_loss_falls_and_pixels_stay_in_range(real):
+    made, losses = distill.match_distributions(real, SMALL.but(steps=60))
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    assert made.labels.tolist() == [c for c in range(10) for _ in range(2)] and 0 <= float(made.images.min()) <= float(made.images.max()) <= 1
+
+
+def test_distance_by_hand():
+    features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0], [1.0, 1.0], [0.0, 2.0]])
+    labels = torch.tensor([0, 0, 1, 0, 1])  # three real images, two distilled ones
+    # class 0: mean (2, 0) against (1, 1): 2; class 1: (0, 5) against (0, 2): 9
+    assert float(matching._distance(features, labels, 3, 2)) == 11
+
+
+def test_pixel_gradient_against_finite_differences():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Softplus(), torch.nn.Flatten()).double()
+    images = torch.rand(4, 1, 5, 5, dtype=torch.float64)
+    syn = torch.rand(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 1, 0, 1])
+    assert torch.autograd.gradcheck(lambda s: matching._distance(net(torch.cat([images, s])), labels, 4, 2), syn)
+
+
+def test_only_training_images_are_looked_at(real):
+    blind = data.RealData(real.train, data.Split(real.held_out.images * float("nan"), real.held_out.labels),
+                          data.Split(real.test.images * float("nan"), real.test.labels), real.classes, real.mean, real.std)
+    assert torch.equal(distill.match_distributions(blind, SMALL)[0].images, distill.match_distributions(real, SMALL)[0].images)
+
+
+def test_seeds_and_repeats(real):
+    a, b, c = (distill.match_distributions(real, SMALL, seed)[0].images for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_killed_and_resumed_is_the_same_to_the_bit(real, tmp_path):
+    class Failing(Checkpoint):
+        def due(self):
+            return True
+
+        def save(self, tensors, state):
+            super().save(tensors, state)
+            if state["step"] == 4:
+                raise Stop
+
+    through = distill.match_distributions(real, SMALL)
+    with pytest.raises(Stop):
+        distill.match_distributions(real, SMALL, checkpoint=Failing(tmp_path))
+    resumed = distill.match_distributions(real, SMALL, checkpoint=Checkpoint(tmp_path))
+    assert torch.equal(through[0].images, resumed[0].images) and through[1] == resumed[1]
+
+
+def test_the_matching_net_has_no_statistics_and_fresh_weights_each_step(real):
+    a, b = (matching._features(SMALL, real.shape, 10, 0, step) for step in (0, 1))
+    assert not list(a.buffers()) and not torch.equal(a[0].weight, b[0].weight) and not any(p.requires_grad for p in a.parameters())
+
+
+def test_subset_and_noise_are_keyed_and_of_equal_size(real):
+    sets = [make(real, 3, seed) for make in (distill.subset, distill.noise) for seed in (0, 0, 1)]
+    assert all(s.images.shape == (30, 1, 8, 8) and (s.labels.bincount() == 3).all() for s in sets)
+    for a, again, other in (sets[:3], sets[3:]):
+        assert torch.equal(a.images, again.images) and not torch.equal(a.images, other.images)
+    pixels = real.pixels(real.train.images)
+    rows = {tuple(round(v, 4) for v in r.tolist()) for r in pixels.flatten(1)}
+    assert all(tuple(round(v, 4) for v in r.tolist()) in rows for r in sets[0].images.flatten(1))
+    with pytest.raises(DataError, match="ask for at most"):
+        distill.subset(real, 1000, 0)
+
+
+def test_inner_images_are_normalised_like_the_real_ones(real, tiny):
+    study = tiny(train_size=200)
+    small = distill.small_set(distill.SetOf(data=study.dataset, images=study.images("subset", 0)))
+    split = distill.inner_images(study.dataset, study.images("subset", 0))
+    assert torch.allclose(split.images.cpu(), real.normalise(small.images.to(real.mean.device)).cpu(), atol=1e-5)
+    assert torch.equal(distill.inner_images(study.dataset, study.images("real", 0)).images, real.train.images)
+
+
+def test_synset_round_trip_and_range(real, tmp_path):
+    made = distill.subset(real, 2, 0)
+    made.save(tmp_path / "set.safetensors")
+    back = SynSet.load(tmp_path / "set.safetensors")
+    assert torch.equal(back.images, made.images) and back.classes == made.classes and back.recipe == made.recipe
+    with pytest.raises(DataError, match=r"pixels run from -2 to .*undo it with images \* std \+ mean"):
+        SynSet((made.images - 0.5) * 4, made.labels, made.classes, made.mean, made.std)
+    with pytest.raises(DataError, match="label 0 is 0; labels run from 0 to -1|labels run from"):
+        SynSet(made.images, made.labels + 5, made.classes, made.mean, made.std)
+
+
+def test_files_that_are_no_synset(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        SynSet.load(tmp_path / "absent")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match="is no SynSet file"):
+        SynSet.load(tmp_path / "other.safetensors")
+    whole = tmp_path / "cut.safetensors"
+    save_file({"images": torch.zeros(2, 1, 4, 4)}, whole, metadata={"lotto": json.dumps({})})
+    whole.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cut short"):
+        SynSet.load(whole)
+
+
+@pytest.mark.gpu
+def test_on_the_gpu_as_on_the_cpu(monkeypatch):
+    found = []
+    for device in ("cpu", "cuda"):
+        monkeypatch.setenv("LOTTO_DEVICE", device)
+        found.append(distill.match_distributions(data.load(Data(train_size=200)), SMALL)[0].images)
+    assert torch.allclose(*found, atol=1e-3)

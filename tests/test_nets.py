@@ -1,0 +1,114 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lotto import nets
+from lotto.config import ConfigError, Net, Setup
+from lotto.store import canonical
+
+
+@pytest.mark.parametrize(("net", "shape", "parameters"), [
+    (Net(name="resnet18", width=64), (3, 32, 32), 11_173_962),  # the usual count of the CIFAR ResNet-18
+    (Net(name="resnet20", width=16), (3, 32, 32), 272_474),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
+    (Net(name="convnet", width=128, norm="instance"), (3, 32, 32), 320_010),  # DC's ConvNet-3 (Zhao et al. 2021)
+])
+def test_parameter_counts(net, shape, parameters):
+    assert sum(p.numel() for p in nets.build(net, shape, 10, 0).parameters()) == parameters
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "none"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "convnet"])
+def test_every_net_with_every_norm(name, norm):
+    model = nets.build(Net(name=name, norm=norm, width=4, depth=2), (1, 8, 8), 7, 0)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 7) and nets.has_batch_norm(model) == (norm == "batch")
+
+
+def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_state():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    a, b, c = (nets.copy_state(nets.build(Net(), (1, 8, 8), 10, s)) for s in (0, 0, 1))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(a[n], b[n]) for n in a) and not torch.equal(a["head.weight"], c["head.weight"])
+
+
+def test_he_initialisation():
+    model = nets.build(Net(width=64, init="he"), (3, 8, 8), 10, 0)
+    w = model.stages[2][1].conv1.weight
+    assert abs(float(w.detach().std()) - (2 / (w.shape[0] * 9)) ** 0.5) < 1e-3
+
+
+def test_one_pixel_instance_norm_is_refused():
+    with pytest.raises(ConfigError, match="1-pixel images.*use depth 3 or less"):
+        nets.build(Net(name="convnet", norm="instance", depth=4), (1, 8, 8), 10, 0)
+    with pytest.raises(ConfigError, match="halved away"):
+        nets.build(Net(name="convnet", depth=4), (1, 8, 8), 10, 0)
+
+
+FACTORY = '''
+from torch import nn
+def good(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, classes))
+def wrong_size(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
+def wrong_classes(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, 3))
+def no_module(channels, classes, image_size): return 3
+'''
+
+
+@pytest.fixture
+def factory(tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(FACTORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "own_nets.py"
+    sys.modules.pop("own_nets", None)
+
+
+def test_own_factory_and_its_fingerprint(factory):
+    net = Net(name="own_nets:good")
+    assert isinstance(nets.build(net, (1, 8, 8), 10, 0), nn.Sequential)
+    before = canonical(Setup(net=net))
+    factory.write_text(FACTORY + "\n# changed")
+    assert canonical(Setup(net=net)) != before
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("own_nets:absent", "cannot be imported"), ("no_such_package:net", "cannot be imported.*PYTHONPATH"), ("own_nets:no_module", "a torch.nn.Module is needed"),
+    ("own_nets:wrong_size", r"does not fit images of shape \(1, 8, 8\)"), ("own_nets:wrong_classes", r"returns shape \(2, 3\)"),
+])
+def test_factories_that_will_not_do(factory, name, said):
+    with pytest.raises(ConfigError, match=said):
+        nets.build(Net(name=name), (1, 8, 8), 10, 0)
+
+
+def test_recalibration_is_exact_on_one_batch_and_leaves_the_rest(net, images):
+    model = net().train()
+    state = nets.copy_state(model)
+    nets.recalibrate(model, images[0])
+    moved = {n for n, t in nets.copy_state(model).items() if not torch.equal(t, state[n])}
+    assert moved == {n for n in state if "running" in n or "num_batches" in n}
+    assert all(m.momentum == 0.1 and m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    first = model.stem[0](images[0])
+    assert torch.allclose(model.stem[1].running_mean, first.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(model.stem[1].running_var, first.var((0, 2, 3)), atol=1e-6)
+
+
+def test_recalibration_does_not_depend_on_the_order_of_batches(net, images):
+    a, b = net(), net()
+    nets.recalibrate(a, images[0], batch=8)
+    nets.recalibrate(b, torch.cat(images[0].split(8)[::-1]), batch=8)
+    assert all(torch.allclose(x.float(), y.float(), atol=1e-5) for x, y in zip(a.buffers(), b.buffers(), strict=True))
+
+
+def test_recalibration_without_batch_norm_does_nothing(net, images):
+    model = net(norm="group")
+    before = nets.copy_state(model)
+    nets.recalibrate(model, images[0])
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_evaluating_gives_every_modules_mode_back(net):
+    model = net().train()
+    model.stem[1].eval()  # a frozen layer stays frozen
+    with nets.evaluating(model):
+        assert not any(m.training for m in model.modules())
+    assert model.training and not model.stem[1].training

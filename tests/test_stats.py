@@ -1,0 +1,40 @@
+import math
+
+import pandas as pd
+import pytest
+
+from lotto import stats
+
+
+def test_interval_by_hand():
+    found = stats.interval([1.0, 2.0, 3.0])  # s = 1, t(0.975, 2) = 4.3027
+    assert found.mean == 2 and found.high - 2 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4) and found.n == 3
+
+
+def test_one_value_has_no_interval_and_none_has_nothing():
+    assert str(stats.interval([3.0])) == "3.0 [no interval]" and stats.interval([3.0]).low is None
+    assert str(stats.interval([])) == "none" and stats.interval([None, float("nan")]).n == 0
+
+
+def test_equal_values_give_a_point_and_no_minus_zero():
+    assert str(stats.interval([0.0, -0.0, 0.0])) == "0.0 [0.0, 0.0]" and str(stats.interval([-0.01, -0.01])) == "0.0 [0.0, 0.0]"
+
+
+def test_pairing_removes_what_the_initialisations_share():
+    a, b = {0: 10.0, 1: 20.0, 2: 30.0, 3: 5.0}, {0: 9.0, 1: 19.0, 2: 29.0}
+    assert stats.paired(a, b)[:3] == (1, 1, 1)
+
+
+def table(states=("trained",) * 3):
+    return pd.DataFrame(dict(method="imp", level=4, seed=[0, 1, 2], state=list(states), accuracy=[90.0, 92.0, 10.0]))
+
+
+def test_what_did_not_train_is_counted_not_averaged():
+    t = table(("trained", "trained", "failed"))
+    assert stats.by_seed(t, "imp", 4, "accuracy") == {0: 90.0, 1: 92.0}
+    row = stats.summary(t, "accuracy").iloc[0]
+    assert row.trained == "2 of 3" and row["mean"] == 91 and row.n == 2
+
+
+def test_resolution():
+    assert stats.resolution(500) == 1.0 and stats.resolution(10_000) == 0.2
