@@ -8,8 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("augment", "claims", "config", "data", "distill", "explore", "figures", "masks", "nets", "parallel", "run", "scores", "stability",
-            "stats", "store", "streams", "tickets", "train")
+_MODULES = (
+    "augment",
+    "claims",
+    "config",
+    "data",
+    "distill",
+    "explore",
+    "figures",
+    "masks",
+    "nets",
+    "parallel",
+    "run",
+    "scores",
+    "stability",
+    "stats",
+    "store",
+    "streams",
+    "tickets",
+    "train",
+)
 
 if TYPE_CHECKING:
     from lotto.config import study as study

@@ -38,27 +38,108 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("02", "at {sparsity} % sparsity, distilled pruning matches IMP rewound to step {k} (within {margin} points)", PAPER,
-          "accuracy", "distilled", "matches", "imp-rewound"),
-    Claim("02", "at {sparsity} % sparsity, distilled pruning beats a global random mask", HERE, "accuracy", "distilled", "higher", "random"),
-    Claim("02", "at {sparsity} % sparsity, distilled images beat all real images in the same inner recipe", HERE,
-          "accuracy", "distilled", "higher", "real-gentle"),
-    Claim("02", "at {sparsity} % sparsity, distilled images beat equally many real images", HERE, "accuracy", "distilled", "higher", "subset"),
-    Claim("02", "at {sparsity} % sparsity, a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", "last"),
-    Claim("03", "the dense initialisation is unstable (barrier above 2 points)", "Frankle et al. 2020, arXiv 1912.05671",
-          "barrier", "dense", "above", "dense-rewound", "dense"),
-    Claim("03", "the dense net is stable from step {k} on (barrier below 2 points)", "Frankle et al. 2020, arXiv 1912.05671",
-          "barrier", "dense-rewound", "below", "dense", "dense"),
-    Claim("03", "at {sparsity} % sparsity, the distilled subnetwork of the same initialisation is stable (barrier below 2 points)", PAPER,
-          "barrier", "distilled", "below", "dense"),
-    Claim("03", "at {sparsity} % sparsity, the distilled subnetwork is more stable than the dense net", PAPER, "barrier", "distilled", "lower", "dense"),
-    Claim("03", "at {sparsity} % sparsity, the distilled subnetwork is more stable than IMP's", PAPER, "barrier", "distilled", "lower", "imp"),
-    Claim("03", "at {sparsity} % sparsity, stability is owed to the distilled images: more stable than all real images in the same inner recipe", HERE,
-          "barrier", "distilled", "lower", "real-gentle"),
-    Claim("03", "at {sparsity} % sparsity, stability is owed to the gentle recipe: more stable than distilled images in IMP's recipe", HERE,
-          "barrier", "distilled", "lower", "distilled-harsh"),
-    Claim("03", "at {sparsity} % sparsity, distilled images give more stability than equally many real images", HERE,
-          "barrier", "distilled", "lower", "subset"),
+    Claim(
+        "02",
+        "at {sparsity} % sparsity, distilled pruning matches IMP rewound to step {k} (within {margin} points)",
+        PAPER,
+        "accuracy",
+        "distilled",
+        "matches",
+        "imp-rewound",
+    ),
+    Claim(
+        "02", "at {sparsity} % sparsity, distilled pruning beats a global random mask", HERE, "accuracy", "distilled", "higher", "random"
+    ),
+    Claim(
+        "02",
+        "at {sparsity} % sparsity, distilled images beat all real images in the same inner recipe",
+        HERE,
+        "accuracy",
+        "distilled",
+        "higher",
+        "real-gentle",
+    ),
+    Claim(
+        "02", "at {sparsity} % sparsity, distilled images beat equally many real images", HERE, "accuracy", "distilled", "higher", "subset"
+    ),
+    Claim(
+        "02",
+        "at {sparsity} % sparsity, a distilled mask first, then IMP, beats IMP alone",
+        PAPER,
+        "accuracy",
+        "hybrid",
+        "higher",
+        "imp",
+        "last",
+    ),
+    Claim(
+        "03",
+        "the dense initialisation is unstable (barrier above 2 points)",
+        "Frankle et al. 2020, arXiv 1912.05671",
+        "barrier",
+        "dense",
+        "above",
+        "dense-rewound",
+        "dense",
+    ),
+    Claim(
+        "03",
+        "the dense net is stable from step {k} on (barrier below 2 points)",
+        "Frankle et al. 2020, arXiv 1912.05671",
+        "barrier",
+        "dense-rewound",
+        "below",
+        "dense",
+        "dense",
+    ),
+    Claim(
+        "03",
+        "at {sparsity} % sparsity, the distilled subnetwork of the same initialisation is stable (barrier below 2 points)",
+        PAPER,
+        "barrier",
+        "distilled",
+        "below",
+        "dense",
+    ),
+    Claim(
+        "03",
+        "at {sparsity} % sparsity, the distilled subnetwork is more stable than the dense net",
+        PAPER,
+        "barrier",
+        "distilled",
+        "lower",
+        "dense",
+    ),
+    Claim(
+        "03", "at {sparsity} % sparsity, the distilled subnetwork is more stable than IMP's", PAPER, "barrier", "distilled", "lower", "imp"
+    ),
+    Claim(
+        "03",
+        "at {sparsity} % sparsity, stability is owed to the distilled images: more stable than all real images in the same inner recipe",
+        HERE,
+        "barrier",
+        "distilled",
+        "lower",
+        "real-gentle",
+    ),
+    Claim(
+        "03",
+        "at {sparsity} % sparsity, stability is owed to the gentle recipe: more stable than distilled images in IMP's recipe",
+        HERE,
+        "barrier",
+        "distilled",
+        "lower",
+        "distilled-harsh",
+    ),
+    Claim(
+        "03",
+        "at {sparsity} % sparsity, distilled images give more stability than equally many real images",
+        HERE,
+        "barrier",
+        "distilled",
+        "lower",
+        "subset",
+    ),
 )
 """In the order in which the notebooks tell them. Two-digit `notebook`: where the sentence stands."""
 
@@ -82,8 +163,10 @@ class Verdict:
         """What the notebooks print."""
         unit = {"accuracy": "accuracy", "barrier": "error barrier"}[self.claim.measure]
         lost = f" ({self.lost} more did not train)" if self.lost else ""
-        return (f"{self.text}: {self.verdict} here: {unit} {self.value} over {self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}, "
-                f"against {METHODS[self.claim.control].title} {self.control}.")
+        return (
+            f"{self.text}: {self.verdict} here: {unit} {self.value} over {self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}, "
+            f"against {METHODS[self.claim.control].title} {self.control}."
+        )
 
 
 def decide(rule: str, found: Interval, threshold: float) -> Literal["holds", "does not hold", "undecided"]:
@@ -110,14 +193,25 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
     else:
         decided, threshold, used = paired(a, b), -margin if claim.rule == "matches" else 0.0, a.keys() & b.keys()
     text = claim.text.format(sparsity=f"{100 * (1 - study.density(level)):.1f}", k=study.rewind, margin=f"{margin:.1f}")
-    return Verdict(claim, text, decide(claim.rule, decided, threshold), interval([a[s] for s in sorted(used)]),
-                   interval([b[s] for s in sorted(b) if s in used or claim.rule in ("above", "below")]), decided, study.seeds - len(used))
+    return Verdict(
+        claim,
+        text,
+        decide(claim.rule, decided, threshold),
+        interval([a[s] for s in sorted(used)]),
+        interval([b[s] for s in sorted(b) if s in used or claim.rule in ("above", "below")]),
+        decided,
+        study.seeds - len(used),
+    )
 
 
 def judge_all(notebook: str, tables: dict[str, Any], study: Study, test_images: int) -> list[Verdict]:
     """The verdicts on a notebook's claims, at the levels each is made for, in order."""
-    which: dict[str, Callable[[], tuple[int, ...]]] = {"each": lambda: study.levels, "first": lambda: study.levels[:1],
-                                                       "last": lambda: study.levels[-1:], "dense": lambda: (0,)}
+    which: dict[str, Callable[[], tuple[int, ...]]] = {
+        "each": lambda: study.levels,
+        "first": lambda: study.levels[:1],
+        "last": lambda: study.levels[-1:],
+        "dense": lambda: (0,),
+    }
     found = [judge(c, tables, study, level, test_images) for c in CLAIMS if c.notebook == notebook for level in which[c.levels]()]
     return [v for v in found if v is not None]
 
@@ -135,18 +229,36 @@ def as_table(found: list[Verdict]):
     """A row a verdict: claim, verdict, measure with interval, control with interval, what decided."""
     import pandas as pd
 
-    return pd.DataFrame([dict(claim=v.text, verdict=v.verdict, measure=v.claim.measure, value=str(v.value), n=v.value.n,
-                              control=METHODS[v.claim.control].title, beside=str(v.control), decided_by=str(v.decided_by), source=v.claim.source)
-                         for v in found])
+    return pd.DataFrame(
+        [
+            dict(
+                claim=v.text,
+                verdict=v.verdict,
+                measure=v.claim.measure,
+                value=str(v.value),
+                n=v.value.n,
+                control=METHODS[v.claim.control].title,
+                beside=str(v.control),
+                decided_by=str(v.decided_by),
+                source=v.claim.source,
+            )
+            for v in found
+        ]
+    )
 
 
 def regime(study: Study, table: Any) -> str:
     """The conditions under which all verdicts stand, with the dense net's fit: an under-fitted net is another regime."""
     dense = table[(table.method == "dense") & (table.state == "trained")]
-    fit = (f"the dense net ends at training loss {interval(list(dense.train_loss)).mean:.3f} nats and accuracy {interval(list(dense.accuracy)).mean:.1f} %"
-           if len(dense) else "no dense net is among the methods")
-    return (f"{study.data}, {study.net} of width {study.width} ({study.norm} norm, {study.init} initialisation), {study.steps} steps of SGD on batches of "
-            f"{study.batch} at peak learning rate {study.lr:g}; gentle recipe: {study.inner_steps} steps at {study.inner_lr:g}; {fit}")
+    fit = (
+        f"the dense net ends at training loss {interval(list(dense.train_loss)).mean:.3f} nats and accuracy {interval(list(dense.accuracy)).mean:.1f} %"
+        if len(dense)
+        else "no dense net is among the methods"
+    )
+    return (
+        f"{study.data}, {study.net} of width {study.width} ({study.norm} norm, {study.init} initialisation), {study.steps} steps of SGD on batches of "
+        f"{study.batch} at peak learning rate {study.lr:g}; gentle recipe: {study.inner_steps} steps at {study.inner_lr:g}; {fit}"
+    )
 
 
 REFERENCE = Path(__file__).resolve().parents[1] / "notebooks" / "reference"
@@ -162,9 +274,18 @@ def save_reference(study: Study, name: str, folder: Path = REFERENCE) -> Path:
     table.round(4).to_csv(folder / f"{name}.csv", index=False)
     import torch
 
-    (folder / f"{name}.json").write_text(json.dumps(
-        {"study": study.model_dump(mode="json"), "test_images": len(data.load(study.dataset).test), "device": parallel.device_name(),
-         "torch": torch.__version__}, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(
+        json.dumps(
+            {
+                "study": study.model_dump(mode="json"),
+                "test_images": len(data.load(study.dataset).test),
+                "device": parallel.device_name(),
+                "torch": torch.__version__,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     return folder / f"{name}.csv"
 
 
@@ -173,7 +294,9 @@ def reference(name: str, folder: Path = REFERENCE):
     import pandas as pd
 
     if not (folder / f"{name}.csv").exists():
-        raise ConfigError(f"reference {name!r} is not there; {folder} has: {', '.join(sorted(p.stem for p in folder.glob('*.csv'))) or 'none'}")
+        raise ConfigError(
+            f"reference {name!r} is not there; {folder} has: {', '.join(sorted(p.stem for p in folder.glob('*.csv'))) or 'none'}"
+        )
     about = json.loads((folder / f"{name}.json").read_text())
     return pd.read_csv(folder / f"{name}.csv"), Study(**about["study"]), about["test_images"]
 

@@ -190,7 +190,9 @@ class Setup(Config):
     @model_validator(mode="after")
     def _rewind_in_range(self):
         if self.rewind > self.pretrain.steps:
-            raise ValueError(f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 to {self.pretrain.steps}")
+            raise ValueError(
+                f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 to {self.pretrain.steps}"
+            )
         return self
 
 
@@ -354,8 +356,17 @@ class Study(Config):
     @property
     def outer(self) -> Recipe:
         """How a ticket, and the dense net, is trained on real data; IMP's inner loop too."""
-        return Recipe(steps=self.steps, lr=self.lr, batch=self.batch, momentum=self.momentum, weight_decay=self.weight_decay,
-                      schedule=self.schedule, shift=self.shift, flip=self.flip, precision=self.precision)
+        return Recipe(
+            steps=self.steps,
+            lr=self.lr,
+            batch=self.batch,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            shift=self.shift,
+            flip=self.flip,
+            precision=self.precision,
+        )
 
     @property
     def gentle(self) -> Recipe:
@@ -370,28 +381,48 @@ class Study(Config):
     @property
     def distillation(self) -> Distill:
         """How the distilled sets are made."""
-        return Distill(ipc=self.ipc, steps=self.distill_steps, lr=self.distill_lr, batch=self.distill_batch, width=self.distill_width,
-                       depth=self.distill_depth, shift=self.shift, flip=self.flip)
+        return Distill(
+            ipc=self.ipc,
+            steps=self.distill_steps,
+            lr=self.distill_lr,
+            batch=self.distill_batch,
+            width=self.distill_width,
+            depth=self.distill_depth,
+            shift=self.shift,
+            flip=self.flip,
+        )
 
     def setup(self, seed: int, rewind: int = 0) -> Setup:
         """Initialisation number `seed`."""
-        return Setup(data=self.dataset, net=Net(name=self.net, width=self.width, norm=self.norm, init=self.init), seed=seed,
-                     pretrain=self.outer, rewind=rewind)
+        return Setup(
+            data=self.dataset,
+            net=Net(name=self.net, width=self.width, norm=self.norm, init=self.init),
+            seed=seed,
+            pretrain=self.outer,
+            rewind=rewind,
+        )
 
     def images(self, kind: str, seed: int) -> Images:
         """What an inner loop trains on, for initialisation `seed`."""
-        return {"real": lambda: Images(),
-                "distilled": lambda: Images(kind="distilled", distill=self.distillation, seed=seed),
-                "subset": lambda: Images(kind="subset", ipc=self.ipc, seed=seed),
-                "noise": lambda: Images(kind="noise", ipc=self.ipc, seed=seed)}[kind]()
+        return {
+            "real": lambda: Images(),
+            "distilled": lambda: Images(kind="distilled", distill=self.distillation, seed=seed),
+            "subset": lambda: Images(kind="subset", ipc=self.ipc, seed=seed),
+            "noise": lambda: Images(kind="noise", ipc=self.ipc, seed=seed),
+        }[kind]()
 
     def ticket(self, method: str, level: int, seed: int) -> Ticket:
         """The ticket that `method` finds at `level` rounds of pruning for initialisation `seed`."""
         if method not in METHODS:
             raise ConfigError(f"method {method!r} is not known; {nearest(method, list(METHODS))}")
         m = METHODS[method]
-        return Ticket(setup=self.setup(seed, self.rewind if m.rewound else 0), fraction=self.fraction, rewind_what=self.rewind_what,
-                      rounds=tuple(m.round(self, r, seed) for r in range(level)), shuffled=m.shuffled)
+        return Ticket(
+            setup=self.setup(seed, self.rewind if m.rewound else 0),
+            fraction=self.fraction,
+            rewind_what=self.rewind_what,
+            rounds=tuple(m.round(self, r, seed) for r in range(level)),
+            shuffled=m.shuffled,
+        )
 
     def training(self, method: str, level: int, seed: int, child: int) -> Training:
         """Child number `child` (from 1) of that ticket, trained on the real images."""
@@ -405,8 +436,15 @@ class Study(Config):
 class Method:
     """One way to a mask: what each round trains on, and how."""
 
-    def __init__(self, title: str, inner: str, round_: Callable[[Study, int, int], Round] | None, rewound: bool = False,
-                 shuffled: bool = False, default: bool = True):
+    def __init__(
+        self,
+        title: str,
+        inner: str,
+        round_: Callable[[Study, int, int], Round] | None,
+        rewound: bool = False,
+        shuffled: bool = False,
+        default: bool = True,
+    ):
         self.title, self.inner, self._round = title, inner, round_
         self.rewound, self.shuffled, self.default = rewound, shuffled, default
 
@@ -443,16 +481,39 @@ METHODS: dict[str, Method] = {
     "initial": Method("initial magnitude", "no training: magnitude of the initial weights", lambda s, r, seed: Round(score="initial")),
     "random": Method("random, global", "no training: uniformly random", lambda s, r, seed: Round(score="random")),
     "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid),
-    "random-layerwise": Method("random, layer-matched", "the distilled ticket's layer densities at random places",
-                               _trained("distilled", "gentle"), shuffled=True, default=False),
+    "random-layerwise": Method(
+        "random, layer-matched",
+        "the distilled ticket's layer densities at random places",
+        _trained("distilled", "gentle"),
+        shuffled=True,
+        default=False,
+    ),
 }
 """Every method of the study. `dense` and `dense-rewound` exist at level 0 only, the others at every level from 1."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {},
-    "cifar10": dict(data="cifar10", held_out=5000, width=64, steps=10_500, lr=0.2, batch=128, shift=4, flip=True,
-                    precision="bfloat16", levels=(4, 8, 12), rewind=1000, switch=8, fraction=0.2, inner_steps=1500,
-                    inner_lr=0.01, distill_steps=10_000, distill_batch=128, distill_width=128, distill_depth=3),
+    "cifar10": dict(
+        data="cifar10",
+        held_out=5000,
+        width=64,
+        steps=10_500,
+        lr=0.2,
+        batch=128,
+        shift=4,
+        flip=True,
+        precision="bfloat16",
+        levels=(4, 8, 12),
+        rewind=1000,
+        switch=8,
+        fraction=0.2,
+        inner_steps=1500,
+        inner_lr=0.01,
+        distill_steps=10_000,
+        distill_batch=128,
+        distill_width=128,
+        distill_depth=3,
+    ),
 }
 """Values that differ from Study's own. `cifar10` is meant for one GPU."""
 

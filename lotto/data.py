@@ -68,9 +68,13 @@ class RealData:
 def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> None:
     """Refuse what no training can use: wrong shape or type, NaN, labels out of range. Raises DataError, naming the first culprit."""
     if images.ndim != 4 or not images.is_floating_point():
-        raise DataError(f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, height, width) is needed")
+        raise DataError(
+            f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, height, width) is needed"
+        )
     if len(images) != len(labels) or labels.ndim != 1 or labels.dtype != torch.int64:
-        raise DataError(f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image")
+        raise DataError(
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image"
+        )
     if len(images) == 0:
         raise DataError("there are no images; give at least two")
     if not (ok := torch.isfinite(images).flatten(1).all(1)).all():
@@ -122,15 +126,23 @@ def _load(data: Data, device: str) -> RealData:
     held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
     size = data.train_size if data.train_size is not None else len(pool) - data.held_out
     if held is None or size + data.held_out > len(pool):
-        raise DataError(f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training images "
-                        f"in all; ask for at most {max(len(pool) - data.held_out, 0)}")
+        raise DataError(
+            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training images "
+            f"in all; ask for at most {max(len(pool) - data.held_out, 0)}"
+        )
     rest = pool[~torch.isin(pool, held)]
     if data.train_size is not None:
         rest = rest[stratified(train.labels[rest], size, generator(0, "split", 2))]
     pixels = _resize(train.images[rest], data.image_size)
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
-    whole = RealData(Split(pixels, train.labels[rest]), Split(_resize(train.images[held], data.image_size), train.labels[held]),
-                     Split(_resize(test.images, data.image_size), test.labels), classes, mean, std)
+    whole = RealData(
+        Split(pixels, train.labels[rest]),
+        Split(_resize(train.images[held], data.image_size), train.labels[held]),
+        Split(_resize(test.images, data.image_size), test.labels),
+        classes,
+        mean,
+        std,
+    )
 
     def ready(split: Split) -> Split:
         return Split(whole.normalise(split.images).to(device), split.labels.to(device))
@@ -157,9 +169,12 @@ def _digits(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
 
 
 CIFAR10_MD5 = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 """As torchvision lists them. The files are pickles, so they are checked before they are opened."""
@@ -179,8 +194,10 @@ def check_files(data: Data) -> None:
     if data.name == "digits":
         return
     place, download = folder() / "cifar-10-batches-py", os.environ.get("LOTTO_DOWNLOAD") == "1"
-    remedy = (f"run again with --download (170 MB from the data set's home), or put the folder cifar-10-batches-py into {folder()}, "
-              "or set LOTTO_DATA to where it is")
+    remedy = (
+        f"run again with --download (170 MB from the data set's home), or put the folder cifar-10-batches-py into {folder()}, "
+        "or set LOTTO_DATA to where it is"
+    )
     for name, md5 in CIFAR10_MD5.items():
         if not (place / name).is_file():
             if download:

@@ -28,9 +28,17 @@ def explore(make: Callable[..., go.Figure], start: dict[str, Any] | None = None,
         return None
     import ipywidgets as widgets
 
-    sliders = {name: widgets.SelectionSlider(options=list(options), value=first[name], description=name, continuous_update=False,
-                                             layout=widgets.Layout(width="640px"), style={"description_width": "90px"})
-               for name, options in choices.items()}
+    sliders = {
+        name: widgets.SelectionSlider(
+            options=list(options),
+            value=first[name],
+            description=name,
+            continuous_update=False,
+            layout=widgets.Layout(width="640px"),
+            style={"description_width": "90px"},
+        )
+        for name, options in choices.items()
+    }
     picture, message = go.FigureWidget(make(**first)), widgets.Output()
 
     def redraw(_: Any) -> None:

@@ -18,16 +18,36 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # blue: IMP; orange: distilled images; green: other images in the gentle recipe; purple: both in turn; grey: no training, or no pruning
-COLOURS = {"dense": "#222222", "dense-rewound": "#777777", "imp": "#1f5fbf", "imp-rewound": "#6fa8f5", "distilled": "#d95f0e", "distilled-harsh": "#f4a55f",
-           "real-gentle": "#1b8a5a", "subset": "#63c48f", "noise": "#b8d8a0", "initial": "#9a8c7c", "random": "#c9bfb3", "hybrid": "#8e44ad",
-           "random-layerwise": "#b09fbd"}
+COLOURS = {
+    "dense": "#222222",
+    "dense-rewound": "#777777",
+    "imp": "#1f5fbf",
+    "imp-rewound": "#6fa8f5",
+    "distilled": "#d95f0e",
+    "distilled-harsh": "#f4a55f",
+    "real-gentle": "#1b8a5a",
+    "subset": "#63c48f",
+    "noise": "#b8d8a0",
+    "initial": "#9a8c7c",
+    "random": "#c9bfb3",
+    "hybrid": "#8e44ad",
+    "random-layerwise": "#b09fbd",
+}
 LINE, FONT = "#e4e4e4", "#222222"
 
 
 def _styled(fig: go.Figure, title: str, height: int, width: int = 860) -> go.Figure:
-    fig.update_layout(template="none", title=dict(text=title, x=0, xref="container", xanchor="left", pad=dict(l=12), font=dict(size=15)),
-                      height=height, width=width, font=dict(family="Helvetica, Arial, sans-serif", size=12, color=FONT),
-                      paper_bgcolor="white", plot_bgcolor="white", margin=dict(l=170, r=20, t=70, b=50), hovermode="closest")
+    fig.update_layout(
+        template="none",
+        title=dict(text=title, x=0, xref="container", xanchor="left", pad=dict(l=12), font=dict(size=15)),
+        height=height,
+        width=width,
+        font=dict(family="Helvetica, Arial, sans-serif", size=12, color=FONT),
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        margin=dict(l=170, r=20, t=70, b=50),
+        hovermode="closest",
+    )
     fig.update_xaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", ticks="outside", tickcolor="#999999")
     fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999")
     return fig
@@ -44,15 +64,29 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
     Runs that did not train have no dot; how many did is written at the right of the row.
     """
     arms = [m for m in study.arms if not METHODS[m].dense][::-1]
-    fig = make_subplots(cols=len(study.levels), shared_yaxes=True, horizontal_spacing=0.05,
-                        subplot_titles=[sparsity(study, level) for level in study.levels])
+    fig = make_subplots(
+        cols=len(study.levels),
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        subplot_titles=[sparsity(study, level) for level in study.levels],
+    )
     for c, level in enumerate(study.levels, 1):
         for m in ("dense", "dense-rewound"):
             if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
                 dash = "solid" if m == "dense" else "dot"
                 fig.add_vline(x=found.mean, line=dict(color=COLOURS[m], width=1.5, dash=dash), row=1, col=c)
-                fig.add_trace(go.Scatter(x=[None], y=[None], mode="lines", line=dict(color=COLOURS[m], dash=dash, width=1.5),
-                                         name=f"{METHODS[m].title}: {found}", showlegend=c == 1), row=1, col=c)
+                fig.add_trace(
+                    go.Scatter(
+                        x=[None],
+                        y=[None],
+                        mode="lines",
+                        line=dict(color=COLOURS[m], dash=dash, width=1.5),
+                        name=f"{METHODS[m].title}: {found}",
+                        showlegend=c == 1,
+                    ),
+                    row=1,
+                    col=c,
+                )
         if mark is not None:
             fig.add_vline(x=mark, line=dict(color="#c0392b", width=1, dash="dash"), row=1, col=c)
         for m in arms:
@@ -60,16 +94,51 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
             found, name = interval(list(values.values())), METHODS[m].title
             asked = study.seeds
             if len(values) < asked:
-                fig.add_annotation(x=1, xref=f"x{c if c > 1 else ''} domain", y=name, text=f"{len(values)} of {asked} trained", showarrow=False,
-                                   xanchor="right", yshift=8, font=dict(size=9, color="#888888"), row=None, col=None, yref="y")
+                fig.add_annotation(
+                    x=1,
+                    xref=f"x{c if c > 1 else ''} domain",
+                    y=name,
+                    text=f"{len(values)} of {asked} trained",
+                    showarrow=False,
+                    xanchor="right",
+                    yshift=8,
+                    font=dict(size=9, color="#888888"),
+                    row=None,
+                    col=None,
+                    yref="y",
+                )
             if found.mean is None:
                 continue
-            fig.add_trace(go.Scatter(x=list(values.values()), y=[name] * len(values), mode="markers", showlegend=False,
-                                     marker=dict(color=COLOURS[m], size=5, opacity=0.5), hovertemplate="%{x:.1f}<extra>%{y}</extra>"), row=1, col=c)
-            error = dict(type="data", symmetric=True, array=[found.high - found.mean], thickness=1.5, width=4) if found.low is not None else None
-            fig.add_trace(go.Scatter(x=[found.mean], y=[name], error_x=error, mode="markers", showlegend=False,
-                                     marker=dict(color=COLOURS[m], size=10, line=dict(color="white", width=1)),
-                                     hovertemplate=f"{found}<extra>{name}</extra>"), row=1, col=c)
+            fig.add_trace(
+                go.Scatter(
+                    x=list(values.values()),
+                    y=[name] * len(values),
+                    mode="markers",
+                    showlegend=False,
+                    marker=dict(color=COLOURS[m], size=5, opacity=0.5),
+                    hovertemplate="%{x:.1f}<extra>%{y}</extra>",
+                ),
+                row=1,
+                col=c,
+            )
+            error = (
+                dict(type="data", symmetric=True, array=[found.high - found.mean], thickness=1.5, width=4)
+                if found.low is not None
+                else None
+            )
+            fig.add_trace(
+                go.Scatter(
+                    x=[found.mean],
+                    y=[name],
+                    error_x=error,
+                    mode="markers",
+                    showlegend=False,
+                    marker=dict(color=COLOURS[m], size=10, line=dict(color="white", width=1)),
+                    hovertemplate=f"{found}<extra>{name}</extra>",
+                ),
+                row=1,
+                col=c,
+            )
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(categoryorder="array", categoryarray=[METHODS[m].title for m in arms])
     lows, highs = _range(table, study, column)
@@ -80,7 +149,9 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
 
 def _range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
     # from the dots, not from the intervals, which may reach far beyond with three initialisations; a collapsed arm may leave the panel
-    values = [v for m in study.arms for level in ((0,) if METHODS[m].dense else study.levels) for v in by_seed(table, m, level, column).values()]
+    values = [
+        v for m in study.arms for level in ((0,) if METHODS[m].dense else study.levels) for v in by_seed(table, m, level, column).values()
+    ]
     if not values:
         return 0.0, 100.0
     values.sort()
@@ -96,17 +167,29 @@ def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: st
     rows = table[(table.method == method) & (table.level == level)]
     mean = rows.groupby("layer", sort=False)[["live", "size", "density"]].mean()
     found = interval(list(by_seed(accuracy, method, level, "accuracy").values()))
-    fig = go.Figure(go.Bar(x=mean.index.tolist(), y=(100 * mean.density).tolist(), marker_color=COLOURS[method],
-                           customdata=mean[["live", "size"]].round(1).to_numpy().tolist(),
-                           hovertemplate="%{x}: %{y:.2f} % alive<br>%{customdata[0]} of %{customdata[1]}<extra></extra>"))
+    fig = go.Figure(
+        go.Bar(
+            x=mean.index.tolist(),
+            y=(100 * mean.density).tolist(),
+            marker_color=COLOURS[method],
+            customdata=mean[["live", "size"]].round(1).to_numpy().tolist(),
+            hovertemplate="%{x}: %{y:.2f} % alive<br>%{customdata[0]} of %{customdata[1]}<extra></extra>",
+        )
+    )
     fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
-    return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(margin=dict(l=70, b=130))
+    return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
+        margin=dict(l=70, b=130)
+    )
 
 
-METRICS = {"test error": ("test_error", "test error (points)"), "train error": ("train_error", "training error (points)"),
-           "test loss": ("test_loss", "test loss (nats)"), "train loss": ("train_loss", "training loss (nats)")}
+METRICS = {
+    "test error": ("test_error", "test error (points)"),
+    "train error": ("train_error", "training error (points)"),
+    "test loss": ("test_loss", "test loss (nats)"),
+    "train loss": ("train_loss", "training loss (nats)"),
+}
 
 
 def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error") -> go.Figure:
@@ -120,12 +203,27 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
         grid = sorted(set(curves.alpha)) if len(curves) else []
         by = {s: g.sort_values("alpha")[column].tolist() for s, g in curves.groupby("seed")} if len(curves) else {}
         for s in range(study.seeds):  # as many traces for every choice, so that a slider only moves them
-            fig.add_trace(go.Scatter(x=grid if s in by else [], y=by.get(s, []), mode="lines", showlegend=False, opacity=0.45,
-                                     line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=1, dash=dash),
-                                     hovertemplate=f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>"))
+            fig.add_trace(
+                go.Scatter(
+                    x=grid if s in by else [],
+                    y=by.get(s, []),
+                    mode="lines",
+                    showlegend=False,
+                    opacity=0.45,
+                    line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=1, dash=dash),
+                    hovertemplate=f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>",
+                )
+            )
         mean = [_mean_of([c[i] for c in by.values()]) for i in range(len(grid))]
-        fig.add_trace(go.Scatter(x=grid, y=mean, mode="lines", name=f"{statistics} statistics",
-                                 line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=3, dash=dash)))
+        fig.add_trace(
+            go.Scatter(
+                x=grid,
+                y=mean,
+                mode="lines",
+                name=f"{statistics} statistics",
+                line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=3, dash=dash),
+            )
+        )
     fig.update_xaxes(title="from child 1 (0) to child 2 (1)" if pair == 0 else f"along pair {pair}", range=[0, 1])
     fig.update_yaxes(title=axis, rangemode="tozero")
     title = f"{METHODS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
@@ -141,23 +239,47 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets first."""
     arms = list(study.arms)
     columns = 4
-    fig = make_subplots(rows=-(-len(arms) // columns), cols=columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.03,
-                        vertical_spacing=0.09, subplot_titles=[METHODS[m].title for m in arms])
+    fig = make_subplots(
+        rows=-(-len(arms) // columns),
+        cols=columns,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.09,
+        subplot_titles=[METHODS[m].title for m in arms],
+    )
     for i, m in enumerate(arms):
         at = 0 if METHODS[m].dense else level
-        rows = table[(table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)] if len(table) else table
+        rows = (
+            table[(table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)]
+            if len(table)
+            else table
+        )
         where = dict(row=i // columns + 1, col=i % columns + 1)
         for _, group in rows.groupby("seed") if len(rows) else ():
-            fig.add_trace(go.Scatter(x=group.alpha.tolist(), y=group.test_error.tolist(), mode="lines", showlegend=False, opacity=0.5,
-                                     line=dict(color=COLOURS[m], width=1)), **where)
+            fig.add_trace(
+                go.Scatter(
+                    x=group.alpha.tolist(),
+                    y=group.test_error.tolist(),
+                    mode="lines",
+                    showlegend=False,
+                    opacity=0.5,
+                    line=dict(color=COLOURS[m], width=1),
+                ),
+                **where,
+            )
         if len(rows):
             mean = rows.groupby("alpha").test_error.mean()
-            fig.add_trace(go.Scatter(x=mean.index.tolist(), y=mean.tolist(), mode="lines", showlegend=False, line=dict(color=COLOURS[m], width=3)), **where)
+            fig.add_trace(
+                go.Scatter(x=mean.index.tolist(), y=mean.tolist(), mode="lines", showlegend=False, line=dict(color=COLOURS[m], width=3)),
+                **where,
+            )
     fig.update_annotations(font_size=11)
     fig.update_yaxes(range=[0, 100], tickvals=[0, 50, 100])
     fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1])
     return _styled(fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480).update_layout(
-        margin=dict(l=50, t=90, b=40))
+        margin=dict(l=50, t=90, b=40)
+    )
 
 
 def grid(images, labels, per_class: int, title: str) -> go.Figure:

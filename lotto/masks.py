@@ -55,10 +55,16 @@ def density(mask: Mask) -> float:
 def check(mask: Mask, params: Params) -> None:
     """MaskError where the mask is not bool or does not match these parameters in names and shapes (all differences named)."""
     wrong = [f"{n}: not a parameter of this net" for n in mask if n not in params]
-    wrong += [f"{n}: mask {tuple(m.shape)}, weight {tuple(params[n].shape)}" for n, m in mask.items() if n in params and m.shape != params[n].shape]
+    wrong += [
+        f"{n}: mask {tuple(m.shape)}, weight {tuple(params[n].shape)}"
+        for n, m in mask.items()
+        if n in params and m.shape != params[n].shape
+    ]
     wrong += [f"{n}: {m.dtype}, bool is needed" for n, m in mask.items() if m.dtype != torch.bool]
     if wrong:
-        raise MaskError(f"this mask is for another net ({'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}); make it from this one's weights")
+        raise MaskError(
+            f"this mask is for another net ({'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}); make it from this one's weights"
+        )
 
 
 def prune(mask: Mask, scores: Params, fraction: float) -> Mask:

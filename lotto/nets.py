@@ -37,8 +37,11 @@ class Block(nn.Module):
         self.norm1 = norm(kind, after)
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
         self.norm2 = norm(kind, after)
-        self.shortcut = nn.Identity() if stride == 1 and before == after else nn.Sequential(
-            nn.Conv2d(before, after, 1, stride, bias=False), norm(kind, after))
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and before == after
+            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), norm(kind, after))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """One block."""
@@ -70,15 +73,19 @@ class ConvNet(nn.Module):
     def __init__(self, channels: int, classes: int, image_size: int, width: int, depth: int, kind: str):
         super().__init__()
         if kind == "instance" and image_size // 2 ** (depth - 1) < 2:
-            raise ConfigError(f"depth = {depth}: instance norm in the last block would see 1-pixel images and return zeros; "
-                              f"at {image_size} pixels use depth {image_size.bit_length() - 1} or less")
+            raise ConfigError(
+                f"depth = {depth}: instance norm in the last block would see 1-pixel images and return zeros; "
+                f"at {image_size} pixels use depth {image_size.bit_length() - 1} or less"
+            )
         blocks: list[nn.Module] = []
         for d in range(depth):
             blocks += [nn.Conv2d(channels if d == 0 else width, width, 3, 1, 1), norm(kind, width), nn.ReLU(), nn.AvgPool2d(2)]
         self.features = nn.Sequential(*blocks, nn.Flatten())
         side = image_size // 2**depth
         if side < 1:
-            raise ConfigError(f"depth = {depth}: images of {image_size} pixels are halved away; use depth {image_size.bit_length() - 1} or less")
+            raise ConfigError(
+                f"depth = {depth}: images of {image_size} pixels are halved away; use depth {image_size.bit_length() - 1} or less"
+            )
         self.head = nn.Linear(width * side * side, classes)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
@@ -129,8 +136,10 @@ def _factory(name: str) -> Callable[[int, int, int], nn.Module]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"net = {name!r} cannot be imported ({error}); give 'package.module:function' of an installed package, "
-                          "or put its folder on PYTHONPATH") from None
+        raise ConfigError(
+            f"net = {name!r} cannot be imported ({error}); give 'package.module:function' of an installed package, "
+            "or put its folder on PYTHONPATH"
+        ) from None
 
 
 @store.fingerprint.register

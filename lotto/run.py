@@ -62,14 +62,27 @@ def value(text: str) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """The options of a run."""
-    p = argparse.ArgumentParser(prog="run_all.sh", description="Run the study's notebooks by papermill.", allow_abbrev=False, epilog=(
-        "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 environment, "
-        "130 interrupted. A stopped run goes on where it was when the same command is given again."))
+    p = argparse.ArgumentParser(
+        prog="run_all.sh",
+        description="Run the study's notebooks by papermill.",
+        allow_abbrev=False,
+        epilog=(
+            "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 environment, "
+            "130 interrupted. A stopped run goes on where it was when the same command is given again."
+        ),
+    )
     p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
     p.add_argument("--only", metavar="02,03", help="only these notebooks, by number or name")
     p.add_argument("--from", dest="start", metavar="03", help="this notebook and those after it")
-    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                   help="a notebook parameter, such as -p levels '[4, 8]'; may be given often")
+    p.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a notebook parameter, such as -p levels '[4, 8]'; may be given often",
+    )
     p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
@@ -137,7 +150,11 @@ def known_parameters(notebook: Path) -> list[str]:
 def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
     """The jobs of a run; every name, value, file and net in it is checked here, before anything is executed."""
     notebooks = choose(args.only, args.start)
-    given = {"preset": args.preset, **({"seeds": value(args.seeds)} if args.seeds is not None else {}), **{n: value(v) for n, v in args.parameters}}
+    given = {
+        "preset": args.preset,
+        **({"seeds": value(args.seeds)} if args.seeds is not None else {}),
+        **{n: value(v) for n, v in args.parameters},
+    }
     known = {p: known_parameters(p) for p in notebooks}
     for name in given:
         if not any(name in names for names in known.values()):
@@ -153,8 +170,22 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
     jobs = []
     for p in notebooks:
         mine = {n: v for n, v in given.items() if n in known[p]}
-        jobs.append(Job(p, mine, out, _digest({"source": _source(p), "parameters": mine, "lotto": _lotto(), "reference": _reference(),
-                                               "versions": {m: version(m) for m in ("torch", "torchvision", "plotly")}})))
+        jobs.append(
+            Job(
+                p,
+                mine,
+                out,
+                _digest(
+                    {
+                        "source": _source(p),
+                        "parameters": mine,
+                        "lotto": _lotto(),
+                        "reference": _reference(),
+                        "versions": {m: version(m) for m in ("torch", "torchvision", "plotly")},
+                    }
+                ),
+            )
+        )
     return jobs, described
 
 
@@ -212,8 +243,15 @@ def execute(job: Job) -> str | None:
         mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
         with kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)), _told(job.name, progress):
             try:
-                papermill.execute_notebook(str(job.source), str(job.partial), parameters=job.parameters, progress_bar=False,
-                                           kernel_name="python3", cwd=str(NOTEBOOKS), store_widget_state=False)
+                papermill.execute_notebook(
+                    str(job.source),
+                    str(job.partial),
+                    parameters=job.parameters,
+                    progress_bar=False,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    store_widget_state=False,
+                )
             except KeyboardInterrupt:
                 raise
             except Exception as error:
@@ -226,7 +264,9 @@ def execute(job: Job) -> str | None:
     job.partial.replace(job.result)
     _html(job.result)
     part = job.manifest.with_suffix(".part")
-    part.write_text(json.dumps({"key": job.key, "parameters": job.parameters, "verdicts": job.verdicts, "seconds": round(job.seconds, 1)}, indent=1))
+    part.write_text(
+        json.dumps({"key": job.key, "parameters": job.parameters, "verdicts": job.verdicts, "seconds": round(job.seconds, 1)}, indent=1)
+    )
     part.replace(job.manifest)
     return None
 
@@ -304,7 +344,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int:
-    print(f"preset {args.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods", flush=True)
+    print(
+        f"preset {args.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
+        flush=True,
+    )
     code = OK
     for job in jobs:
         if not args.force and up_to_date(job):
@@ -348,7 +391,9 @@ def refresh(argv: Sequence[str]) -> int:
         print(f"{notebook.name} ...", flush=True)
         nb = nbformat.read(notebook, 4)
         with kernel_environment():
-            NotebookClient(nb, timeout=None, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+            NotebookClient(
+                nb, timeout=None, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(NOTEBOOKS)}}
+            ).execute()
         nbformat.write(strip(nb), notebook)
     return OK
 
@@ -386,8 +431,23 @@ def test(argv: Sequence[str]) -> int:
         first = subprocess.call([sys.executable, "-m", "pytest", *argv], cwd=CLONE)
         if argv:  # a part of the tests was asked for
             return first
-        second = subprocess.call([sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "3600",
-                                  "-o", "filterwarnings=", "-p", "no:cacheprovider", *map(str, choose(None, None))], cwd=CLONE)
+        second = subprocess.call(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "--nbval-lax",
+                "--nbval-current-env",
+                "--nbval-cell-timeout",
+                "3600",
+                "-o",
+                "filterwarnings=",
+                "-p",
+                "no:cacheprovider",
+                *map(str, choose(None, None)),
+            ],
+            cwd=CLONE,
+        )
     return first or second
 
 

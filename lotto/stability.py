@@ -65,7 +65,9 @@ def path_values(value: Callable[[State], Any], a: State, b: State, at: Sequence[
     twice at the first alpha, and RuntimeError names dropout, shuffling and train mode as the usual causes where the two differ."""
     first = value(interpolate(a, b, at[0]))
     if value(interpolate(a, b, at[0])) != first:
-        raise RuntimeError("the value of one net differs between two calls; usual causes: dropout, a shuffled or augmented loader, train mode")
+        raise RuntimeError(
+            "the value of one net differs between two calls; usual causes: dropout, a shuffled or augmented loader, train mode"
+        )
     return [first, *(value(interpolate(a, b, t)) for t in at[1:])]
 
 
@@ -134,11 +136,20 @@ def accuracies(study: Study):
         states = [p.metrics["state"] for p in products]
         ticket = level(study.ticket(m, at, seed)).metrics
         tested = [p.metrics["test"] for p in products if p.metrics.get("test")]
-        rows.append(dict(
-            method=m, level=at, seed=seed, state=next((s for s in ("dead", "diverged", "failed") if s in states), "trained"),
-            density=ticket["live"] / ticket["prunable"], live=ticket["live"], collapsed=len(ticket["collapsed"]),
-            accuracy=100 * (1 - sum(t["error"] for t in tested) / len(tested)) if tested else None,
-            test_loss=_mean([t["loss"] for t in tested]), train_loss=_mean([p.metrics["train"]["loss"] for p in products if p.metrics.get("train")])))
+        rows.append(
+            dict(
+                method=m,
+                level=at,
+                seed=seed,
+                state=next((s for s in ("dead", "diverged", "failed") if s in states), "trained"),
+                density=ticket["live"] / ticket["prunable"],
+                live=ticket["live"],
+                collapsed=len(ticket["collapsed"]),
+                accuracy=100 * (1 - sum(t["error"] for t in tested) / len(tested)) if tested else None,
+                test_loss=_mean([t["loss"] for t in tested]),
+                train_loss=_mean([p.metrics["train"]["loss"] for p in products if p.metrics.get("train")]),
+            )
+        )
     return pd.DataFrame(rows)
 
 
@@ -155,9 +166,20 @@ def paths(study: Study):
         for statistics in ("interpolated", "recalibrated"):
             curve = product.metrics.get(statistics)
             for i, alpha in enumerate(product.metrics["alphas"] if curve else []):
-                rows.append(dict(method=method, level=at, seed=seed, pair=number, statistics=statistics, alpha=alpha,
-                                 train_loss=curve["train_loss"][i], test_loss=curve["test_loss"][i],
-                                 train_error=100 * curve["train_error"][i], test_error=100 * curve["test_error"][i]))
+                rows.append(
+                    dict(
+                        method=method,
+                        level=at,
+                        seed=seed,
+                        pair=number,
+                        statistics=statistics,
+                        alpha=alpha,
+                        train_loss=curve["train_loss"][i],
+                        test_loss=curve["test_loss"][i],
+                        train_error=100 * curve["train_error"][i],
+                        test_error=100 * curve["test_error"][i],
+                    )
+                )
     return pd.DataFrame(rows)
 
 
@@ -175,7 +197,9 @@ def barriers(study: Study):
         found = [p.metrics for *_, p in group]
         states = [s for f in found for s in f["states"]]
         state = next((s for s in ("dead", "diverged", "failed") if s in states), "trained")
-        row = dict(method=m, level=at, seed=seed, state=state, barrier=None, interpolated=None, chord=None, train_loss_barrier=None, moved=None)
+        row = dict(
+            method=m, level=at, seed=seed, state=state, barrier=None, interpolated=None, chord=None, train_loss_barrier=None, moved=None
+        )
         if state == "trained":
             each = [_heights(f) for f in found]
             row |= {k: _mean([e[k] for e in each]) for k in each[0]}
@@ -186,12 +210,21 @@ def barriers(study: Study):
 def _heights(f: dict[str, Any]) -> dict[str, float | None]:
     at, new, old = f["alphas"], f["recalibrated"], f["interpolated"]
     finite = None not in new["train_loss"]
-    return dict(barrier=100 * barrier(new["test_error"], at), interpolated=100 * barrier(old["test_error"], at),
-                chord=100 * barrier(new["test_error"], at, "chord"), train_loss_barrier=barrier(new["train_loss"], at) if finite else None,
-                moved=100 * (new["test_error"][0] + new["test_error"][-1] - old["test_error"][0] - old["test_error"][-1]) / 2)
+    return dict(
+        barrier=100 * barrier(new["test_error"], at),
+        interpolated=100 * barrier(old["test_error"], at),
+        chord=100 * barrier(new["test_error"], at, "chord"),
+        train_loss_barrier=barrier(new["train_loss"], at) if finite else None,
+        moved=100 * (new["test_error"][0] + new["test_error"][-1] - old["test_error"][0] - old["test_error"][-1]) / 2,
+    )
 
 
 def _segments(study: Study) -> list[tuple[str, int, int, int, Product]]:
     children(study)
-    what = [(m, at, seed, n, pair) for m, at in arms_at(study) for seed in range(study.seeds) for n, pair in enumerate(pairs(study, m, at, seed))]
+    what = [
+        (m, at, seed, n, pair)
+        for m, at in arms_at(study)
+        for seed in range(study.seeds)
+        for n, pair in enumerate(pairs(study, m, at, seed))
+    ]
     return [(*w[:4], p) for w, p in zip(what, parallel.compute(segment, [w[4] for w in what], "walk paths"), strict=True)]

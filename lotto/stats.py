@@ -18,7 +18,11 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         if self.mean is None:
             return "none"
-        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]" if self.low is not None else f"{_short(self.mean)} [no interval]"
+        return (
+            f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
+            if self.low is not None
+            else f"{_short(self.mean)} [no interval]"
+        )
 
 
 def _short(value: float) -> str:
@@ -68,6 +72,15 @@ def summary(table, column: str):
     rows = []
     for (method, level), group in table.groupby(["method", "level"], sort=False):
         found = interval(list(by_seed(table, method, level, column).values()))
-        rows.append(dict(method=method, level=level, trained=f"{int((group.state == 'trained').sum())} of {len(group)}",
-                         mean=found.mean, low=found.low, high=found.high, n=found.n))
+        rows.append(
+            dict(
+                method=method,
+                level=level,
+                trained=f"{int((group.state == 'trained').sum())} of {len(group)}",
+                mean=found.mean,
+                low=found.low,
+                high=found.high,
+                n=found.n,
+            )
+        )
     return pd.DataFrame(rows)

@@ -149,8 +149,12 @@ class Cached:
 
     def key(self, description: BaseModel) -> str:
         """SHA-256 (64 hex digits) of all that the product is made from."""
-        text = json.dumps({"function": self.stage, "versions": self.versions(), **canonical(description)}, sort_keys=True,
-                          separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            {"function": self.stage, "versions": self.versions(), **canonical(description)},
+            sort_keys=True,
+            separators=(",", ":"),
+            allow_nan=False,
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     def folder(self, description: BaseModel) -> Path:
@@ -189,11 +193,19 @@ class Cached:
                 save_file({n: t.detach().cpu().contiguous().clone() for n, t in product.tensors.items()}, making / "tensors.safetensors")
             for file in making.iterdir():
                 _sync(file)
-            _dump(making / "done.json", {
-                "format": FORMAT, "files": {f.name: f.stat().st_size for f in sorted(making.iterdir())},
-                "seconds": round(seconds, 3), "device": parallel.device_name(), "torch": torch.__version__, "python": platform.python_version(),
-                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+            _dump(
+                making / "done.json",
+                {
+                    "format": FORMAT,
+                    "files": {f.name: f.stat().st_size for f in sorted(making.iterdir())},
+                    "seconds": round(seconds, 3),
+                    "device": parallel.device_name(),
+                    "torch": torch.__version__,
+                    "python": platform.python_version(),
+                    "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                },
+            )
             _sync(making / "done.json")
             if folder.exists():  # damaged: _open did not take it for a product
                 shutil.rmtree(folder)
@@ -243,8 +255,10 @@ def _open(folder: Path) -> Product | None:
 
 
 def _newer(place: Path, number: int) -> str:
-    return (f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
-            "update lotto, or set LOTTO_STORE to another folder")
+    return (
+        f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
+        "update lotto, or set LOTTO_STORE to another folder"
+    )
 
 
 def _check_format() -> None:
@@ -278,8 +292,10 @@ def _full_disk_told() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"{root()}: no space left on the disk; free some, or set LOTTO_STORE to a folder on another "
-                             "disk. What was finished is kept; the same command goes on from there") from error
+            raise StoreError(
+                f"{root()}: no space left on the disk; free some, or set LOTTO_STORE to a folder on another "
+                "disk. What was finished is kept; the same command goes on from there"
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StoreError(f"{root()}: cannot be written ({error.strerror}); set LOTTO_STORE to a folder of yours") from error
         raise

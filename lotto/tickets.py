@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ def network(setup: Setup, state: State | None = None) -> nn.Module:
     model = nets.build(setup.net, real.shape, len(real.classes), setup.seed)
     if state is not None:
         model.load_state_dict(state)
-    return model.to(parallel.device())
+    return model.to(parallel.device(), memory_format=torch.channels_last)
 
 
 @cached(version=1)
@@ -88,7 +89,9 @@ def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
     if setup.rewind == 0:
         return Product({"step": 0}, nets.copy_state(network(setup)))
     real = data.load(setup.data).train
-    end = train(network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint)
+    end = train(
+        network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint
+    )
     return Product({"step": setup.rewind}, end.state)
 
 
@@ -109,9 +112,19 @@ def level(ticket: Ticket) -> Product:
     model = network(ticket.setup, masks.apply(start, mask))
     if state == "alive" and masks.dead(model, data.load(ticket.setup.data).train.images[:64]):
         state = "dead"
-    return Product({"state": state, "level": ticket.level, "live": masks.count(mask), "prunable": masks.size(mask),
-                    "parameters": sum(p.numel() for p in model.parameters()), "collapsed": masks.collapsed(mask),
-                    "layer_live": {n: int(m.sum()) for n, m in mask.items()}, "layer_size": {n: m.numel() for n, m in mask.items()}}, mask)
+    return Product(
+        {
+            "state": state,
+            "level": ticket.level,
+            "live": masks.count(mask),
+            "prunable": masks.size(mask),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "collapsed": masks.collapsed(mask),
+            "layer_live": {n: int(m.sum()) for n, m in mask.items()},
+            "layer_size": {n: m.numel() for n, m in mask.items()},
+        },
+        mask,
+    )
 
 
 def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
@@ -157,12 +170,22 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     if found != "alive":
         # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
         return Product({"state": found, "epoch_losses": [], "passes": 0, "images": len(images)}, {})
-    end = train(network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint)
+    end = train(
+        network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint
+    )
     model = network(setup, end.state)
-    results = {name: evaluate(model, split) if len(split) else {"loss": None, "error": None}
-               for name, split in (("train", real.train), ("held_out", real.held_out), ("test", real.test))} if end.finite else {}
+    results = (
+        {
+            name: evaluate(model, split) if len(split) else {"loss": None, "error": None}
+            for name, split in (("train", real.train), ("held_out", real.held_out), ("test", real.test))
+        }
+        if end.finite
+        else {}
+    )
     how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
-    return Product({"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state)
+    return Product(
+        {"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state
+    )
 
 
 def check(study: Study) -> None:
@@ -181,16 +204,15 @@ def check(study: Study) -> None:
 
 
 def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
-    """Compute the levels of the study's methods: distilled sets first, then round by round, so that shared prefixes are made once."""
-    methods = methods or study.arms
-    tickets = [study.ticket(m, max(study.levels), seed) for seed in range(study.seeds) for m in methods if not METHODS[m].dense]
-    sets = {SetOf(data=t.setup.data, images=r.images) for t in tickets for r in t.rounds if r.images and r.images.kind == "distilled"}
-    parallel.compute(distilled, sorted(sets, key=lambda s: s.images.seed), "distil")
-    for done in range(1, max(study.levels) + 1):
-        now = [t.but(rounds=t.rounds[:done]) for t in tickets if not t.shuffled or done in study.levels]
-        # the longest first, so that no worker is left alone with one at the end
-        now.sort(key=lambda t: -t.rounds[-1].recipe.steps if t.rounds[-1].recipe else 0)
-        parallel.compute(level, now, f"prune, round {done}")
+    """Compute the last level of the study's methods, and with it all levels before; a search is one task."""
+    found = [
+        (m, study.ticket(m, max(study.levels), seed)) for m in methods or study.arms if not METHODS[m].dense for seed in range(study.seeds)
+    ]
+    # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest, so that no
+    # worker is left alone with one at the end
+    found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
+    parallel.compute(level, [ticket for _, ticket in found], "search masks")
+    parallel.compute(level, [t.but(rounds=t.rounds[:at]) for _, t in found for at in study.levels if t.shuffled], "match layers")
 
 
 def arms_at(study: Study) -> list[tuple[str, int]]:
@@ -207,8 +229,18 @@ def densities(study: Study):
     for method, at in arms_at(study):
         for seed in range(study.seeds):
             m = level(study.ticket(method, at, seed)).metrics
-            rows += [dict(method=method, level=at, seed=seed, layer=n, live=m["layer_live"][n], size=m["layer_size"][n],
-                          density=m["layer_live"][n] / m["layer_size"][n]) for n in m["layer_live"]]
+            rows += [
+                dict(
+                    method=method,
+                    level=at,
+                    seed=seed,
+                    layer=n,
+                    live=m["layer_live"][n],
+                    size=m["layer_size"][n],
+                    density=m["layer_live"][n] / m["layer_size"][n],
+                )
+                for n in m["layer_live"]
+            ]
     return pd.DataFrame(rows)
 
 
@@ -232,14 +264,23 @@ def costs(study: Study):
             for r, part in enumerate(ticket.rounds):
                 if part.images is None:
                     continue
-                run = trained(Training(ticket=ticket.but(rounds=ticket.rounds[:r]), images=part.images, recipe=part.recipe, child=0)).metrics
+                run = trained(
+                    Training(ticket=ticket.but(rounds=ticket.rounds[:r]), images=part.images, recipe=part.recipe, child=0)
+                ).metrics
                 seen += run["passes"]
                 stored.add(run["images"])
                 if part.images.kind == "distilled":
                     sets.add(part.images)
             making += sum(distilled(SetOf(data=ticket.setup.data, images=i)).metrics["real_passes"] for i in sets)
-        rows.append({"method": m, "stored": max(stored, default=0), "decoded": max(stored, default=0), "passes": seen // study.seeds,
-                     "with distillation": (seen + making) // study.seeds})
+        rows.append(
+            {
+                "method": m,
+                "stored": max(stored, default=0),
+                "decoded": max(stored, default=0),
+                "passes": seen // study.seeds,
+                "with distillation": (seen + making) // study.seeds,
+            }
+        )
     table = pd.DataFrame(rows)
     imp = max(study.levels) * study.outer.steps * study.outer.batch
     for column in ("passes", "with distillation"):

@@ -49,7 +49,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr
 
 
-def batches(n: int, recipe: Recipe, seed: int, child: int, start: int, stop: int) -> Iterator[tuple[int, Int64[Tensor, " batch"], augment.Draws]]:
+def batches(
+    n: int, recipe: Recipe, seed: int, child: int, start: int, stop: int
+) -> Iterator[tuple[int, Int64[Tensor, " batch"], augment.Draws]]:
     """For each step from `start` up to `stop`: the step, the indices of its images, their augmentation.
 
     An epoch is a fresh permutation of the n images, in batches of equal size (the rest of an epoch is left out, other images
@@ -120,8 +122,9 @@ def train(
     weights, live = flatten(model, mask)
     clear(weights.detach(), live)
 
-    optimiser = torch.optim.SGD([weights], lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-                                nesterov=recipe.momentum > 0, fused=True)
+    optimiser = torch.optim.SGD(
+        [weights], lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, fused=True
+    )
     start, losses, epoch_loss = 0, [], torch.zeros((), dtype=torch.float64, device=device)
     per_epoch = len(images) // min(recipe.batch, len(images))
     if checkpoint and (saved := checkpoint.load()):
@@ -151,8 +154,10 @@ def train(
                 epoch_loss.zero_()
             if checkpoint and checkpoint.due() and step + 1 < stop:
                 momentum = {"momentum": optimiser.state[weights]["momentum_buffer"]} if recipe.momentum else {}
-                checkpoint.save({**momentum, **{f"model.{n}": t for n, t in model.state_dict().items()}, "epoch_loss": epoch_loss},
-                                {"step": step + 1, "losses": losses})
+                checkpoint.save(
+                    {**momentum, **{f"model.{n}": t for n, t in model.state_dict().items()}, "epoch_loss": epoch_loss},
+                    {"step": step + 1, "losses": losses},
+                )
     state = copy_state(model)
     return Trained(state, losses, finite=all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()))
 

@@ -14,8 +14,18 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 import tests.shapes  # noqa: E402, F401
 
-SHAPED = ["lotto.augment", "lotto.data", "lotto.distill", "lotto.masks", "lotto.nets", "lotto.scores", "lotto.stability", "lotto.streams", "lotto.tickets",
-          "lotto.train"]
+SHAPED = [
+    "lotto.augment",
+    "lotto.data",
+    "lotto.distill",
+    "lotto.masks",
+    "lotto.nets",
+    "lotto.scores",
+    "lotto.stability",
+    "lotto.streams",
+    "lotto.tickets",
+    "lotto.train",
+]
 install_import_hook(SHAPED, "tests.shapes.checked")
 
 import hypothesis  # noqa: E402
@@ -51,8 +61,21 @@ def own_store(tmp_path, monkeypatch):
     return tmp_path / "store"
 
 
-TINY = dict(seeds=1, levels=[1, 2], net="resnet18", width=2, steps=12, inner_steps=6, distill_steps=3, distill_width=4, ipc=2, rewind=3, switch=1,
-            train_size=100, points=3)
+TINY = dict(
+    seeds=1,
+    levels=[1, 2],
+    net="resnet18",
+    width=2,
+    steps=12,
+    inner_steps=6,
+    distill_steps=3,
+    distill_width=4,
+    ipc=2,
+    rewind=3,
+    switch=1,
+    train_size=100,
+    points=3,
+)
 
 
 @pytest.fixture
@@ -64,8 +87,10 @@ def tiny():
 @pytest.fixture
 def net():
     """A small net with batch norm, and 40 images for it."""
+
     def make(seed=0, norm="batch", width=4):
         return lotto.nets.build(lotto.config.Net(name="resnet18", width=width, norm=norm), (1, 8, 8), 4, seed)
+
     return make
 
 

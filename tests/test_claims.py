@@ -7,10 +7,21 @@ from lotto.config import METHODS, ConfigError
 from lotto.stats import Interval
 
 
-@pytest.mark.parametrize(("rule", "low", "high", "n", "verdict"), [
-    ("higher", 0.1, 2, 3, "holds"), ("higher", -2, -0.1, 3, "does not hold"), ("higher", -1, 1, 3, "undecided"), ("higher", 1, 2, 2, "undecided"),
-    ("lower", -2, -0.1, 3, "holds"), ("lower", 0.1, 2, 3, "does not hold"), ("higher", None, None, 1, "undecided"), ("above", 1, 2, 3, "holds"),
-    ("below", 1, 2, 3, "does not hold"), ("higher", 0.0, 1, 3, "undecided")])
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "n", "verdict"),
+    [
+        ("higher", 0.1, 2, 3, "holds"),
+        ("higher", -2, -0.1, 3, "does not hold"),
+        ("higher", -1, 1, 3, "undecided"),
+        ("higher", 1, 2, 2, "undecided"),
+        ("lower", -2, -0.1, 3, "holds"),
+        ("lower", 0.1, 2, 3, "does not hold"),
+        ("higher", None, None, 1, "undecided"),
+        ("above", 1, 2, 3, "holds"),
+        ("below", 1, 2, 3, "does not hold"),
+        ("higher", 0.0, 1, 3, "undecided"),
+    ],
+)
 def test_rules(rule, low, high, n, verdict):
     assert claims.decide(rule, Interval(0.0, low, high, n), 0.0) == verdict
 
@@ -21,8 +32,10 @@ def table(study, **columns):
     for method, values in columns.items():
         name = method.replace("_", "-")
         for at in (0,) if METHODS[name].dense else study.levels:
-            rows += [dict(method=name, level=at, seed=s, state="trained" if v is not None else "failed", accuracy=v, barrier=v, train_loss=0.01)
-                     for s, v in enumerate(values)]
+            rows += [
+                dict(method=name, level=at, seed=s, state="trained" if v is not None else "failed", accuracy=v, barrier=v, train_loss=0.01)
+                for s, v in enumerate(values)
+            ]
     return pd.DataFrame(rows)
 
 
@@ -37,14 +50,18 @@ def judge(study, notebook, t, what):
 
 def test_matching_has_the_resolution_of_the_test_set(study):
     near, far, wide = ((96.0, 97.0, 98.0), (94.0, 95.0, 96.0), (90.0, 97.0, 99.0))
-    verdicts = [judge(study, "02", table(study, distilled=d, imp_rewound=(96.5, 97.5, 98.5)), "matches")[0].verdict for d in (near, far, wide)]
+    verdicts = [
+        judge(study, "02", table(study, distilled=d, imp_rewound=(96.5, 97.5, 98.5)), "matches")[0].verdict for d in (near, far, wide)
+    ]
     assert verdicts == ["holds", "does not hold", "undecided"]  # 0.5 points below: within 1.0; 2.5 below: not; scattered: undecided
 
 
 def test_the_sentence_says_all_that_it_must(study):
     v = judge(study, "03", table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0)), "more stable than IMP's")[0]
-    assert v.sentence == ("at 83.2 % sparsity, the distilled subnetwork is more stable than IMP's: holds here: error barrier 6.0 [3.5, 8.5] over 3 "
-                          "initialisations, against IMP, k=0 21.0 [18.5, 23.5].")
+    assert v.sentence == (
+        "at 83.2 % sparsity, the distilled subnetwork is more stable than IMP's: holds here: error barrier 6.0 [3.5, 8.5] over 3 "
+        "initialisations, against IMP, k=0 21.0 [18.5, 23.5]."
+    )
 
 
 def test_thresholds_stand_alone_and_show_their_control(study):
@@ -52,7 +69,10 @@ def test_thresholds_stand_alone_and_show_their_control(study):
     found = {v.text: v.verdict for v in claims.judge_all("03", {"barrier": t}, study, 500)}
     assert found["the dense initialisation is unstable (barrier above 2 points)"] == "holds"
     assert found["the dense net is stable from step 20 on (barrier below 2 points)"] == "holds"
-    assert found["at 83.2 % sparsity, the distilled subnetwork of the same initialisation is stable (barrier below 2 points)"] == "does not hold"
+    assert (
+        found["at 83.2 % sparsity, the distilled subnetwork of the same initialisation is stable (barrier below 2 points)"]
+        == "does not hold"
+    )
 
 
 def test_what_did_not_train_is_told(study):
@@ -89,4 +109,6 @@ def test_reference_round_trip(tiny, tmp_path):
 
 def test_regime_is_told(study):
     t = table(study, dense=(96.0, 97.0, 98.0))
-    assert "180 steps of SGD on batches of 64 at peak learning rate 0.4" in claims.regime(study, t) and "accuracy 97.0 %" in claims.regime(study, t)
+    assert "180 steps of SGD on batches of 64 at peak learning rate 0.4" in claims.regime(study, t) and "accuracy 97.0 %" in claims.regime(
+        study, t
+    )

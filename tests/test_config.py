@@ -9,15 +9,35 @@ def test_text_is_taken_as_the_number_it_spells():
     assert (s.lr, s.seeds, s.steps) == (0.001, 2, 50)
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [
-    ("lr", "fast", "lr = 'fast'"), ("lr", True, "true or false"), ("lr", 0, "greater than 0"), ("lr", float("nan"), "finite"), ("lr", -1, "lr = -1"),
-    ("fraction", 1, "fraction = 1"), ("fraction", 0, "fraction = 0"), ("seeds", 0, "seeds = 0"), ("seeds", "1.5", "seeds = '1.5'"),
-    ("levels", "4,8", r"levels = '4,8': is text, but a list belongs here; write it as '\[4, 8\]'"), ("levels", [8, 4], "rising"),
-    ("levels", [0, 4], "level 0"), ("levels", [], "at least one level"), ("levels", [True], "true or false"), ("levels", 4, "levels = 4"),
-    ("methods", ["distiled"], "did you mean 'distilled'"), ("methods", "imp", "is text, but a list belongs here"),
-    ("net", "resnet19", "not known"), ("norm", "layer", "norm = 'layer'"), ("data", "mnist2", "data = 'mnist2'"), ("steps", 0, "steps = 0"),
-    ("rewind", 1000, "rewind = 1000: beyond the 180 steps"), ("ipc", 0, "ipc = 0"), ("weight_decay", 1.5, "weight_decay = 1.5"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("lr", "fast", "lr = 'fast'"),
+        ("lr", True, "true or false"),
+        ("lr", 0, "greater than 0"),
+        ("lr", float("nan"), "finite"),
+        ("lr", -1, "lr = -1"),
+        ("fraction", 1, "fraction = 1"),
+        ("fraction", 0, "fraction = 0"),
+        ("seeds", 0, "seeds = 0"),
+        ("seeds", "1.5", "seeds = '1.5'"),
+        ("levels", "4,8", r"levels = '4,8': is text, but a list belongs here; write it as '\[4, 8\]'"),
+        ("levels", [8, 4], "rising"),
+        ("levels", [0, 4], "level 0"),
+        ("levels", [], "at least one level"),
+        ("levels", [True], "true or false"),
+        ("levels", 4, "levels = 4"),
+        ("methods", ["distiled"], "did you mean 'distilled'"),
+        ("methods", "imp", "is text, but a list belongs here"),
+        ("net", "resnet19", "not known"),
+        ("norm", "layer", "norm = 'layer'"),
+        ("data", "mnist2", "data = 'mnist2'"),
+        ("steps", 0, "steps = 0"),
+        ("rewind", 1000, "rewind = 1000: beyond the 180 steps"),
+        ("ipc", 0, "ipc = 0"),
+        ("weight_decay", 1.5, "weight_decay = 1.5"),
+    ],
+)
 def test_bad_values_are_named(name, value, said):
     with pytest.raises(ConfigError, match=said) as error:
         lotto.study("digits", **{name: value})

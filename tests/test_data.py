@@ -71,11 +71,19 @@ def test_per_class_and_too_many():
 X, Y = torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, 1])
 
 
-@pytest.mark.parametrize(("images", "labels", "said"), [
-    (X[:, 0], Y, r"shape \(4, 8, 8\)"), (X.to(torch.uint8), Y, "torch.uint8; floating-point"), (X, Y[:3], r"labels have shape \(3,\)"),
-    (X, Y.int(), "torch.int32"), (X[:0], Y[:0], "no images"), (X, torch.tensor([0, 1, 9, 1]), "label 2 is 9; labels run from 0 to 2"),
-    (X, torch.tensor([0, -1, 2, 1]), "label 1 is -1"), (X.index_fill(0, torch.tensor([2]), float("nan")), Y, "image 2 holds NaN"),
-])
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (X[:, 0], Y, r"shape \(4, 8, 8\)"),
+        (X.to(torch.uint8), Y, "torch.uint8; floating-point"),
+        (X, Y[:3], r"labels have shape \(3,\)"),
+        (X, Y.int(), "torch.int32"),
+        (X[:0], Y[:0], "no images"),
+        (X, torch.tensor([0, 1, 9, 1]), "label 2 is 9; labels run from 0 to 2"),
+        (X, torch.tensor([0, -1, 2, 1]), "label 1 is -1"),
+        (X.index_fill(0, torch.tensor([2]), float("nan")), Y, "image 2 holds NaN"),
+    ],
+)
 def test_bad_images(images, labels, said):
     with pytest.raises(DataError, match=said):
         data.check_images(images, labels, 3)
@@ -98,7 +106,9 @@ def test_missing_and_damaged_files_are_named_before_anything_is_unpickled(cifar_
     data.check_files(Data(name="cifar10"))
     (cifar_folder / "data_batch_3").write_bytes(b"cut")
     data._md5.cache_clear()
-    with pytest.raises(DataError, match="data_batch_3 is damaged: its MD5 is .* expected .*; delete it, then run again with --download .170 MB"):
+    with pytest.raises(
+        DataError, match="data_batch_3 is damaged: its MD5 is .* expected .*; delete it, then run again with --download .170 MB"
+    ):
         data.load(Data(name="cifar10"))
     (cifar_folder / "data_batch_3").unlink()
     with pytest.raises(DataError, match="data_batch_3 is missing; run again with --download .*or set LOTTO_DATA"):

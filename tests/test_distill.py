@@ -21,7 +21,9 @@ def real():
 def test_the_loss_falls_and_pixels_stay_in_range(real):
     made, losses = distill.match_distributions(real, SMALL.but(steps=60))
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
-    assert made.labels.tolist() == [c for c in range(10) for _ in range(2)] and 0 <= float(made.images.min()) <= float(made.images.max()) <= 1
+    assert (
+        made.labels.tolist() == [c for c in range(10) for _ in range(2)] and 0 <= float(made.images.min()) <= float(made.images.max()) <= 1
+    )
 
 
 def test_distance_by_hand():
@@ -41,8 +43,14 @@ def test_pixel_gradient_against_finite_differences():
 
 
 def test_only_training_images_are_looked_at(real):
-    blind = data.RealData(real.train, data.Split(real.held_out.images * float("nan"), real.held_out.labels),
-                          data.Split(real.test.images * float("nan"), real.test.labels), real.classes, real.mean, real.std)
+    blind = data.RealData(
+        real.train,
+        data.Split(real.held_out.images * float("nan"), real.held_out.labels),
+        data.Split(real.test.images * float("nan"), real.test.labels),
+        real.classes,
+        real.mean,
+        real.std,
+    )
     assert torch.equal(distill.match_distributions(blind, SMALL)[0].images, distill.match_distributions(real, SMALL)[0].images)
 
 

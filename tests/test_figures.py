@@ -55,8 +55,11 @@ def test_path_has_as_many_traces_for_every_choice(tables):
 
 def test_all_paths_and_grid_are_json(tables):
     study, _, _, curves, _ = tables
-    for fig in (figures.all_paths(curves, study, 1), figures.grid(torch.rand(6, 1, 4, 4), torch.arange(3).repeat(2), 2, "t"),
-                figures.grid(torch.rand(6, 3, 4, 4), torch.arange(3).repeat(2), 2, "t")):
+    for fig in (
+        figures.all_paths(curves, study, 1),
+        figures.grid(torch.rand(6, 1, 4, 4), torch.arange(3).repeat(2), 2, "t"),
+        figures.grid(torch.rand(6, 3, 4, 4), torch.arange(3).repeat(2), 2, "t"),
+    ):
         assert len(json.loads(fig.to_json())["data"]) >= 1
 
 

@@ -9,11 +9,14 @@ from lotto.config import ConfigError, Net, Setup
 from lotto.store import canonical
 
 
-@pytest.mark.parametrize(("net", "shape", "parameters"), [
-    (Net(name="resnet18", width=64), (3, 32, 32), 11_173_962),  # the usual count of the CIFAR ResNet-18
-    (Net(name="resnet20", width=16), (3, 32, 32), 272_474),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
-    (Net(name="convnet", width=128, norm="instance"), (3, 32, 32), 320_010),  # DC's ConvNet-3 (Zhao et al. 2021)
-])
+@pytest.mark.parametrize(
+    ("net", "shape", "parameters"),
+    [
+        (Net(name="resnet18", width=64), (3, 32, 32), 11_173_962),  # the usual count of the CIFAR ResNet-18
+        (Net(name="resnet20", width=16), (3, 32, 32), 272_474),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
+        (Net(name="convnet", width=128, norm="instance"), (3, 32, 32), 320_010),  # DC's ConvNet-3 (Zhao et al. 2021)
+    ],
+)
 def test_parameter_counts(net, shape, parameters):
     assert sum(p.numel() for p in nets.build(net, shape, 10, 0).parameters()) == parameters
 
@@ -46,13 +49,13 @@ def test_one_pixel_instance_norm_is_refused():
         nets.build(Net(name="convnet", depth=4), (1, 8, 8), 10, 0)
 
 
-FACTORY = '''
+FACTORY = """
 from torch import nn
 def good(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, classes))
 def wrong_size(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
 def wrong_classes(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, 3))
 def no_module(channels, classes, image_size): return 3
-'''
+"""
 
 
 @pytest.fixture
@@ -71,10 +74,16 @@ def test_own_factory_and_its_fingerprint(factory):
     assert canonical(Setup(net=net)) != before
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("own_nets:absent", "cannot be imported"), ("no_such_package:net", "cannot be imported.*PYTHONPATH"), ("own_nets:no_module", "a torch.nn.Module is needed"),
-    ("own_nets:wrong_size", r"does not fit images of shape \(1, 8, 8\)"), ("own_nets:wrong_classes", r"returns shape \(2, 3\)"),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own_nets:absent", "cannot be imported"),
+        ("no_such_package:net", "cannot be imported.*PYTHONPATH"),
+        ("own_nets:no_module", "a torch.nn.Module is needed"),
+        ("own_nets:wrong_size", r"does not fit images of shape \(1, 8, 8\)"),
+        ("own_nets:wrong_classes", r"returns shape \(2, 3\)"),
+    ],
+)
 def test_factories_that_will_not_do(factory, name, said):
     with pytest.raises(ConfigError, match=said):
         nets.build(Net(name=name), (1, 8, 8), 10, 0)

@@ -32,8 +32,10 @@ def test_one_thread_inside_and_the_callers_after():
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [
-    ("LOTTO_DEVICE", "gpu", "device = 'gpu'"), ("LOTTO_JOBS", "0", "jobs = '0'"), ("LOTTO_JOBS", "two", "jobs = 'two'")])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("LOTTO_DEVICE", "gpu", "device = 'gpu'"), ("LOTTO_JOBS", "0", "jobs = '0'"), ("LOTTO_JOBS", "two", "jobs = 'two'")],
+)
 def test_bad_settings(monkeypatch, name, value, said):
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
@@ -90,5 +92,3 @@ def _alive(pid):
     except OSError:
         os.kill(pid, 0)
         return True
-
-

@@ -16,7 +16,9 @@ def test_barrier_by_hand():
     two = [well(-1 + 2 * a) for a in TEN]
     assert stability.barrier(two, TEN) == stability.barrier(two, TEN, "chord") == 1  # from -1 to 1 over the hill at 0
     far = [well(-1 + 4 * a) for a in TEN]
-    assert stability.barrier(far, TEN) == 32 and stability.barrier(far, TEN, "chord") == pytest.approx(0, abs=1e-9)  # to w = 3: ends 0 and 64
+    assert stability.barrier(far, TEN) == 32 and stability.barrier(far, TEN, "chord") == pytest.approx(
+        0, abs=1e-9
+    )  # to w = 3: ends 0 and 64
 
 
 def test_a_convex_loss_has_no_chord_barrier_and_half_the_difference_as_mean_barrier():
@@ -31,8 +33,15 @@ def test_barrier_is_never_negative_and_does_not_mind_the_direction():
     assert stability.barrier(values, at) == stability.barrier(values[::-1], [1 - a for a in at[::-1]])
 
 
-@pytest.mark.parametrize(("values", "at", "said"), [
-    ([1, 2], [0, 0.5], "rise strictly from 0 to 1"), ([1, 2, 3], [0, 0, 1], "rise strictly"), ([1, 2], [0, 0.5, 1], "2 values at 3 alphas"), ([1], [0], "at least two")])
+@pytest.mark.parametrize(
+    ("values", "at", "said"),
+    [
+        ([1, 2], [0, 0.5], "rise strictly from 0 to 1"),
+        ([1, 2, 3], [0, 0, 1], "rise strictly"),
+        ([1, 2], [0, 0.5, 1], "2 values at 3 alphas"),
+        ([1], [0], "at least two"),
+    ],
+)
 def test_barrier_bad_input(values, at, said):
     with pytest.raises(ValueError, match=said):
         stability.barrier(values, at)
@@ -107,7 +116,12 @@ def test_a_permuted_copy_has_a_barrier():
     labels = (images.flatten(1) @ torch.randn(4, 3)).argmax(1)
     state = train.train(model, images, labels, Recipe(steps=200, lr=0.3, batch=30, shift=0)).state
     order = torch.tensor([1, 2, 3, 4, 5, 6, 7, 0])
-    twin = {"1.weight": state["1.weight"][order], "1.bias": state["1.bias"][order], "3.weight": state["3.weight"][:, order], "3.bias": state["3.bias"]}
+    twin = {
+        "1.weight": state["1.weight"][order],
+        "1.bias": state["1.bias"][order],
+        "3.weight": state["3.weight"][:, order],
+        "3.bias": state["3.bias"],
+    }
     curves = stability.path(model, state, twin, Split(images, labels), Split(images, labels))["interpolated"]
     assert curves["train_loss"][0] == pytest.approx(curves["train_loss"][-1], rel=1e-4)  # the same function ...
     assert stability.barrier(curves["train_loss"], TEN) > 0.1  # ... in another place
@@ -122,7 +136,14 @@ def test_a_value_that_is_not_deterministic_is_refused():
 def test_tables_of_a_small_study(tiny):
     study = tiny(methods=["dense", "imp", "random"], seeds=2, children=3)
     accuracy, barrier, paths = stability.accuracies(study), stability.barriers(study), stability.paths(study)
-    assert len(accuracy) == len(barrier) == 2 * (1 + 2 + 2) and set(accuracy.columns) >= {"method", "level", "seed", "state", "density", "accuracy"}
+    assert len(accuracy) == len(barrier) == 2 * (1 + 2 + 2) and set(accuracy.columns) >= {
+        "method",
+        "level",
+        "seed",
+        "state",
+        "density",
+        "accuracy",
+    }
     assert set(paths.pair) == {0, 1, 2} and set(paths.statistics) == {"interpolated", "recalibrated"}
     trained = barrier[barrier.state == "trained"]
     assert (trained.barrier.astype(float) >= 0).all() and barrier[barrier.state != "trained"].barrier.isna().all()

@@ -181,6 +181,3 @@ def test_products_cross_processes_without_their_tensors():
     _ = product.tensors
     assert len(pickle.dumps(product)) < 600 and pickle.loads(pickle.dumps(product)).tensors["x"].tolist() == [9, 9, 9]
     assert pickle.loads(pickle.dumps(square)) is square
-
-
-

@@ -72,9 +72,14 @@ def test_gradient_and_momentum_of_pruned_weights_are_zero_too(net, images, tmp_p
         assert all((t[live == 0] == 0).all() for t in tensors)
 
 
-@pytest.mark.parametrize("optimiser", [
-    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1), lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1),
-    lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1),
+        lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+    ],
+)
 def test_the_masking_holds_for_any_optimiser(net, images, optimiser):
     model, mask = net().to(memory_format=torch.channels_last), half(net())
     whole, live = train.flatten(model, mask)
@@ -109,15 +114,21 @@ def test_masked_training_equals_the_thin_nets():
     thin = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
         wide[1].bias[[3, 5]] = -1.0  # dead: no input weight, negative bias
-        for a, b in ((thin[1].weight, wide[1].weight[keep]), (thin[1].bias, wide[1].bias[keep]), (thin[3].weight, wide[3].weight[:, keep]),
-                     (thin[3].bias, wide[3].bias)):
+        for a, b in (
+            (thin[1].weight, wide[1].weight[keep]),
+            (thin[1].bias, wide[1].bias[keep]),
+            (thin[3].weight, wide[3].weight[:, keep]),
+            (thin[3].bias, wide[3].bias),
+        ):
             a.copy_(b)
     mask = {n: torch.ones_like(wide.get_parameter(n), dtype=torch.bool) for n in ("1.weight", "3.weight")}
     mask["1.weight"][[3, 5]] = False
     mask["3.weight"][:, [3, 5]] = False
     images = torch.randn(20, 1, 2, 2), torch.arange(20) % 3
     a, b = (run(m, images, RECIPE.but(shift=0), k).state for m, k in ((wide, mask), (thin, None)))
-    assert torch.allclose(a["1.weight"][keep], b["1.weight"], atol=1e-6) and torch.allclose(a["3.weight"][:, keep], b["3.weight"], atol=1e-6)
+    assert torch.allclose(a["1.weight"][keep], b["1.weight"], atol=1e-6) and torch.allclose(
+        a["3.weight"][:, keep], b["3.weight"], atol=1e-6
+    )
 
 
 def test_flatten_keeps_the_function_and_the_values(net, images):
@@ -181,6 +192,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(net, images, tmp_path):
 
 def test_stop_at_k_then_on_to_the_end_is_the_run_through(net, images, tmp_path):
     """The rewind point is a step of the dense training itself."""
+
     class Every(Checkpoint):
         def due(self):
             return True
@@ -225,7 +237,9 @@ def test_evaluate_weights_every_image_alike(net, images):
     assert whole["error"] == cut["error"] and whole["loss"] == pytest.approx(cut["loss"], rel=1e-5)
     with torch.no_grad():
         scores = model(images[0])
-    assert whole["error"] == float((scores.argmax(1) != images[1]).float().mean()) and whole["loss"] == pytest.approx(float(F.cross_entropy(scores, images[1])))
+    assert whole["error"] == float((scores.argmax(1) != images[1]).float().mean()) and whole["loss"] == pytest.approx(
+        float(F.cross_entropy(scores, images[1]))
+    )
 
 
 def test_outcomes():

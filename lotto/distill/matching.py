@@ -58,9 +58,17 @@ def match_distributions(real: RealData, recipe: Distill, seed: int = 0, checkpoi
             raise ConfigError(f"the distillation diverged at step {step} (lr = {recipe.lr}); give a smaller distill_lr")
         if checkpoint and checkpoint.due() and step + 1 < recipe.steps:
             momentum = optimiser.state[pixels].get("momentum_buffer")
-            checkpoint.save({"pixels": pixels, **({"momentum": momentum} if momentum is not None else {})}, {"step": step + 1, "losses": losses})
-    done = SynSet(pixels.detach().cpu(), syn_labels.cpu(), real.classes, real.mean.cpu(), real.std.cpu(),
-                  {"method": "dist", "seed": seed, **recipe.model_dump(mode="json")})
+            checkpoint.save(
+                {"pixels": pixels, **({"momentum": momentum} if momentum is not None else {})}, {"step": step + 1, "losses": losses}
+            )
+    done = SynSet(
+        pixels.detach().cpu(),
+        syn_labels.cpu(),
+        real.classes,
+        real.mean.cpu(),
+        real.std.cpu(),
+        {"method": "dist", "seed": seed, **recipe.model_dump(mode="json")},
+    )
     return done, losses
 
 
@@ -71,6 +79,7 @@ def _features(recipe: Distill, shape: tuple[int, ...], classes: int, seed: int, 
 
 def _distance(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], real: int, classes: int) -> Tensor:
     """Sum over classes of the squared distance of mean features; the first `real` rows are the real images'."""
+
     def means(f: Tensor, y: Tensor) -> Tensor:
         onehot = torch.nn.functional.one_hot(y, classes).to(f.dtype)
         return onehot.T @ f / onehot.sum(0)[:, None]

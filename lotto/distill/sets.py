@@ -24,8 +24,14 @@ class SetOf(Config):
 def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
     """`ipc` real training images of each class, drawn at random: the control of equal size."""
     index = data.per_class(real.train.labels.cpu(), ipc, generator(seed, "subset")).to(real.train.images.device)
-    return SynSet(real.pixels(real.train.images[index]).clamp(0, 1).cpu(), real.train.labels[index].cpu(), real.classes, real.mean.cpu(),
-                  real.std.cpu(), {"method": "subset", "ipc": ipc, "seed": seed})
+    return SynSet(
+        real.pixels(real.train.images[index]).clamp(0, 1).cpu(),
+        real.train.labels[index].cpu(),
+        real.classes,
+        real.mean.cpu(),
+        real.std.cpu(),
+        {"method": "subset", "ipc": ipc, "seed": seed},
+    )
 
 
 def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
@@ -33,7 +39,9 @@ def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
     n = ipc * len(real.classes)
     draw = torch.randn(n, *real.shape, generator=generator(seed, "noise"))
     pixels = (draw * real.std.cpu()[:, None, None] + real.mean.cpu()[:, None, None]).clamp(0, 1)
-    return SynSet(pixels, spread(ipc, len(real.classes)), real.classes, real.mean.cpu(), real.std.cpu(), {"method": "noise", "ipc": ipc, "seed": seed})
+    return SynSet(
+        pixels, spread(ipc, len(real.classes)), real.classes, real.mean.cpu(), real.std.cpu(), {"method": "noise", "ipc": ipc, "seed": seed}
+    )
 
 
 @cached(version=1)
@@ -41,9 +49,15 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
     real = data.load(what.data)
     made, losses = match_distributions(real, what.images.distill, what.images.seed, checkpoint)
-    return Product({"losses": [round(x, 6) for x in losses], "classes": list(made.classes), "recipe": made.recipe,
-                    "real_passes": what.images.distill.steps * what.images.distill.batch * len(made.classes)},
-                   {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std})
+    return Product(
+        {
+            "losses": [round(x, 6) for x in losses],
+            "classes": list(made.classes),
+            "recipe": made.recipe,
+            "real_passes": what.images.distill.steps * what.images.distill.batch * len(made.classes),
+        },
+        {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std},
+    )
 
 
 def small_set(what: SetOf) -> SynSet:

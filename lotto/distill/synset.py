@@ -31,8 +31,10 @@ class SynSet:
         check_images(self.images, self.labels, len(self.classes))
         low, high = float(self.images.min()), float(self.images.max())
         if low < -1e-4 or high > 1 + 1e-4:
-            raise DataError(f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any normalisation: "
-                            "undo it with images * std + mean")
+            raise DataError(
+                f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any normalisation: "
+                "undo it with images * std + mean"
+            )
 
     def split(self) -> Split:
         """What a net trains on: normalised images with labels."""
@@ -40,8 +42,11 @@ class SynSet:
 
     def save(self, file: Path | str) -> None:
         """One safetensors file; the metadata holds classes and recipe as JSON."""
-        save_file({n: getattr(self, n).detach().cpu().contiguous() for n in ("images", "labels", "mean", "std")}, file,
-                  metadata={"lotto": json.dumps({"classes": self.classes, "recipe": self.recipe})})
+        save_file(
+            {n: getattr(self, n).detach().cpu().contiguous() for n in ("images", "labels", "mean", "std")},
+            file,
+            metadata={"lotto": json.dumps({"classes": self.classes, "recipe": self.recipe})},
+        )
 
     @classmethod
     def load(cls, file: Path | str) -> SynSet:
@@ -49,8 +54,12 @@ class SynSet:
         try:
             with safe_open(file, "pt") as f:
                 meta = json.loads((f.metadata() or {})["lotto"])
-                return cls(*(f.get_tensor(n) for n in ("images", "labels")), tuple(meta["classes"]),
-                           *(f.get_tensor(n) for n in ("mean", "std")), meta["recipe"])
+                return cls(
+                    *(f.get_tensor(n) for n in ("images", "labels")),
+                    tuple(meta["classes"]),
+                    *(f.get_tensor(n) for n in ("mean", "std")),
+                    meta["recipe"],
+                )
         except FileNotFoundError:
             raise DataError(f"{file}: no such file; save a SynSet there first") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
