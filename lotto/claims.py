@@ -163,8 +163,9 @@ class Verdict:
         """What the notebooks print."""
         unit = {"accuracy": "accuracy", "barrier": "error barrier"}[self.claim.measure]
         lost = f" ({self.lost} more did not train)" if self.lost else ""
+        over = f"{self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}"
         return (
-            f"{self.text}: {self.verdict} here: {unit} {self.value} over {self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}, "
+            f"{self.text}: {self.verdict} here: {unit} {self.value} over {over}, "
             f"against {METHODS[self.claim.control].title} {self.control}."
         )
 
@@ -250,14 +251,14 @@ def as_table(found: list[Verdict]):
 def regime(study: Study, table: Any) -> str:
     """The conditions under which all verdicts stand, with the dense net's fit: an under-fitted net is another regime."""
     dense = table[(table.method == "dense") & (table.state == "trained")]
-    fit = (
-        f"the dense net ends at training loss {interval(list(dense.train_loss)).mean:.3f} nats and accuracy {interval(list(dense.accuracy)).mean:.1f} %"
-        if len(dense)
-        else "no dense net is among the methods"
-    )
+    fit = "no dense net is among the methods"
+    if len(dense):
+        loss, accuracy = (interval(list(dense[c])).mean for c in ("train_loss", "accuracy"))
+        fit = f"the dense net ends at training loss {loss:.3f} nats and accuracy {accuracy:.1f} %"
     return (
-        f"{study.data}, {study.net} of width {study.width} ({study.norm} norm, {study.init} initialisation), {study.steps} steps of SGD on batches of "
-        f"{study.batch} at peak learning rate {study.lr:g}; gentle recipe: {study.inner_steps} steps at {study.inner_lr:g}; {fit}"
+        f"{study.data}, {study.net} of width {study.width} ({study.norm} norm, {study.init} initialisation), {study.steps} steps of "
+        f"SGD on batches of {study.batch} at peak learning rate {study.lr:g}; "
+        f"gentle recipe: {study.inner_steps} steps at {study.inner_lr:g}; {fit}"
     )
 
 

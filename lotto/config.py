@@ -105,7 +105,7 @@ class Net(Config):
     norm: Norm = "batch"
     """Normalisation layers."""
     init: Init = "torch"
-    """Initial weights: PyTorch's default (uniform, standard deviation 1/sqrt(3 fan-in)), or He's normal (sqrt(2/fan-out) for convolutions)."""
+    """Initial weights: PyTorch's default (uniform, deviation 1/sqrt(3 fan-in)), or He's (normal, sqrt(2/fan-out), convolutions)."""
     depth: Annotated[Int, Field(ge=1, le=6)] = 3
     """Blocks of a ConvNet; the ResNets have theirs by name."""
 

@@ -61,90 +61,56 @@ def sparsity(study: Study, level: int) -> str:
 def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
     """One row a method, one panel a level: each initialisation a small dot, mean and 95 % interval bold, dense nets as vertical lines.
 
-    Runs that did not train have no dot; how many did is written at the right of the row.
+    Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is written at its edge.
     """
     arms = [m for m in study.arms if not METHODS[m].dense][::-1]
-    fig = make_subplots(
-        cols=len(study.levels),
-        shared_yaxes=True,
-        horizontal_spacing=0.05,
-        subplot_titles=[sparsity(study, level) for level in study.levels],
-    )
+    names = [METHODS[m].title for m in arms]
+    low, high = _range(table, study, column)
+    panels = [sparsity(study, level) for level in study.levels]
+    fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
     for c, level in enumerate(study.levels, 1):
+        where = dict(row=1, col=c)
+        for m, name in zip(arms, names, strict=True):
+            values = by_seed(table, m, level, column)
+            found = interval(list(values.values()))
+            if len(values) < study.seeds:
+                axis_name = f"x{c if c > 1 else ''} domain"
+                fig.add_annotation(
+                    **dict(x=0.99, xref=axis_name, xanchor="right", y=name, yref="y", showarrow=False),
+                    **dict(text=f"{len(values)} of {study.seeds} trained", font=dict(size=10, color="#666666")),
+                )
+            # an arm without a value still has its (empty) trace, so that its row is there
+            fig.add_trace(_marks(list(values.values()), name, COLOURS[m], size=5, opacity=0.5, hover="%{x:.1f}"), **where)
+            if found.mean is not None and not low <= found.mean <= high:
+                side = "left" if found.mean < low else "right"
+                fig.add_annotation(
+                    **dict(x=0.01 if side == "left" else 0.99, xref=f"x{c if c > 1 else ''} domain", xanchor=side, y=name, yref="y"),
+                    **dict(text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}", showarrow=False, font=dict(size=10, color="#666666")),
+                )
+            bold = _marks([found.mean], name, COLOURS[m], size=10, opacity=1, hover=str(found))
+            if found.low is not None:
+                bold.error_x = dict(type="data", array=[found.high - found.mean], thickness=1.5, width=4, color=COLOURS[m])
+            fig.add_trace(bold, **where)
         for m in ("dense", "dense-rewound"):
             if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
-                dash = "solid" if m == "dense" else "dot"
-                fig.add_vline(x=found.mean, line=dict(color=COLOURS[m], width=1.5, dash=dash), row=1, col=c)
-                fig.add_trace(
-                    go.Scatter(
-                        x=[None],
-                        y=[None],
-                        mode="lines",
-                        line=dict(color=COLOURS[m], dash=dash, width=1.5),
-                        name=f"{METHODS[m].title}: {found}",
-                        showlegend=c == 1,
-                    ),
-                    row=1,
-                    col=c,
-                )
+                line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
+                fig.add_vline(x=found.mean, line=line, **where)
+                label = f"{METHODS[m].title}: {found}"
+                fig.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=label, showlegend=c == 1), **where)
         if mark is not None:
-            fig.add_vline(x=mark, line=dict(color="#c0392b", width=1, dash="dash"), row=1, col=c)
-        for m in arms:
-            values = by_seed(table, m, level, column)
-            found, name = interval(list(values.values())), METHODS[m].title
-            asked = study.seeds
-            if len(values) < asked:
-                fig.add_annotation(
-                    x=1,
-                    xref=f"x{c if c > 1 else ''} domain",
-                    y=name,
-                    text=f"{len(values)} of {asked} trained",
-                    showarrow=False,
-                    xanchor="right",
-                    yshift=8,
-                    font=dict(size=9, color="#888888"),
-                    row=None,
-                    col=None,
-                    yref="y",
-                )
-            if found.mean is None:
-                continue
-            fig.add_trace(
-                go.Scatter(
-                    x=list(values.values()),
-                    y=[name] * len(values),
-                    mode="markers",
-                    showlegend=False,
-                    marker=dict(color=COLOURS[m], size=5, opacity=0.5),
-                    hovertemplate="%{x:.1f}<extra>%{y}</extra>",
-                ),
-                row=1,
-                col=c,
-            )
-            error = (
-                dict(type="data", symmetric=True, array=[found.high - found.mean], thickness=1.5, width=4)
-                if found.low is not None
-                else None
-            )
-            fig.add_trace(
-                go.Scatter(
-                    x=[found.mean],
-                    y=[name],
-                    error_x=error,
-                    mode="markers",
-                    showlegend=False,
-                    marker=dict(color=COLOURS[m], size=10, line=dict(color="white", width=1)),
-                    hovertemplate=f"{found}<extra>{name}</extra>",
-                ),
-                row=1,
-                col=c,
-            )
+            fig.add_vline(x=mark, line=dict(color="#c0392b", width=1, dash="dash"), **where)
         fig.update_xaxes(title=axis, row=1, col=c)
-    fig.update_yaxes(categoryorder="array", categoryarray=[METHODS[m].title for m in arms])
-    lows, highs = _range(table, study, column)
-    fig.update_xaxes(range=[lows, highs])
+    fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
+    fig.update_xaxes(range=[low, high])
     fig = _styled(fig, title, 150 + 30 * len(arms))
-    return fig.update_layout(legend=dict(orientation="h", y=-0.22, x=0, xanchor="left"), margin=dict(b=100))
+    return fig.update_layout(legend=dict(orientation="h", y=-0.18, x=0, xanchor="left"), margin=dict(b=100))
+
+
+def _marks(x: list[float | None], name: str, colour: str, size: int, opacity: float, hover: str) -> go.Scatter:
+    marker = dict(color=colour, size=size, opacity=opacity, line=dict(color="white", width=1 if size > 5 else 0))
+    return go.Scatter(
+        x=x, y=[name] * len(x), mode="markers", showlegend=False, marker=marker, hovertemplate=f"{hover}<extra>{name}</extra>"
+    )
 
 
 def _range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
@@ -169,7 +135,7 @@ def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: st
     found = interval(list(by_seed(accuracy, method, level, "accuracy").values()))
     fig = go.Figure(
         go.Bar(
-            x=mean.index.tolist(),
+            x=[n.removesuffix(".weight") for n in mean.index],
             y=(100 * mean.density).tolist(),
             marker_color=COLOURS[method],
             customdata=mean[["live", "size"]].round(1).to_numpy().tolist(),

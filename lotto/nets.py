@@ -68,7 +68,7 @@ class ResNet(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """The ConvNet of dataset distillation (Zhao et al. 2021, arXiv 2006.05929): blocks of 3x3 convolution, norm, ReLU, 2x2 average pooling."""
+    """The ConvNet of dataset distillation (Zhao et al. 2021, arXiv 2006.05929): blocks of convolution, norm, ReLU, average pooling."""
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, depth: int, kind: str):
         super().__init__()

@@ -127,7 +127,7 @@ def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
 
 
 def accuracies(study: Study):
-    """Table of the tickets: a row a (method, level, seed), its children averaged; accuracy in points (0 to 100), `state` the worst of them."""
+    """Table of the tickets: a row a (method, level, seed), children averaged; accuracy in points, `state` the worst of theirs."""
     import pandas as pd
 
     rows = []

@@ -208,8 +208,8 @@ def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
     found = [
         (m, study.ticket(m, max(study.levels), seed)) for m in methods or study.arms if not METHODS[m].dense for seed in range(study.seeds)
     ]
-    # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest, so that no
-    # worker is left alone with one at the end
+    # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
+    # so that no worker is left alone with one at the end
     found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
     parallel.compute(level, [ticket for _, ticket in found], "search masks")
     parallel.compute(level, [t.but(rounds=t.rounds[:at]) for _, t in found for at in study.levels if t.shuffled], "match layers")
@@ -247,9 +247,9 @@ def densities(study: Study):
 def costs(study: Study):
     """Table of what a search costs: a row a method, for the search to the last level, mean over initialisations.
 
-    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used); `passes`: images seen
-    in the inner loops, each time counted; `with distillation`: plus the real images that making the set looked at; and IMP's passes over these
-    two ("x fewer"). Training the ticket afterwards costs every method the same and is not in it.
+    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used); `passes`: images
+    seen in the inner loops, each time counted; `with distillation`: plus the real images that making the set looked at; and IMP's passes
+    over these two ("x fewer"). Training the ticket afterwards costs every method the same and is not in it.
     """
     import pandas as pd
 

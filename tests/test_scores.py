@@ -16,7 +16,7 @@ def test_random_is_keyed_and_uniform_over_all_layers(net):
     a, b, other = scores.random(mask, 0, "score", 1), scores.random(mask, 0, "score", 1), scores.random(mask, 0, "score", 2)
     assert all(torch.equal(a[n], b[n]) for n in a) and not torch.equal(a["head.weight"], other["head.weight"])
     kept = masks.prune(mask, a, 0.5)
-    for n, m in kept.items():
+    for m in kept.values():
         if m.numel() > 2000:
             assert abs(float(m.float().mean()) - 0.5) < 0.05
 

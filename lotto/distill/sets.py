@@ -35,7 +35,7 @@ def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
 
 
 def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
-    """`ipc` images a class of Gaussian noise with the training images' mean and deviation (clipped to [0, 1]): nothing to learn but labels."""
+    """`ipc` images a class of Gaussian noise with the training images' mean and deviation, clipped to [0, 1]: only labels to learn."""
     n = ipc * len(real.classes)
     draw = torch.randn(n, *real.shape, generator=generator(seed, "noise"))
     pixels = (draw * real.std.cpu()[:, None, None] + real.mean.cpu()[:, None, None]).clamp(0, 1)

@@ -1,0 +1,104 @@
+"""The pins, the floors, and run_all.sh's way to them."""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+CLONE = Path(__file__).resolve().parents[1]
+
+
+def pip_list():
+    return yaml.safe_load((CLONE / "environment.yml").read_text())["dependencies"][-1]["pip"]
+
+
+def test_conda_brings_python_and_pip_only():
+    described = yaml.safe_load((CLONE / "environment.yml").read_text())
+    assert described["channels"] == ["conda-forge", "nodefaults"] and described["dependencies"][:2] == ["python=3.11", "pip"]
+    assert len(described["dependencies"]) == 3 and pip_list()[-1] == "-e ."
+
+
+def test_awk_reads_the_pins_as_yaml_does():
+    function = next(line for line in (CLONE / "run_all.sh").read_text().splitlines() if line.startswith("pins()"))
+    out = subprocess.run(["bash", "-c", f'here="{CLONE}"; {function}; pins'], capture_output=True, text=True, check=True).stdout
+    assert out.split("\n")[:-1] == pip_list()
+
+
+def test_every_pin_satisfies_its_floor_and_every_floor_has_a_pin():
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+    floors = [Requirement(r) for r in project["dependencies"] + sum(project["optional-dependencies"].values(), [])]
+    pins = dict(p.split("==") for p in pip_list() if "==" in p)
+    assert {f.name for f in floors} == set(pins)
+    assert all(f.specifier.contains(pins[f.name]) for f in floors)
+
+
+def test_the_design_cards_top_level():
+    out = subprocess.run(["git", "ls-files"], cwd=CLONE, capture_output=True, text=True)
+    if out.returncode:
+        pytest.skip("not a git clone")
+    top = {line.split("/")[0] for line in out.stdout.split()}
+    asked = {"notebooks", "lotto", "environment.yml", "run_all.sh", "tests", "README.md"}
+    assert asked <= top <= asked | {"pyproject.toml", ".ci", ".gitignore", "LICENSE"}
+
+
+def call(folder, *args, path, **env):
+    return subprocess.run(
+        ["bash", str(folder / "run_all.sh"), *args], cwd="/", capture_output=True, text=True, env={"PATH": path, "HOME": str(folder), **env}
+    )
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """run_all.sh and the pins alone, in a path with spaces, and a folder for pretended programs."""
+    folder, programs = tmp_path / "a clone", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    for name in ("run_all.sh", "environment.yml"):
+        shutil.copy(CLONE / name, folder / name)
+    for name in ("bash", "awk", "dirname", "cat", "mkdir", "rm", "sed", "env", "sleep", "tr"):
+        (programs / name).symlink_to(shutil.which(name))
+    return folder, programs
+
+
+def program(programs, name, text):
+    (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+    (programs / name).chmod(0o755)
+
+
+def test_usage_and_environment_errors(bare):
+    folder, programs = bare
+    assert call(folder, "--env", "docker", path=str(programs)).returncode == 2
+    assert call(folder, "--env", path=str(programs)).returncode == 2
+    none = call(folder, path=str(programs))
+    assert none.returncode == 3 and "no Python >= 3.11" in none.stderr
+    assert call(folder, "--env", "current", path=str(programs)).returncode == 3
+    assert "no micromamba, mamba or conda" in call(folder, "--env", "conda", path=str(programs)).stderr
+
+
+def test_a_conda_whose_channel_is_not_reached_falls_back_to_venv(bare):
+    folder, programs = bare
+    program(programs, "micromamba", 'echo "$@" >> "$HOME/asked"; exit 1')
+    out = call(folder, path=str(programs))
+    asked = (folder / "asked").read_text()
+    assert "create -y -n lotto -f" in asked and "is its channel reached?" in out.stderr
+    assert "no Python >= 3.11" in out.stderr and out.returncode == 3  # went on to .venv
+    assert not (folder / ".venv.lock").exists()
+
+
+def test_a_working_conda_environment_is_used_without_activation(bare):
+    folder, programs = bare
+    program(programs, "micromamba", 'shift 4; [ "$1" = -c ] && { cat >/dev/null; exit 0; }; printf "%s|" "$@"')
+    out = call(folder, "--seeds", "1", "-p", "levels", "[4, 8]", path=str(programs))
+    assert out.returncode == 0 and out.stdout == "-m|lotto.run|--seeds|1|-p|levels|[4, 8]|", out.stderr
+
+
+def test_help_from_anywhere():
+    out = subprocess.run([str(CLONE / "run_all.sh"), "--help"], cwd="/", capture_output=True, text=True, env={**os.environ})
+    assert out.returncode == 0, out.stderr
+    for option in ("--preset", "--only", "--from", "-p NAME VALUE", "--seeds", "--device", "--jobs", "--out", "--force", "--keep-going"):
+        assert option in out.stdout

@@ -1,0 +1,103 @@
+"""What the committed notebooks must be; that they run is nbval's part."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lotto import run
+from lotto.config import Study
+
+BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+books = pytest.mark.parametrize("book", BOOKS, ids=[b.stem for b in BOOKS])
+
+
+def code(book):
+    return [c for c in nbformat.read(book, 4).cells if c.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert [b.stem for b in BOOKS] == ["02_distilled_imp", "03_stability"]
+
+
+@books
+def test_size_and_metadata(book):
+    nb = nbformat.read(book, 4)
+    assert book.stat().st_size <= 300_000
+    assert set(nb.metadata) == {"kernelspec", "language_info"} and nb.metadata.kernelspec.name == "python3" and nb.nbformat_minor >= 5
+    assert all(set(c.metadata) <= {"tags"} for c in nb.cells)
+
+
+@books
+def test_committed_with_outputs_in_order_without_errors_or_timings(book):
+    cells = code(book)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [o for c in cells for o in c.outputs]
+    assert outputs and not [o for o in outputs if o.output_type == "error" or (o.output_type == "stream" and o.name == "stderr")]
+    text = json.dumps([{k: v for k, v in o.get("data", {}).items() if k != "image/png"} for o in outputs]) + "".join(
+        o.get("text", "") for o in outputs
+    )
+    assert not re.search(r"\d\s*(seconds|it/s|s/it)|widget-view|/home/|/root/|/tmp/", text)
+
+
+@books
+def test_every_figure_has_its_still_picture(book):
+    figures = [o.data for c in code(book) for o in c.outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(figures) >= 3 and all("image/png" in f for f in figures)
+
+
+@books
+def test_parameters_are_annotated_commented_literals_that_the_study_knows(book):
+    cell = [c for c in code(book) if "parameters" in c.metadata.get("tags", [])]
+    assert len(cell) == 1
+    for line in cell[0].source.splitlines():
+        statement = ast.parse(line).body[0]
+        assert isinstance(statement, ast.AnnAssign) and isinstance(statement.value, ast.Constant) and "#" in line, line
+        assert statement.target.id in Study.model_fields
+    assert set(run.known_parameters(book)) <= set(Study.model_fields)
+
+
+@books
+def test_every_parameter_is_used(book):
+    cells = code(book)
+    rest = "\n".join(c.source for c in cells if "parameters" not in c.metadata.get("tags", []))
+    for name in run.known_parameters(book):
+        assert re.search(rf"\b{name}\b", rest), name
+
+
+@books
+def test_cells_are_thin_and_the_end_mark_is_there(book):
+    cells = code(book)
+    for c in cells:
+        tree = ast.parse(c.source)
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        assert len(c.source.splitlines()) <= 25 or "parameters" in c.metadata.get("tags", [])
+    assert f'run.finish("{book.stem}"' in cells[-1].source
+
+
+@books
+def test_every_form_has_its_parts(book):
+    text = "\n".join(c.source for c in nbformat.read(book, 4).cells if c.cell_type == "markdown")
+    for part in (
+        "**Question.**",
+        "**The paper's claim",
+        "Source:",
+        "## Method",
+        "$$",
+        "## Explore",
+        "## What we see",
+        "## Checks",
+        "## What to try next",
+    ):
+        assert part in text, part
+
+
+@books
+def test_checked_cells_print_no_measured_digits(book):
+    for c in code(book):
+        if "nbval-check-output" in c.metadata.get("tags", []):
+            printed = "".join(o.get("text", "") for o in c.outputs)
+            assert printed and not re.search(r"\d+\.\d{2,}", printed)

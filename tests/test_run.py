@@ -1,0 +1,176 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from lotto import run
+from lotto.config import ConfigError
+
+ENV = {**os.environ, "LOTTO_DEVICE": "cpu"}
+
+
+@pytest.fixture
+def books(tmp_path, monkeypatch):
+    """A folder of small notebooks in place of the study's."""
+    folder = tmp_path / "note books"
+    folder.mkdir()
+    monkeypatch.setattr(run, "NOTEBOOKS", folder)
+
+    def write(name, *cells, parameters='preset: str = "digits"  # preset\nseeds: int = None  # how many'):
+        nb = run.strip(nbformat.v4.new_notebook())
+        nb.cells = [nbformat.v4.new_code_cell(c) for c in (parameters, *cells)]
+        nb.cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(nb, folder / f"{name}.ipynb")
+
+    return write
+
+
+END = "from lotto import run; run.finish({!r})"
+
+
+def statuses(out):
+    """notebook -> first word of its status, from the closing table."""
+    rows = [line.split() for line in out.split("\nnotebook ")[-1].splitlines()]
+    return {r[0]: r[1] for r in rows if len(r) > 2 and r[0][:2].isdigit()}
+
+
+def go(tmp_path, *args):
+    return run.main(["--out", str(tmp_path / "out put"), *args])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1e-3", 0.001), ("3", 3), ("true", True), ("None", None), ("null", None), ("[4, 8]", [4, 8]), ("['imp']", ["imp"]),
+        ('["imp"]', ["imp"]),
+        ("4,8", "4,8"), ("resnet18", "resnet18"), ("007", "007"),
+    ],
+)  # fmt: skip
+def test_what_a_value_on_the_command_line_means(text, meant):
+    assert run.value(text) == meant and type(run.value(text)) is type(meant)
+
+
+def test_a_run_its_table_and_being_up_to_date(books, tmp_path, capsys):
+    books("01_a", "print(seeds)", END.format("01_a"))
+    books("02_b", END.format("02_b"), parameters='preset: str = "digits"')
+    assert go(tmp_path, "--seeds", "2") == 0
+    out = capsys.readouterr().out
+    assert statuses(out) == {"01_a": "ok", "02_b": "ok"} and "HTML copies" in out and (tmp_path / "out put" / "01_a.html").exists()
+    result = nbformat.read(tmp_path / "out put" / "01_a.ipynb", 4)
+    assert result.metadata.papermill.parameters == {"preset": "digits", "seeds": 2}
+    assert "seeds" not in nbformat.read(tmp_path / "out put" / "02_b.ipynb", 4).metadata.papermill.parameters  # goes to those that have it
+    assert go(tmp_path, "--seeds", "2") == 0 and capsys.readouterr().out.count("up to date") == 2
+    assert go(tmp_path, "--seeds", "2", "--dry-run") == 0 and capsys.readouterr().out.count("up to date") == 2
+    books("01_a", "print(seeds + 1)", END.format("01_a"))  # another source
+    assert go(tmp_path, "--seeds", "2", "--dry-run") == 0 and "01_a: would run" in capsys.readouterr().out
+    assert go(tmp_path, "--force", "--only", "2") == 0 and statuses(capsys.readouterr().out) == {"02_b": "ok"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "raise ValueError('this is why')", "import sys; sys.exit(0)", "import sys; sys.exit(3)", "import os; os._exit(1)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    ],
+)  # fmt: skip
+def test_failures_of_every_kind_are_failures(books, tmp_path, capsys, cell):
+    books("01_bad", "print('before')", cell, END.format("01_bad"))
+    books("02_next", END.format("02_next"))
+    assert go(tmp_path) == 1
+    out = capsys.readouterr().out
+    assert statuses(out) == {"01_bad": "FAILED", "02_next": "not"} and "01_bad.partial.ipynb" in out
+    assert not (tmp_path / "out put" / "01_bad.ipynb").exists()
+    if "why" in cell:
+        assert "ValueError: this is why" in out
+    assert go(tmp_path, "--keep-going") == 1 and statuses(capsys.readouterr().out) == {"01_bad": "FAILED", "02_next": "ok"}
+
+
+def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
+    books("01_cut", "1 + 1")
+    books("02_other", END.format("01_cut"))
+    assert go(tmp_path, "--keep-going") == 1
+    assert capsys.readouterr().out.count("without its end mark") == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-p", "seads", "3"], "'seads' is not known to 01_a; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
+        (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
+        (["--only", "07"], "notebook '07' is not there"),
+        (["--from", "x"], "notebook 'x' is not there; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),
+    ],
+)  # fmt: skip
+def test_wrong_calls_are_refused_before_anything_runs(books, tmp_path, capsys, monkeypatch, args, said):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
+    books("01_a", END.format("01_a"))
+    assert go(tmp_path, *args) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out put").exists()
+
+
+def test_argparse_errors_are_usage_too():
+    for args in (["--bogus"], ["--device", "tpu"], ["-p", "x"]):
+        with pytest.raises(SystemExit) as stop:
+            run.main(args)
+        assert stop.value.code == 2
+
+
+def test_missing_data_is_told_before_anything_runs(books, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOTTO_DATA", str(tmp_path / "nowhere"))
+    books("01_a", END.format("01_a"))
+    assert go(tmp_path, "--preset", "cifar10") == 2
+    assert "data_batch_1 is missing; run again with --download" in capsys.readouterr().err
+
+
+def test_choose(books):
+    for name in ("01_a", "02_b", "03_c"):
+        books(name)
+    assert [p.stem for p in run.choose("3,01", None)] == ["01_a", "03_c"]
+    assert [p.stem for p in run.choose(None, "02")] == ["02_b", "03_c"]
+    with pytest.raises(ConfigError, match="'04'"):
+        run.choose("04", None)
+
+
+def descendants(pid):
+    out = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout.split()
+    pairs = list(zip(map(int, out[::2]), map(int, out[1::2]), strict=True))
+    found = {pid}
+    for _ in range(8):
+        found |= {c for c, p in pairs if p in found}
+    return found - {pid}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, sent):
+    clone = tmp_path / "a clone"
+    shutil.copytree(run.CLONE, clone, ignore=shutil.ignore_patterns(".git", "runs", ".lotto", ".venv", "__pycache__"))
+    for old in (clone / "notebooks").glob("*.ipynb"):
+        old.unlink()
+    nb = run.strip(nbformat.v4.new_notebook())
+    slow = f"import time, os; time.sleep(0 if os.path.exists({str(tmp_path / 'go')!r}) else 99)"
+    nb.cells = [nbformat.v4.new_code_cell(c) for c in ('preset: str = "digits"', slow, END.format("01_slow"))]
+    nb.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(nb, clone / "notebooks" / "01_slow.ipynb")
+    call = dict(cwd=tmp_path, env={**ENV, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "lotto.run"], **call)
+    for _ in range(400):
+        if (clone / "runs/digits/01_slow.partial.ipynb").exists() and len(descendants(process.pid)) >= 1:
+            break
+        time.sleep(0.1)
+    time.sleep(2)
+    kernels = descendants(process.pid)
+    assert kernels
+    process.send_signal(sent)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and statuses(out) == {"01_slow": "interrupted"} and "goes on from there" in out, out
+    time.sleep(1)
+    assert not [k for k in kernels if os.path.exists(f"/proc/{k}") and "Z" not in open(f"/proc/{k}/stat").read().split()[2]]
+    (tmp_path / "go").touch()
+    again = subprocess.run([sys.executable, "-m", "lotto.run"], **call)
+    assert again.returncode == 0 and json.loads((clone / "runs/digits/01_slow.json").read_text())["parameters"] == {"preset": "digits"}
