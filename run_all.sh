@@ -124,5 +124,5 @@ esac
 case "$command" in
   run) exec "${runner[@]}" -m lotto.run ${rest[@]+"${rest[@]}"} ;;
   test) exec "${runner[@]}" -m lotto.run test ${rest[@]+"${rest[@]}"} ;;
-  lab) exec "${runner[@]}" -m jupyterlab --ip=127.0.0.1 --notebook-dir="$here/notebooks" ${rest[@]+"${rest[@]}"} ;;
+  lab) exec "${runner[@]}" -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$here/notebooks" ${rest[@]+"${rest[@]}"} ;;
 esac

@@ -85,6 +85,32 @@ def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> 
         raise DataError(f"label {i} is {int(labels[i])}; labels run from 0 to {top - 1}")
 
 
+def own(
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+    test_images: Float[Tensor, "m c h w"],
+    test_labels: Int64[Tensor, " m"],
+    classes: tuple[str, ...] | None = None,
+) -> RealData:
+    """Your own images, with pixels in [0, 1], as a data set: normalised by the training images, nothing held out.
+
+    DataError for wrong shapes or types, NaN, labels out of range, pixels outside [0, 1], a class without an image.
+    """
+    top = len(classes) if classes else int(labels.max()) + 1 if len(labels) else 0
+    for name, (x, y) in {"training": (images, labels), "test": (test_images, test_labels)}.items():
+        check_images(x, y, top)
+        low, high = float(x.min()), float(x.max())
+        if low < 0 or high > 1:
+            raise DataError(f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)")
+    if (empty := (labels.bincount(minlength=top) == 0).nonzero()).numel():
+        raise DataError(f"class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+    std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
+    names = classes or tuple(str(c) for c in range(top))
+    raw = RealData(Split(images, labels), Split(images[:0], labels[:0]), Split(test_images, test_labels), names, mean, std.clamp_min(1e-6))
+    train, test = Split(raw.normalise(images), labels), Split(raw.normalise(test_images), test_labels)
+    return RealData(train, raw.held_out, test, names, raw.mean, raw.std)
+
+
 def stratified(labels: Int64[Tensor, " n"], size: int, draw: torch.Generator) -> Int64[Tensor, " size"]:
     """Indices of `size` examples drawn without replacement, each class in its share (largest remainders), rising.
 

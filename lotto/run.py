@@ -165,7 +165,7 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
 
     check(described)
     extra = {n: v for n, v in given.items() if n != "preset"}
-    folder = args.preset + (f"-{_digest(extra)[:8]}" if extra else "")
+    folder = described.preset + (f"-{_digest(extra)[:8]}" if extra else "")
     out = Path(args.out).expanduser().resolve() if args.out else CLONE / "runs" / folder
     jobs = []
     for p in notebooks:
@@ -345,7 +345,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int:
     print(
-        f"preset {args.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
+        f"preset {described.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
         flush=True,
     )
     code = OK
@@ -420,7 +420,14 @@ def reference(argv: Sequence[str]) -> int:
     from lotto.tickets import check
 
     check(described)
-    print(save_reference(described, args.name))
+    table = save_reference(described, args.name)
+    print(table)
+    from lotto import claims, figures
+
+    rows, about, _ = claims.reference(args.name)
+    title = f"Error barrier between children, {about.seeds} initialisations, preset {about.preset}: mean, 95 % interval, each"
+    if picture := figures.still(figures.dots(rows, about, "barrier", "error barrier (points)", title, mark=2)):
+        table.with_suffix(".png").write_bytes(picture)
     return OK
 
 
@@ -461,6 +468,9 @@ def main(argv: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)  # also where the shell started us with it ignored (a background job)
+    for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to where we were called, not to where a kernel starts
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     commands = {"refresh": refresh, "reference": reference, "test": test}
     try:
         return commands[argv[0]](argv[1:]) if argv and argv[0] in commands else run(argv)

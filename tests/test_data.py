@@ -89,6 +89,26 @@ def test_bad_images(images, labels, said):
         data.check_images(images, labels, 3)
 
 
+def test_own_images():
+    x, y = torch.rand(12, 3, 6, 6), torch.arange(12) % 3
+    real = data.own(x, y, x[:6], y[:6])
+    assert real.classes == ("0", "1", "2") and torch.allclose(real.pixels(real.train.images), x, atol=1e-6) and len(real.held_out) == 0
+    assert real.train.images.mean().abs() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (torch.rand(4, 1, 8, 8) * 255, Y, r"training pixels run from .*give them in \[0, 1\] .bytes: images.float.. / 255."),
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 2, 2, 0]), "class 1 has no training image"),
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 7, 0]), "class 2 has no training image"),
+    ],
+)
+def test_own_images_that_will_not_do(images, labels, said):
+    with pytest.raises(DataError, match=said):
+        data.own(images, labels, torch.zeros(1, 1, 8, 8), torch.tensor([0]))
+
+
 @pytest.fixture
 def cifar_folder(tmp_path, monkeypatch):
     """Ten-byte files under CIFAR-10's names, with their MD5s taken for the right ones."""
