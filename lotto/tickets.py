@@ -225,6 +225,8 @@ def densities(study: Study):
     import pandas as pd
 
     search(study)
+    # in the model's order, which the dense level keeps; a mask read from its file comes sorted by name
+    layers = list(level(study.ticket("dense", 0, 0)).metrics["layer_live"])
     rows = []
     for method, at in arms_at(study):
         for seed in range(study.seeds):
@@ -239,7 +241,7 @@ def densities(study: Study):
                     size=m["layer_size"][n],
                     density=m["layer_live"][n] / m["layer_size"][n],
                 )
-                for n in m["layer_live"]
+                for n in layers
             ]
     return pd.DataFrame(rows)
 
