@@ -10,6 +10,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -183,7 +184,12 @@ def _resize(pixels: Tensor, size: int | None) -> Tensor:
     return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def _digits(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
+class _Raw(NamedTuple):
+    images: Tensor  # (n, c, h, w): bytes, or floats in [0, 1]
+    labels: Tensor
+
+
+def _digits(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     # scikit-learn's digits have no split of their own: 500 of the 1,797 are the test images, always the same
     from sklearn.datasets import load_digits
 
@@ -191,7 +197,7 @@ def _digits(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
     images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
     test = stratified(labels, 500, generator(0, "split", 0))
     train = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), test)]
-    return Split(images[train], labels[train]), Split(images[test], labels[test]), tuple("0123456789")
+    return _Raw(images[train], labels[train]), _Raw(images[test], labels[test]), tuple("0123456789")
 
 
 CIFAR10_MD5 = {
@@ -239,13 +245,13 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(f, "md5").hexdigest()
 
 
-def _cifar10(data: Data) -> tuple[Split, Split, tuple[str, ...]]:
+def _cifar10(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     check_files(data)
     from torchvision.datasets import CIFAR10
 
-    def split(train: bool) -> Split:
+    def split(train: bool) -> _Raw:
         raw = CIFAR10(folder(), train=train, download=os.environ.get("LOTTO_DOWNLOAD") == "1")
-        return Split(torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(raw.targets, dtype=torch.int64))
+        return _Raw(torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(raw.targets, dtype=torch.int64))
 
     return split(True), split(False), ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
