@@ -230,6 +230,7 @@ def as_table(found: list[Verdict]):
     """A row a verdict: claim, verdict, measure with interval, control with interval, what decided."""
     import pandas as pd
 
+    columns = ["claim", "verdict", "measure", "value", "n", "control", "beside", "decided_by", "source"]
     return pd.DataFrame(
         [
             dict(
@@ -244,7 +245,8 @@ def as_table(found: list[Verdict]):
                 source=v.claim.source,
             )
             for v in found
-        ]
+        ],
+        columns=columns,
     )
 
 

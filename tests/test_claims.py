@@ -107,6 +107,10 @@ def test_reference_round_trip(tiny, tmp_path):
         claims.reference("absent", tmp_path)
 
 
+def test_a_table_of_no_verdicts_has_its_columns():
+    assert "decided_by" in claims.as_table([]).columns
+
+
 def test_regime_is_told(study):
     t = table(study, dense=(96.0, 97.0, 98.0))
     assert "180 steps of SGD on batches of 64 at peak learning rate 0.4" in claims.regime(study, t) and "accuracy 97.0 %" in claims.regime(
