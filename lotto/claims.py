@@ -7,7 +7,6 @@ its side, does not hold where the whole interval is on the other, and is undecid
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +33,7 @@ class Claim:
     """Than the control; or not lower than it by more than the resolution; or than the threshold."""
     control: str
     """The method beside it; the decision is against the threshold for `above` and `below`."""
-    levels: Literal["each", "first", "last", "dense"] = "each"
+    levels: Literal["each", "last", "dense"] = "each"
 
 
 CLAIMS = (
@@ -207,13 +206,8 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
 
 def judge_all(notebook: str, tables: dict[str, Any], study: Study, test_images: int) -> list[Verdict]:
     """The verdicts on a notebook's claims, at the levels each is made for, in order."""
-    which: dict[str, Callable[[], tuple[int, ...]]] = {
-        "each": lambda: study.levels,
-        "first": lambda: study.levels[:1],
-        "last": lambda: study.levels[-1:],
-        "dense": lambda: (0,),
-    }
-    found = [judge(c, tables, study, level, test_images) for c in CLAIMS if c.notebook == notebook for level in which[c.levels]()]
+    which = {"each": study.levels, "last": study.levels[-1:], "dense": (0,)}
+    found = [judge(c, tables, study, level, test_images) for c in CLAIMS if c.notebook == notebook for level in which[c.levels]]
     return [v for v in found if v is not None]
 
 

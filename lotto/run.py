@@ -252,8 +252,6 @@ def execute(job: Job) -> str | None:
                     cwd=str(NOTEBOOKS),
                     store_widget_state=False,
                 )
-            except KeyboardInterrupt:
-                raise
             except Exception as error:
                 return _last_lines(error)
             finally:

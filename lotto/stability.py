@@ -141,7 +141,7 @@ def accuracies(study: Study):
                 method=m,
                 level=at,
                 seed=seed,
-                state=next((s for s in ("dead", "diverged", "failed") if s in states), "trained"),
+                state=_worst(states),
                 density=ticket["live"] / ticket["prunable"],
                 live=ticket["live"],
                 collapsed=len(ticket["collapsed"]),
@@ -151,6 +151,10 @@ def accuracies(study: Study):
             )
         )
     return pd.DataFrame(rows)
+
+
+def _worst(states: list[str]) -> str:
+    return next((s for s in ("dead", "diverged", "failed") if s in states), "trained")
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -196,7 +200,7 @@ def barriers(study: Study):
     for (m, at, seed), group in itertools.groupby(_segments(study), key=lambda r: r[:3]):
         found = [p.metrics for *_, p in group]
         states = [s for f in found for s in f["states"]]
-        state = next((s for s in ("dead", "diverged", "failed") if s in states), "trained")
+        state = _worst(states)
         row = dict(
             method=m, level=at, seed=seed, state=state, barrier=None, interpolated=None, chord=None, train_loss_barrier=None, moved=None
         )

@@ -123,7 +123,7 @@ class Checkpoint:
         """Replace the state by this one, atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / "state.part"
-        save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, part, metadata={"state": json.dumps(state)})
+        _save(tensors, part, {"state": json.dumps(state)})
         part.replace(self.folder / "state.safetensors")
         self._last = time.monotonic()
 
@@ -190,7 +190,7 @@ class Cached:
             _dump(making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)})
             _dump(making / "metrics.json", product.metrics)
             if product.tensors:
-                save_file({n: t.detach().cpu().contiguous().clone() for n, t in product.tensors.items()}, making / "tensors.safetensors")
+                _save(product.tensors, making / "tensors.safetensors")
             for file in making.iterdir():
                 _sync(file)
             _dump(
@@ -234,6 +234,11 @@ def _read(file: Path) -> Any:
 
 def _dump(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    # clones: safetensors refuses tensors that share storage
+    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)
 
 
 def _sync(file: Path) -> None:

@@ -137,11 +137,17 @@ def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
     elif last.score == "initial":
         score = scores.magnitude(start, mask)
     else:
-        end = trained(Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0))
+        end = trained(inner_loop(ticket))
         if end.metrics["state"] == "diverged":
             return mask, "diverged"
         score = scores.magnitude(end.tensors, mask)
     return masks.prune(mask, score, ticket.fraction), "alive"
+
+
+def inner_loop(ticket: Ticket) -> Training:
+    """The training of a ticket's last round, in the searches' own noise (for a round scored by magnitude)."""
+    last = ticket.rounds[-1]
+    return Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0)
 
 
 def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
@@ -153,9 +159,7 @@ def start_of(ticket: Ticket) -> Level:
     """A ticket's mask and the state it is trained from."""
     mask, start = level(ticket).tensors, rewind_point(ticket.setup).tensors
     if ticket.rewind_what == "weights" and ticket.rounds and ticket.rounds[-1].score == "magnitude":
-        last = ticket.rounds[-1]
-        end = trained(Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0)).tensors
-        return Level(mask, rewind(start, end, mask, "weights"))
+        return Level(mask, rewind(start, trained(inner_loop(ticket)).tensors, mask, "weights"))
     return Level(mask, rewind(start, start, mask))
 
 
@@ -203,11 +207,9 @@ def check(study: Study) -> None:
         nets.build(match, real.shape, len(real.classes), 0)
 
 
-def search(study: Study, methods: tuple[str, ...] | None = None) -> None:
+def search(study: Study) -> None:
     """Compute the last level of the study's methods, and with it all levels before; a search is one task."""
-    found = [
-        (m, study.ticket(m, max(study.levels), seed)) for m in methods or study.arms if not METHODS[m].dense for seed in range(study.seeds)
-    ]
+    found = [(m, study.ticket(m, max(study.levels), seed)) for m in study.arms if not METHODS[m].dense for seed in range(study.seeds)]
     # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
     # so that no worker is left alone with one at the end
     found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
@@ -266,9 +268,7 @@ def costs(study: Study):
             for r, part in enumerate(ticket.rounds):
                 if part.images is None:
                     continue
-                run = trained(
-                    Training(ticket=ticket.but(rounds=ticket.rounds[:r]), images=part.images, recipe=part.recipe, child=0)
-                ).metrics
+                run = trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))).metrics
                 seen += run["passes"]
                 stored.add(run["images"])
                 if part.images.kind == "distilled":
