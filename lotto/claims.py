@@ -7,16 +7,64 @@ its side, does not hold where the whole interval is on the other, and is undecid
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lotto.config import METHODS, ConfigError, Study
+from lotto import sharpness
+from lotto.config import METHODS, ConfigError, Study, nearest
+from lotto.distill.judge import judgements
 from lotto.stability import STABLE, accuracies, barriers
-from lotto.stats import Interval, by_seed, interval, paired, resolution
+from lotto.stats import Interval, by_seed, interval, matching, paired, resolution
 
 PAPER = "McDermott & Parhi 2025, arXiv 2503.17905 (abstract)"
 HERE = "control of this study"
+FRANKLE = "Frankle et al. 2020, arXiv 1912.05671"
+DM = "premise; Zhao & Bilen 2023, arXiv 2110.04181"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a claim is decided by: a column of one of TABLES."""
+
+    title: str
+    table: str
+    column: str
+    point: str | None = None
+    """For `discarded`: where the dense net's Hessian is taken."""
+
+    def rows(self, table: Any) -> Any:
+        """The rows of the table that are meant."""
+        return table[table.point == self.point] if self.point else table
+
+
+MEASURES = {
+    "accuracy": Measure("accuracy", "accuracy", "accuracy"),
+    "barrier": Measure("error barrier", "barrier", "barrier"),
+    "judged": Measure("accuracy of fresh nets", "judged", "accuracy"),
+    "rounds": Measure("rounds of pruning", "matching", "rounds"),
+    "trace": Measure("Hessian trace on the live weights", "curvature", "trace"),
+    **{
+        f"{name} {point}": Measure(what.format(where), "discarded", column, point)
+        for point, where in sharpness.POINTS.items()
+        for name, what, column in (
+            ("removed", "share of the Hessian trace of the dense net {} (%)", "trace"),
+            ("excess", "share of the Hessian trace of the dense net {}, in points above chance", "trace_excess"),
+        )
+    },
+}
+"""By the name that a claim calls it."""
+
+TABLES = {
+    "accuracy": accuracies,
+    "barrier": barriers,
+    "judged": judgements,
+    "matching": matching,
+    "discarded": sharpness.discarded,
+    "curvature": sharpness.curvatures,
+}
+"""What makes each table from a study."""
 
 
 @dataclass(frozen=True)
@@ -25,119 +73,111 @@ class Claim:
 
     notebook: str
     text: str
-    """With {sparsity}, {k} and {margin} filled in."""
+    """With {sparsity}, {k}, {ipc} and {margin} filled in."""
     source: str
-    measure: Literal["accuracy", "barrier"]
+    measure: str
+    """A name of MEASURES."""
     method: str
     rule: Literal["higher", "lower", "matches", "above", "below"]
     """Than the control; or not lower than it by more than the resolution; or than the threshold."""
     control: str
     """The method beside it; the decision is against the threshold for `above` and `below`."""
-    levels: Literal["each", "last", "dense"] = "each"
+    levels: Literal["each", "last", "dense", "ipcs", "once"] = "each"
+    """At each level of pruning, at the last, for the dense net, at each number of images a class, or over all levels at once."""
+    threshold: float = 100 * STABLE
+    """For `above` and `below`."""
+    headline: bool = False
+    """Whether it stands in the table at the top of the README."""
 
 
+_AT = "at {sparsity} % sparsity, "
+_IMAGES = "distilled images beat equally many real images"
+_MORE = _AT + "distilled pruning discards more of the curvature "
+_LEFT = _AT + "what distilled pruning leaves, trained, is flatter than "
 CLAIMS = (
+    Claim("01", "at {ipc} a class, " + _IMAGES, DM, "judged", "distilled", "higher", "subset", "ipcs"),
+    Claim("01", "at {ipc} a class, distilled images beat noise images", HERE, "judged", "distilled", "higher", "noise", "ipcs"),
     Claim(
-        "02",
-        "at {sparsity} % sparsity, distilled pruning matches IMP rewound to step {k} (within {margin} points)",
-        PAPER,
-        "accuracy",
-        "distilled",
-        "matches",
-        "imp-rewound",
+        *("02", _AT + "distilled pruning matches IMP rewound to step {k} (within {margin} points)", PAPER),
+        *("accuracy", "distilled", "matches", "imp-rewound"),
+        headline=True,
+    ),
+    Claim("02", _AT + "distilled pruning beats a global random mask", HERE, "accuracy", "distilled", "higher", "random"),
+    Claim(
+        *("02", _AT + "distilled images beat all real images in the same inner recipe", HERE),
+        *("accuracy", "distilled", "higher", "real-gentle"),
+        headline=True,
+    ),
+    Claim("02", _AT + _IMAGES, HERE, "accuracy", "distilled", "higher", "subset"),
+    Claim("02", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", "last"),
+    Claim(
+        *("03", "the dense initialisation is unstable (barrier above 2 points)", FRANKLE),
+        *("barrier", "dense", "above", "dense-rewound", "dense"),
+        headline=True,
     ),
     Claim(
-        "02", "at {sparsity} % sparsity, distilled pruning beats a global random mask", HERE, "accuracy", "distilled", "higher", "random"
+        *("03", "the dense net is stable from step {k} on (barrier below 2 points)", FRANKLE),
+        *("barrier", "dense-rewound", "below", "dense", "dense"),
     ),
     Claim(
-        "02",
-        "at {sparsity} % sparsity, distilled images beat all real images in the same inner recipe",
-        HERE,
-        "accuracy",
-        "distilled",
-        "higher",
-        "real-gentle",
+        *("03", _AT + "the distilled subnetwork of the same initialisation is stable (barrier below 2 points)", PAPER),
+        *("barrier", "distilled", "below", "dense"),
+        headline=True,
+    ),
+    Claim("03", _AT + "the distilled subnetwork is more stable than the dense net", PAPER, "barrier", "distilled", "lower", "dense"),
+    Claim(
+        *("03", _AT + "the distilled subnetwork is more stable than IMP's", PAPER, "barrier", "distilled", "lower", "imp"),
+        headline=True,
     ),
     Claim(
-        "02", "at {sparsity} % sparsity, distilled images beat equally many real images", HERE, "accuracy", "distilled", "higher", "subset"
+        *("03", _AT + "stability is owed to the distilled images: more stable than all real images in the same inner recipe", HERE),
+        *("barrier", "distilled", "lower", "real-gentle"),
+        headline=True,
     ),
     Claim(
-        "02",
-        "at {sparsity} % sparsity, a distilled mask first, then IMP, beats IMP alone",
-        PAPER,
-        "accuracy",
-        "hybrid",
-        "higher",
-        "imp",
-        "last",
+        *("03", _AT + "stability is owed to the gentle recipe: more stable than distilled images in IMP's recipe", HERE),
+        *("barrier", "distilled", "lower", "distilled-harsh"),
+        headline=True,
     ),
     Claim(
-        "03",
-        "the dense initialisation is unstable (barrier above 2 points)",
-        "Frankle et al. 2020, arXiv 1912.05671",
-        "barrier",
-        "dense",
-        "above",
-        "dense-rewound",
-        "dense",
+        *("03", _AT + "distilled images give more stability than equally many real images", HERE),
+        *("barrier", "distilled", "lower", "subset"),
     ),
     Claim(
-        "03",
-        "the dense net is stable from step {k} on (barrier below 2 points)",
-        "Frankle et al. 2020, arXiv 1912.05671",
-        "barrier",
-        "dense-rewound",
-        "below",
-        "dense",
-        "dense",
+        *("04", _MORE + "at initialisation than random removal of as many weights of each layer (above 0)", PAPER),
+        *("excess init", "distilled", "above", "initial"),
+        threshold=0.0,
+        headline=True,
     ),
     Claim(
-        "03",
-        "at {sparsity} % sparsity, the distilled subnetwork of the same initialisation is stable (barrier below 2 points)",
-        PAPER,
-        "barrier",
-        "distilled",
-        "below",
-        "dense",
+        *("04", _MORE + "of the trained dense net than random removal of as many weights of each layer (above 0)", PAPER),
+        *("excess trained", "distilled", "above", "initial"),
+        threshold=0.0,
+        headline=True,
+    ),
+    Claim("04", _MORE + "at initialisation than initial magnitude does", HERE, "removed init", "distilled", "higher", "initial"),
+    Claim("04", _MORE + "of the trained dense net than IMP does", HERE, "removed trained", "distilled", "higher", "imp"),
+    Claim(
+        *("04", _MORE + "at initialisation than all real images in the same inner recipe do", HERE),
+        *("removed init", "distilled", "higher", "real-gentle"),
+    ),
+    Claim("04", _LEFT + "the dense net", PAPER, "trace", "distilled", "lower", "dense"),
+    Claim("04", _LEFT + "what IMP leaves", PAPER, "trace", "distilled", "lower", "imp", headline=True),
+    Claim("04", _LEFT + "what all real images leave in the same recipe", HERE, "trace", "distilled", "lower", "real-gentle"),
+    Claim("05", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp"),
+    Claim("05", _AT + "a distilled mask first, then IMP, is more stable than IMP alone", PAPER, "barrier", "hybrid", "lower", "imp"),
+    Claim(
+        *("05", "a distilled mask first, then IMP, stays matching for more rounds of pruning than IMP alone", PAPER),
+        *("rounds", "hybrid", "higher", "imp", "once"),
+        headline=True,
     ),
     Claim(
-        "03",
-        "at {sparsity} % sparsity, the distilled subnetwork is more stable than the dense net",
-        PAPER,
-        "barrier",
-        "distilled",
-        "lower",
-        "dense",
+        *("05", "distilled pruning stays matching for more rounds of pruning than IMP alone", HERE),
+        *("rounds", "distilled", "higher", "imp", "once"),
     ),
     Claim(
-        "03", "at {sparsity} % sparsity, the distilled subnetwork is more stable than IMP's", PAPER, "barrier", "distilled", "lower", "imp"
-    ),
-    Claim(
-        "03",
-        "at {sparsity} % sparsity, stability is owed to the distilled images: more stable than all real images in the same inner recipe",
-        HERE,
-        "barrier",
-        "distilled",
-        "lower",
-        "real-gentle",
-    ),
-    Claim(
-        "03",
-        "at {sparsity} % sparsity, stability is owed to the gentle recipe: more stable than distilled images in IMP's recipe",
-        HERE,
-        "barrier",
-        "distilled",
-        "lower",
-        "distilled-harsh",
-    ),
-    Claim(
-        "03",
-        "at {sparsity} % sparsity, distilled images give more stability than equally many real images",
-        HERE,
-        "barrier",
-        "distilled",
-        "lower",
-        "subset",
+        *("05", _AT + "in the hybrid, distilled images beat all real images in the same recipe", HERE),
+        *("accuracy", "hybrid", "higher", "hybrid-real"),
     ),
 )
 """In the order in which the notebooks tell them. Two-digit `notebook`: where the sentence stands."""
@@ -160,7 +200,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What the notebooks print."""
-        unit = {"accuracy": "accuracy", "barrier": "error barrier"}[self.claim.measure]
+        unit = MEASURES[self.claim.measure].title
         lost = f" ({self.lost} more did not train)" if self.lost else ""
         over = f"{self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}"
         return (
@@ -181,18 +221,20 @@ def decide(rule: str, found: Interval, threshold: float) -> Literal["holds", "do
 
 def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_images: int) -> Verdict | None:
     """The verdict on a claim at a level, or None where the table has not both methods."""
-    table = tables[claim.measure]
+    measure = MEASURES[claim.measure]
+    table = measure.rows(tables[measure.table])
     at = {m: 0 if METHODS[m].dense else level for m in (claim.method, claim.control)}
-    values = {m: by_seed(table, m, at[m], claim.measure) for m in at}
+    values = {m: by_seed(table, m, at[m], measure.column) for m in at}
     if any(table[(table.method == m) & (table.level == at[m])].empty for m in at):
         return None
     a, b = values[claim.method], values[claim.control]
     margin = resolution(test_images)
     if claim.rule in ("above", "below"):
-        decided, threshold, used = interval(list(a.values())), 100 * STABLE, set(a)
+        decided, threshold, used = interval(list(a.values())), claim.threshold, set(a)
     else:
         decided, threshold, used = paired(a, b), -margin if claim.rule == "matches" else 0.0, a.keys() & b.keys()
-    text = claim.text.format(sparsity=f"{100 * (1 - study.density(level)):.1f}", k=study.rewind, margin=f"{margin:.1f}")
+    sparsity = "" if claim.levels == "ipcs" else f"{100 * (1 - study.density(level)):.1f}"
+    text = claim.text.format(sparsity=sparsity, k=study.rewind, ipc=level, margin=f"{margin:.1f}")
     return Verdict(
         claim,
         text,
@@ -205,9 +247,10 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
 
 
 def judge_all(notebook: str, tables: dict[str, Any], study: Study, test_images: int) -> list[Verdict]:
-    """The verdicts on a notebook's claims, at the levels each is made for, in order."""
-    which = {"each": study.levels, "last": study.levels[-1:], "dense": (0,)}
-    found = [judge(c, tables, study, level, test_images) for c in CLAIMS if c.notebook == notebook for level in which[c.levels]]
+    """The verdicts on a notebook's claims that these tables (by name of TABLES) can decide, in order."""
+    which = {"each": study.levels, "last": study.levels[-1:], "dense": (0,), "once": (0,), "ipcs": study.ipcs}
+    made = [c for c in CLAIMS if c.notebook == notebook and MEASURES[c.measure].table in tables]
+    found = [judge(c, tables, study, level, test_images) for c in made for level in which[c.levels]]
     return [v for v in found if v is not None]
 
 
@@ -215,9 +258,8 @@ def verdicts(study: Study, notebook: str) -> list[Verdict]:
     """The verdicts on a notebook's claims for this study (its runs are computed or read)."""
     from lotto import data
 
-    needed = {c.measure for c in CLAIMS if c.notebook == notebook}
-    make = {"accuracy": accuracies, "barrier": barriers}
-    return judge_all(notebook, {m: make[m](study) for m in needed}, study, len(data.load(study.dataset).test))
+    needed = {MEASURES[c.measure].table for c in CLAIMS if c.notebook == notebook}
+    return judge_all(notebook, {t: TABLES[t](study) for t in needed}, study, len(data.load(study.dataset).test))
 
 
 def as_table(found: list[Verdict]):
@@ -230,7 +272,7 @@ def as_table(found: list[Verdict]):
             dict(
                 claim=v.text,
                 verdict=v.verdict,
-                measure=v.claim.measure,
+                measure=MEASURES[v.claim.measure].title,
                 value=str(v.value),
                 n=v.value.n,
                 control=METHODS[v.claim.control].title,
@@ -261,44 +303,90 @@ def regime(study: Study, table: Any) -> str:
 REFERENCE = Path(__file__).resolve().parents[1] / "notebooks" / "reference"
 
 
-def save_reference(study: Study, name: str, folder: Path = REFERENCE) -> Path:
-    """Write a study's table (a row a method, level and initialisation) and, beside it, what it was made from and with."""
-    from lotto import data, parallel
+@dataclass(frozen=True)
+class Reference:
+    """A longer run, kept as small tables in `notebooks/reference`."""
 
-    a, b = accuracies(study), barriers(study)
-    table = a.merge(b.drop(columns="state"), on=["method", "level", "seed"])
-    folder.mkdir(parents=True, exist_ok=True)
-    table.round(4).to_csv(folder / f"{name}.csv", index=False)
+    name: str
+    study: Study
+    test_images: int
+    tables: dict[str, Any]
+    """By name of TABLES."""
+
+    def verdicts(self, notebook: str) -> list[Verdict]:
+        """The same claims judged by this run."""
+        return judge_all(notebook, self.tables, self.study, self.test_images)
+
+
+def save_reference(study: Study, name: str, tables: Sequence[str] = ("accuracy", "barrier"), folder: Path = REFERENCE) -> list[Path]:
+    """Compute a study's tables and write each as `<name>-<table>.csv`, with what it was made from and with in `<name>.json`.
+
+    ConfigError for a table that TABLES does not know.
+    """
     import torch
 
-    (folder / f"{name}.json").write_text(
-        json.dumps(
-            {
-                "study": study.model_dump(mode="json"),
-                "test_images": len(data.load(study.dataset).test),
-                "device": parallel.device_name(),
-                "torch": torch.__version__,
-            },
-            indent=1,
-        )
-        + "\n"
-    )
-    return folder / f"{name}.csv"
+    from lotto import data, parallel
+
+    if unknown := [t for t in tables if t not in TABLES]:
+        raise ConfigError(f"table {unknown[0]!r} is not known; {nearest(unknown[0], list(TABLES))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for t in tables:
+        written.append(folder / f"{name}-{t}.csv")
+        TABLES[t](study).round(4).to_csv(written[-1], index=False)
+    about = {
+        "study": study.model_dump(mode="json"),
+        "test_images": len(data.load(study.dataset).test),
+        "device": parallel.device_name(),
+        "torch": torch.__version__,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+    return written
 
 
-def reference(name: str, folder: Path = REFERENCE):
-    """(table, study, test images) of a reference run kept in `notebooks/reference`; ConfigError names those there are."""
+def reference(name: str, folder: Path = REFERENCE) -> Reference:
+    """A reference run kept in `notebooks/reference`; ConfigError names those there are."""
     import pandas as pd
 
-    if not (folder / f"{name}.csv").exists():
-        raise ConfigError(
-            f"reference {name!r} is not there; {folder} has: {', '.join(sorted(p.stem for p in folder.glob('*.csv'))) or 'none'}"
-        )
+    if not (folder / f"{name}.json").exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
+        raise ConfigError(f"reference {name!r} is not there; {folder} has: {known}")
     about = json.loads((folder / f"{name}.json").read_text())
-    return pd.read_csv(folder / f"{name}.csv"), Study(**about["study"]), about["test_images"]
+    files = {t: folder / f"{name}-{t}.csv" for t in TABLES}
+    tables = {t: pd.read_csv(f) for t, f in files.items() if f.exists()}
+    return Reference(name, Study(**about["study"]), about["test_images"], tables)
 
 
-def reference_verdicts(name: str, notebook: str) -> list[Verdict]:
-    """The same claims judged by a reference run."""
-    table, study, test_images = reference(name)
-    return judge_all(notebook, {"accuracy": table, "barrier": table}, study, test_images)
+RUNS = {"digits-10": ("01", "02", "03", "04"), "digits-5-high": ("05",)}
+"""Reference run -> the notebooks whose claims it judges."""
+
+
+def overview(runs: dict[str, list[Verdict]] | None = None, headlines: bool = False):
+    """One table over all claims: claim, verdict, measure, mean with interval, n, control, source, and the run each row comes from.
+
+    `runs`: title -> verdicts of runs at hand, told first; then every reference run. `headlines`: only the claims so marked.
+    """
+    import pandas as pd
+
+    every = dict(runs or {})
+    for name, notebooks in RUNS.items():
+        kept = reference(name)
+        title = f"reference {name}, {kept.study.seeds} initialisations"
+        every[title] = [v for notebook in notebooks for v in kept.verdicts(notebook)]
+    parts = []
+    for title, found in every.items():
+        table = as_table([v for v in found if v.claim.headline or not headlines])
+        table.insert(0, "run", title)
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+def markdown(table: Any) -> str:
+    """A table of `as_table` or `overview` as Markdown: nothing is cut short, and pages without scripts show it."""
+    runs = "run" in table
+    head = (["run"] if runs else []) + ["claim", "source", "here", "measured", "against", "decided by"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for r in table.itertuples():
+        cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, n = {r.n}", f"{r.control}: {r.beside}", r.decided_by]
+        lines.append("| " + " | ".join([r.run] * runs + cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -41,7 +41,10 @@ Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Levels = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], BeforeValidator(_a_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_a_list)]
-NetName = Annotated[str, Field(pattern=r"^(resnet18|resnet20|convnet|[\w.]+:\w+)$")]
+NETS = ("resnet18", "resnet20", "resnet10", "vgg16", "convnet")
+DATA = ("digits", "cifar10", "cifar100", "mnist", "fashion-mnist")
+NetName = Annotated[str, Field(pattern=rf"^({'|'.join(NETS)}|[\w.]+:\w+)$")]
+DataName = Annotated[str, Field(pattern=rf"^({'|'.join(DATA)}|.+\.npz)$")]
 Norm = Literal["batch", "instance", "group", "none"]
 Init = Literal["torch", "he"]
 Schedule = Literal["onecycle", "cosine", "step", "constant"]
@@ -72,8 +75,9 @@ class Config(BaseModel):
             else:
                 what = f" ({field.description.rstrip('.')})" if field and field.description else ""
                 rule = e["msg"].removeprefix("Value error, ")
-                if "pattern" in e.get("ctx", {}):
-                    rule = "not known: use resnet18, resnet20, convnet or 'package.module:factory'"
+                if "pattern" in e.get("ctx", {}):  # a net's name or a data set's
+                    known, own = (NETS, "'package.module:factory'") if "factory" in (field.description or "") else (DATA, "a file.npz")
+                    rule = f"not known: use {', '.join(known)} or {own}"
                 parts.append(f"{name} = {e['input']!r}: {rule[0].lower() + rule[1:]}{what}.")
         return " ".join(parts)
 
@@ -85,8 +89,8 @@ class Config(BaseModel):
 class Data(Config):
     """The real images: which set, at what size, how many of them."""
 
-    name: Literal["digits", "cifar10"] = "digits"
-    """Data set."""
+    name: DataName = "digits"
+    """Data set: digits, one of torchvision's (cifar10, cifar100, mnist, fashion-mnist), or a file.npz of your own."""
     image_size: Annotated[Int, Field(ge=4, le=512)] | None = None
     """Side to which images are resized, in pixels; None keeps theirs."""
     train_size: Annotated[Int, Field(ge=10)] | None = None
@@ -99,9 +103,9 @@ class Net(Config):
     """The network, without its weights."""
 
     name: NetName = "resnet18"
-    """resnet18, resnet20, convnet, or "package.module:factory" called as factory(channels, classes, image_size)."""
+    """resnet18, resnet20, resnet10, vgg16, convnet, or "package.module:factory" called as factory(channels, classes, image_size)."""
     width: Annotated[Int, Field(ge=1, le=4096)] = 8
-    """Channels of the first stage (64 is the usual ResNet-18, 16 ResNet-20, 128 ConvNet)."""
+    """Channels of the first stage (64 is the usual ResNet-18, ResNet-10 and VGG-16, 16 ResNet-20, 128 ConvNet)."""
     norm: Norm = "batch"
     """Normalisation layers."""
     init: Init = "torch"
@@ -274,8 +278,8 @@ class Study(Config):
     """Children of each ticket; all pairs are compared."""
     points: Annotated[Int, Field(ge=3, le=101)] = 11
     """Points on a path."""
-    data: Literal["digits", "cifar10"] = "digits"
-    """Data set."""
+    data: DataName = "digits"
+    """Data set: digits, cifar10, cifar100, mnist, fashion-mnist, or a file.npz."""
     image_size: Annotated[Int, Field(ge=4, le=512)] | None = None
     """Side to which images are resized, in pixels."""
     train_size: Annotated[Int, Field(ge=10)] | None = None
@@ -283,7 +287,7 @@ class Study(Config):
     held_out: Annotated[Int, Field(ge=0)] = 97
     """Training images set aside."""
     net: NetName = "resnet18"
-    """Network: resnet18, resnet20, convnet or 'package.module:factory'."""
+    """Network: resnet18, resnet20, resnet10, vgg16, convnet or 'package.module:factory'."""
     width: Annotated[Int, Field(ge=1, le=4096)] = 8
     """Channels of its first stage."""
     norm: Norm = "batch"
@@ -320,8 +324,12 @@ class Study(Config):
     """Step to which the rewound arms go back."""
     rewind_what: Literal["all", "weights"] = "all"
     """What a rewind restores."""
-    switch: Annotated[Int, Field(ge=1)] = 4
-    """Distilled rounds of the hybrid before it goes on with IMP."""
+    switch: Annotated[Int, Field(ge=0)] = 4
+    """Gentle rounds of a hybrid before it goes on with IMP (0: it is IMP)."""
+    high_levels: Levels = (4, 8, 12)
+    """Levels of notebook 05, which goes to higher sparsity."""
+    switches: Levels = (0, 4, 8)
+    """Switch points of the hybrid that notebook 05 compares."""
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Distilled images a class; the subset and the noise have as many."""
     distill_steps: Annotated[Int, Field(ge=0)] = 400
@@ -334,18 +342,45 @@ class Study(Config):
     """Channels of the nets it matches with."""
     distill_depth: Annotated[Int, Field(ge=1, le=6)] = 2
     """Their blocks."""
+    ipcs: Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_a_list), Field(min_length=1)] = (1, 10)
+    """Images a class at which sets are judged."""
+    judge_nets: Annotated[Int, Field(ge=1)] = 3
+    """Fresh nets that judge each set."""
+    judge_steps: Annotated[Int, Field(ge=1)] = 100
+    """Steps each of them takes."""
+    judge_lr: Annotated[Float, Field(gt=0)] = 0.1
+    """Their peak learning rate."""
+    judge_batch: Annotated[Int, Field(ge=2)] = 64
+    """Their batch size."""
+    sharp_images: Annotated[Int, Field(ge=2)] = 256
+    """Training images in the loss whose curvature is measured."""
+    sharp_probes: Annotated[Int, Field(ge=4)] = 12
+    """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many)."""
+    eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
+    """Eigenvalues at each end of the spectrum."""
+    planes: Names = ("dense", "imp", "imp-rewound", "distilled", "real-gentle", "distilled-harsh")
+    """Methods for which a plane through three children is drawn."""
+    plane_points: Annotated[Int, Field(ge=3, le=101)] = 9
+    """Grid points along each side of a plane."""
 
     @model_validator(mode="after")
     def _consistent(self):
-        for name in self.methods:
-            if name not in METHODS:
-                raise ValueError(f"methods: {name!r} is not known; {nearest(name, list(METHODS))}")
+        for field in ("methods", "planes"):
+            for name in getattr(self, field):
+                if name not in METHODS:
+                    raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
-        if not self.levels or 0 in self.levels:
-            raise ValueError(f"levels = {list(self.levels)}: give at least one level from 1; the dense net (level 0) is there always")
-        if self.levels != tuple(sorted(set(self.levels))):
-            raise ValueError(f"levels = {list(self.levels)}: give them rising, each once")
+        for field in ("levels", "high_levels"):
+            found = getattr(self, field)
+            if not found or 0 in found:
+                raise ValueError(f"{field} = {list(found)}: give at least one level from 1; the dense net (level 0) is there always")
+        for field in ("levels", "high_levels", "switches", "ipcs"):
+            found = getattr(self, field)
+            if found != tuple(sorted(set(found))):
+                raise ValueError(f"{field} = {list(found)}: give them rising, each once")
+        if self.sharp_probes % 2:
+            raise ValueError(f"sharp_probes = {self.sharp_probes}: give an even number, for two halves")
         return self
 
     @property
@@ -464,8 +499,8 @@ def _trained(kind: str, recipe: str) -> Callable[[Study, int, int], Round]:
     return lambda study, r, seed: Round(images=study.images(kind, seed), recipe=getattr(study, recipe))
 
 
-def _hybrid(study: Study, r: int, seed: int) -> Round:
-    return (_trained("distilled", "gentle") if r < study.switch else _trained("real", "outer"))(study, r, seed)
+def _hybrid(first: str) -> Callable[[Study, int, int], Round]:
+    return lambda study, r, seed: (_trained(first, "gentle") if r < study.switch else _trained("real", "outer"))(study, r, seed)
 
 
 METHODS: dict[str, Method] = {
@@ -480,7 +515,8 @@ METHODS: dict[str, Method] = {
     "noise": Method("noise images", "as many noise images, the gentle recipe", _trained("noise", "gentle")),
     "initial": Method("initial magnitude", "no training: magnitude of the initial weights", lambda s, r, seed: Round(score="initial")),
     "random": Method("random, global", "no training: uniformly random", lambda s, r, seed: Round(score="random")),
-    "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid),
+    "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid("distilled")),
+    "hybrid-real": Method("hybrid, all real", "rounds on all real images in the gentle recipe, then IMP", _hybrid("real"), default=False),
     "random-layerwise": Method(
         "random, layer-matched",
         "the distilled ticket's layer densities at random places",
@@ -491,31 +527,59 @@ METHODS: dict[str, Method] = {
 }
 """Every method of the study. `dense` and `dense-rewound` exist at level 0 only, the others at every level from 1."""
 
+_CIFAR: dict[str, Any] = dict(
+    data="cifar10",
+    held_out=5000,
+    width=64,
+    steps=10_500,
+    lr=0.2,
+    batch=128,
+    shift=4,
+    flip=True,
+    precision="tf32",
+    levels=(4, 8, 12),
+    high_levels=(4, 8, 12, 16, 20, 24),
+    switches=(0, 4, 8, 12),
+    rewind=1000,
+    switch=8,
+    fraction=0.2,
+    inner_steps=1500,
+    inner_lr=0.01,
+    distill_steps=10_000,
+    distill_batch=128,
+    distill_width=128,
+    distill_depth=3,
+    judge_steps=3000,
+    judge_lr=0.01,
+    sharp_images=2000,
+)
+
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {},
-    "cifar10": dict(
-        data="cifar10",
-        held_out=5000,
-        width=64,
-        steps=10_500,
-        lr=0.2,
-        batch=128,
-        shift=4,
-        flip=True,
-        precision="tf32",
-        levels=(4, 8, 12),
-        rewind=1000,
-        switch=8,
-        fraction=0.2,
-        inner_steps=1500,
-        inner_lr=0.01,
-        distill_steps=10_000,
-        distill_batch=128,
-        distill_width=128,
-        distill_depth=3,
-    ),
+    "cifar10": _CIFAR,
+    "cifar10-resnet20": {
+        **_CIFAR,
+        "net": "resnet20",
+        "width": 16,
+        "lr": 0.1,
+        "steps": 63_000,
+        "schedule": "step",
+        "weight_decay": 1e-4,
+        "rewind": 2000,
+    },
+    "cifar10-convnet": {
+        **_CIFAR,
+        "net": "convnet",
+        "width": 128,
+        "norm": "instance",
+        "lr": 0.01,
+        "batch": 64,
+        "steps": 21_000,
+        "schedule": "step",
+    },
+    "cifar100": {**_CIFAR, "data": "cifar100"},
 }
-"""Values that differ from Study's own. `cifar10` is meant for one GPU."""
+"""Values that differ from Study's own. All but `digits` are meant for one GPU."""
 
 
 def study(preset: str = "digits", **parameters: Any) -> Study:

@@ -10,12 +10,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from lotto import parallel, store
 from lotto.config import Data
@@ -148,7 +149,7 @@ def load(data: Data) -> RealData:
 
 @functools.lru_cache(maxsize=2)
 def _load(data: Data, device: str) -> RealData:
-    train, test, classes = _READERS[data.name](data)
+    train, test, classes = (_npz if data.name.endswith(".npz") else _READERS[data.name])(data)
     pool = torch.arange(len(train.labels))
     held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
     size = data.train_size if data.train_size is not None else len(pool) - data.held_out
@@ -200,16 +201,56 @@ def _digits(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     return _Raw(images[train], labels[train]), _Raw(images[test], labels[test]), tuple("0123456789")
 
 
-CIFAR10_MD5 = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+@dataclass(frozen=True)
+class Source:
+    """A data set of torchvision's, as it lies on the disk. Pickles are checked before they are opened, by the MD5 torchvision lists."""
+
+    place: str
+    """Folder of its files in `folder()`."""
+    files: dict[str, str | int]
+    """File -> MD5 (pickles), or size in bytes (plain arrays)."""
+    megabytes: int
+    """What a download takes."""
+
+
+SOURCES = {
+    "cifar10": Source(
+        "cifar-10-batches-py",
+        {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
+        170,
+    ),
+    "cifar100": Source(
+        "cifar-100-python",
+        {
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
+        169,
+    ),
+    **{
+        name: Source(
+            f"{place}/raw",
+            {
+                "train-images-idx3-ubyte": 47_040_016,
+                "train-labels-idx1-ubyte": 60_008,
+                "t10k-images-idx3-ubyte": 7_840_016,
+                "t10k-labels-idx1-ubyte": 10_008,
+            },
+            megabytes,
+        )
+        for name, place, megabytes in (("mnist", "MNIST", 12), ("fashion-mnist", "FashionMNIST", 31))
+    },
 }
-"""As torchvision lists them. The files are pickles, so they are checked before they are opened."""
+"""torchvision's sets that lotto reads."""
 
 
 def folder() -> Path:
@@ -223,20 +264,28 @@ def folder() -> Path:
 
 def check_files(data: Data) -> None:
     """Whether the files of a data set are there and whole; DataError names the first that is not, and what to do. Digits need none."""
-    if data.name == "digits":
+    if data.name.endswith(".npz"):
+        _read_npz(Path(data.name))
+    if data.name not in SOURCES:
         return
-    place, download = folder() / "cifar-10-batches-py", os.environ.get("LOTTO_DOWNLOAD") == "1"
+    source = SOURCES[data.name]
+    place = folder() / source.place
     remedy = (
-        f"run again with --download (170 MB from the data set's home), or put the folder cifar-10-batches-py into {folder()}, "
+        f"run again with --download ({source.megabytes} MB from the data set's home), or put the folder {source.place} into {folder()}, "
         "or set LOTTO_DATA to where it is"
     )
-    for name, md5 in CIFAR10_MD5.items():
+    for name, expected in source.files.items():
         if not (place / name).is_file():
-            if download:
+            if _may_download():
                 return
             raise DataError(f"{place / name} is missing; {remedy}")
-        if _md5(place / name) != md5:
-            raise DataError(f"{place / name} is damaged: its MD5 is {_md5(place / name)}, expected {md5}; delete it, then {remedy}")
+        what, found = ("MD5", _md5(place / name)) if isinstance(expected, str) else ("size", (place / name).stat().st_size)
+        if found != expected:
+            raise DataError(f"{place / name} is damaged: its {what} is {found}, expected {expected}; delete it, then {remedy}")
+
+
+def _may_download() -> bool:
+    return os.environ.get("LOTTO_DOWNLOAD") == "1"
 
 
 @functools.cache
@@ -245,18 +294,98 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(f, "md5").hexdigest()
 
 
-def _cifar10(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
+def _torchvision(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     check_files(data)
-    from torchvision.datasets import CIFAR10
+    from torchvision import datasets
 
-    def split(train: bool) -> _Raw:
-        raw = CIFAR10(folder(), train=train, download=os.environ.get("LOTTO_DOWNLOAD") == "1")
-        return _Raw(torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(raw.targets, dtype=torch.int64))
+    reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
 
-    return split(True), split(False), ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    def split(train: bool) -> tuple[_Raw, list[str]]:
+        raw = reader[data.name](folder(), train=train, download=_may_download())
+        images = torch.as_tensor(raw.data)
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        return _Raw(images.contiguous(), torch.as_tensor(raw.targets, dtype=torch.int64)), raw.classes
+
+    (train, classes), (test, _) = split(True), split(False)
+    return train, test, tuple(classes)
 
 
-_READERS = {"digits": _digits, "cifar10": _cifar10}
+def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
+    found = _read_npz(Path(data.name))
+    images, labels = torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]).long()
+    if "test_images" in found:
+        train, test = _Raw(images, labels), _Raw(torch.from_numpy(found["test_images"]), torch.from_numpy(found["test_labels"]).long())
+    else:  # a fifth of each class, always the same
+        picked = stratified(labels, len(labels) // 5, generator(0, "split", 0))
+        rest = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), picked)]
+        train, test = _Raw(images[rest], labels[rest]), _Raw(images[picked], labels[picked])
+    top = int(labels.max()) + 1
+    names = tuple(str(c) for c in found["classes"]) if "classes" in found else tuple(str(c) for c in range(top))
+    for part in (train, test):
+        pixels = part.images.float() / 255 if part.images.dtype == torch.uint8 else part.images.float()
+        try:
+            check_images(pixels, part.labels, len(names))
+        except DataError as error:
+            raise DataError(f"{data.name}: {error}") from None
+        if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
+            raise DataError(
+                f"{data.name}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8"
+            )
+    if (empty := (train.labels.bincount(minlength=len(names)) == 0).nonzero()).numel():
+        raise DataError(f"{data.name}: class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+    return train, test, names
+
+
+def _read_npz(file: Path) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    form = "an .npz needs `images` (n, channels, height, width; uint8, or floats in [0, 1]) and integer `labels` (n)"
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; {form}")
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{file}: cannot be read as plain arrays ({error}); {form}") from None
+    names = ["images", "labels", *(n for n in ("test_images", "test_labels") if {"test_images", "test_labels"} & arrays.keys())]
+    if missing := [n for n in names if n not in arrays]:
+        raise DataError(f"{file}: holds {', '.join(arrays) or 'nothing'}, but no `{missing[0]}`; {form}")
+    for name in names:
+        kinds = "iu" if "labels" in name else "f" if arrays[name].dtype != np.uint8 else "u"
+        if arrays[name].dtype.kind not in kinds:
+            raise DataError(f"{file}: `{name}` is of type {arrays[name].dtype}; {form}")
+    return arrays
+
+
+def from_datasets(train: Dataset, test: Dataset, classes: tuple[str, ...] | None = None) -> RealData:
+    """Two `torch.utils.data.Dataset`s of (image, label) pairs as a data set, read once into memory.
+
+    Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
+    """
+
+    def stack(what: Dataset, name: str) -> tuple[Tensor, Tensor]:
+        images, labels = [], []
+        for i in range(len(what)):
+            image, label = what[i]
+            if not isinstance(image, Tensor):
+                from torchvision.transforms.functional import pil_to_tensor
+
+                image = pil_to_tensor(image)
+            if images and image.shape != images[0].shape:
+                raise DataError(f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; resize them alike")
+            images.append(image)
+            labels.append(int(label))
+        if not images:
+            raise DataError(f"there are no {name} images; give at least two")
+        whole = torch.stack(images)
+        return whole.float() / 255 if whole.dtype == torch.uint8 else whole.float(), torch.tensor(labels)
+
+    return own(*stack(train, "training"), *stack(test, "test"), classes)
+
+
+_READERS = {"digits": _digits, **dict.fromkeys(SOURCES, _torchvision)}
 
 
 @store.fingerprint.register
@@ -264,7 +393,19 @@ def _(data: Data) -> str:
     """The bytes behind the name, so that other images under the same name are another key."""
     if data.name == "digits":
         return _digits_fingerprint()
-    return f"{data.name}:{hashlib.sha256(''.join(CIFAR10_MD5.values()).encode()).hexdigest()}"
+    if data.name.endswith(".npz"):
+        return f"npz:{_sha256(Path(data.name))}"
+    source = SOURCES[data.name]
+    marks = [m if isinstance(m, str) else _sha256(folder() / source.place / name) for name, m in source.files.items()]
+    return f"{data.name}:{hashlib.sha256(''.join(marks).encode()).hexdigest()}"
+
+
+@functools.cache
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise DataError(f"{file} is missing")
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @functools.cache

@@ -33,7 +33,9 @@ COLOURS = {
     "initial": "#9a8c7c",
     "random": "#c9bfb3",
     "hybrid": "#8e44ad",
+    "hybrid-real": "#c39bd3",
     "random-layerwise": "#b09fbd",
+    "real": "#222222",
 }
 LINE, FONT = "#e4e4e4", "#222222"
 
@@ -53,6 +55,12 @@ def _styled(fig: go.Figure, title: str, height: int, width: int = 860) -> go.Fig
     fig.update_xaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", ticks="outside", tickcolor="#999999")
     fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999")
     return fig
+
+
+def _legend_below(fig: go.Figure) -> go.Figure:
+    return fig.update_layout(
+        legend=dict(orientation="h", yref="container", y=0.01, yanchor="bottom", x=0, xanchor="left"), margin=dict(b=100)
+    )
 
 
 def sparsity(study: Study, level: int) -> str:
@@ -104,8 +112,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_xaxes(range=[low, high])
-    fig = _styled(fig, title, 150 + 30 * len(arms))
-    return fig.update_layout(legend=dict(orientation="h", y=-0.18, x=0, xanchor="left"), margin=dict(b=100))
+    return _legend_below(_styled(fig, title, 190 + 28 * len(arms)))
 
 
 def _marks(x: list[float | None], name: str, colour: str, size: int, opacity: float, hover: str) -> go.Scatter:
@@ -250,6 +257,336 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     )
 
 
+def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
+    """A line a method over sparsity: mean over the initialisations that trained, with the 95 % interval as bars; dense as a line across.
+
+    The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow; where none did,
+    there is none.
+    """
+    fig = go.Figure()
+    for i, m in enumerate(m for m in study.arms if not METHODS[m].dense):
+        found = [interval(list(by_seed(table, m, level, column).values())) for level in study.levels]
+        nudge = 1 + 0.012 * (i - len(study.arms) / 2)  # so that bars of different methods do not cover each other
+        bars = [f.high - f.mean if f.high is not None else 0 for f in found]
+        whole = [f.n == study.seeds for f in found]
+        fig.add_trace(
+            go.Scatter(
+                x=[100 * study.density(level) * nudge for level in study.levels],
+                y=[f.mean for f in found],
+                name=METHODS[m].title,
+                mode="lines+markers",
+                line=dict(color=COLOURS[m], width=2),
+                marker=dict(color=[COLOURS[m] if w else "white" for w in whole], size=7, line=dict(color=COLOURS[m], width=2)),
+                error_y=dict(type="data", array=bars, thickness=1, width=2, color=COLOURS[m]),
+                customdata=[[str(f), f.n] for f in found],
+                hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + METHODS[m].title + "</extra>",
+            )
+        )
+    across = [100 * study.density(level) for level in (study.levels[0], study.levels[-1])]
+    for m in ("dense", "dense-rewound"):
+        if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
+            line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
+            fig.add_trace(go.Scatter(x=across, y=[found.mean] * 2, mode="lines", line=line, name=f"{METHODS[m].title}: {found}"))
+    if mark is not None:
+        fig.add_hline(y=mark, line=dict(color="#c0392b", width=1, dash="dash"))
+    ticks = [100 * study.density(level) for level in study.levels]
+    fig.update_xaxes(
+        type="log",
+        autorange="reversed",
+        tickvals=ticks,
+        ticktext=[f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" for t in ticks],
+        title="sparsity (%), logarithmic in what is left",
+    )
+    low, high = _range(table, study, column)
+    fig.update_yaxes(title=axis, range=[low, high])
+    return _styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def states(table: pd.DataFrame, study: Study) -> go.Figure:
+    """How tickets came out: for each method and level the number of initialisations that trained, failed, died or diverged."""
+    arms = [m for m in study.arms if not METHODS[m].dense][::-1]
+    counts, words = [], []
+    for m in arms:
+        rows = [table[(table.method == m) & (table.level == level)].state for level in study.levels]
+        counts.append([int((r == "trained").sum()) / len(r) if len(r) else None for r in rows])
+        words.append(["<br>".join(f"{n} {state}" for state, n in r.value_counts().items()) for r in rows])
+    fig = go.Figure(
+        go.Heatmap(
+            z=counts,
+            x=[sparsity(study, level) for level in study.levels],
+            y=[METHODS[m].title for m in arms],
+            text=words,
+            texttemplate="%{text}",
+            textfont=dict(size=10),
+            colorscale=[[0, "#e6b0aa"], [1, "#d5e8d4"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    return _styled(fig, "How the tickets came out", 120 + 32 * len(arms))
+
+
+def bars(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> go.Figure:
+    """What is discarded: the share of the dense net's curvature on the weights each method removes, one panel a point of its training.
+
+    Bars: mean with 95 % interval; white diamonds: the same number of weights of each layer at random; dotted: the share of weights removed.
+    """
+    from lotto.sharpness import POINTS
+
+    arms = [m for m in study.arms if not METHODS[m].dense][::-1]
+    panels = [f"dense net {where}" for where in POINTS.values()]
+    fig = make_subplots(cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=panels)
+    shown = table[table.level == level].groupby(["point", "method"])[[what, f"{what}_matched"]].mean()
+    low, high = min(0.0, float(shown.min().min())), max(100.0 * (1 - study.density(level)), float(shown.max().max()))
+    for c, point in enumerate(POINTS, 1):
+        rows = table[(table.point == point) & (table.level == level)]
+        found = [interval(rows[rows.method == m][what].tolist()) for m in arms]
+        fig.add_trace(
+            go.Bar(
+                x=[f.mean for f in found],
+                y=[METHODS[m].title for m in arms],
+                orientation="h",
+                marker_color=[COLOURS[m] for m in arms],
+                error_x=dict(type="data", array=[f.high - f.mean if f.high is not None else 0 for f in found], thickness=1.2, width=3),
+                hovertext=[str(f) for f in found],
+                hovertemplate="%{hovertext}<extra>%{y}</extra>",
+                showlegend=False,
+            ),
+            row=1,
+            col=c,
+        )
+        chance = [interval(rows[rows.method == m][f"{what}_matched"].tolist()).mean for m in arms]
+        diamond = dict(symbol="diamond", color="white", size=8, line=dict(color=FONT, width=1.2))
+        fig.add_trace(
+            go.Scatter(
+                x=chance,
+                y=[METHODS[m].title for m in arms],
+                mode="markers",
+                marker=diamond,
+                name="at random, in the same layers",
+                showlegend=c == 1,
+            ),
+            row=1,
+            col=c,
+        )
+        fig.add_vline(x=100 * (1 - study.density(level)), line=dict(color="#999999", dash="dot"), row=1, col=c)
+    name = {"trace": "Hessian trace", "absolute": "|Hessian diagonal|"}[what]
+    pad = 0.06 * (high - low)  # from the means: with few initialisations an interval may reach far beyond
+    fig.update_xaxes(title=f"share of the {name} (%)", title_font_size=11, range=[low - pad, high + pad])
+    fig.update_annotations(font_size=12)
+    return _legend_below(_styled(fig, f"What is discarded: {name} on the removed weights, {sparsity(study, level)}", 190 + 28 * len(arms)))
+
+
+def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: str, axes: tuple[str, str], title: str) -> go.Figure:
+    """Two measures of the same tickets: a dot an initialisation, a large one the mean of a method; circles and squares by level."""
+    both = table.merge(other, on=["method", "level", "seed"], suffixes=("", "_other"))
+    both = both[(both.state == "trained") & both[x].notna() & both[y].notna()]
+    fig, named = go.Figure(), set()
+    symbols = ["circle", "square", "diamond", "cross", "x", "star"]
+    for (method, level), rows in both.groupby(["method", "level"], sort=False):
+        symbol = symbols[(0, *study.levels).index(level) % len(symbols)]
+        text = f"{METHODS[method].title}, {sparsity(study, level)}"
+        for xs, ys, size, opacity in ((rows[x].tolist(), rows[y].tolist(), 5, 0.35), ([rows[x].mean()], [rows[y].mean()], 12, 1)):
+            fig.add_trace(
+                go.Scatter(
+                    x=xs,
+                    y=ys,
+                    mode="markers",
+                    name=METHODS[method].title,
+                    legendgroup=method,
+                    showlegend=size > 5 and method not in named,
+                    marker=dict(color=COLOURS[method], size=size, opacity=opacity, symbol=symbol, line=dict(color="white", width=1)),
+                    hovertemplate=f"%{{x:.1f}}, %{{y:.1f}}<extra>{text}</extra>",
+                )
+            )
+        named.add(method)
+    fig.update_xaxes(title=axes[0], type="log")
+    fig.update_yaxes(title=axes[1], rangemode="tozero")
+    shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))
+    return _styled(fig, f"{title}<br><sub>{shapes}</sub>", 460).update_layout(margin=dict(l=70))
+
+
+def spectrum_and_plane(
+    table: pd.DataFrame, planes: dict[tuple[str, int], dict], study: Study, method: str, level: int, metric: str = "test_error"
+) -> go.Figure:
+    """Left: the extreme eigenvalues of each initialisation; right: the plane through three children, where there is one.
+
+    All planes of a metric share one colour scale, all spectra one axis, so that two choices can be compared.
+    """
+    level = 0 if METHODS[method].dense else level
+    rows = table[(table.method == method) & (table.level == level)]
+    fig = make_subplots(
+        cols=2, column_widths=[0.38, 0.62], horizontal_spacing=0.14, subplot_titles=["extreme eigenvalues", _PLANES[metric][0]]
+    )
+    known = [v for s in table.spectrum if isinstance(s, list) for v in s]
+    for s in range(study.seeds):
+        values = next((r.spectrum for r in rows.itertuples() if r.seed == s and isinstance(r.spectrum, list)), [])
+        trace = _marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}")
+        fig.add_trace(trace, row=1, col=1)
+    pad = 0.05 * (max(known) - min(known)) if known else 1
+    fig.update_xaxes(range=[min(known) - pad, max(known) + pad] if known else [0, 1], title="eigenvalue", row=1, col=1)
+    fig.update_yaxes(type="category", title="initialisation", row=1, col=1)
+    found = planes.get((method, level))
+    top = max((v for p in planes.values() for row in p[metric] for v in row if v is not None), default=1.0)
+    scale = 100.0 if metric == "test_error" else 1.0
+    fig.add_trace(
+        go.Contour(
+            x=found["x"] if found else [],
+            y=found["y"] if found else [],
+            z=[[None if v is None else scale * min(v, _PLANES[metric][1]) for v in row] for row in found[metric]] if found else [],
+            zmin=0,
+            zmax=scale * min(top, _PLANES[metric][1]),
+            colorscale="Viridis",
+            contours=dict(coloring="heatmap", showlines=True),
+            line=dict(width=0.5, color="white"),
+            ncontours=12,
+            colorbar=dict(len=0.9, thickness=12),
+        ),
+        row=1,
+        col=2,
+    )
+    corners = found["corners"] if found else []
+    fig.add_trace(
+        go.Scatter(
+            x=[c[0] for c in corners],
+            y=[c[1] for c in corners],
+            mode="markers+text",
+            text=[str(i + 1) for i in range(len(corners))],
+            textposition="top center",
+            textfont=dict(color="white"),
+            marker=dict(color="white", size=8, line=dict(color=FONT, width=1)),
+            showlegend=False,
+        ),
+        row=1,
+        col=2,
+    )
+    fig.update_xaxes(title="distance in weights", row=1, col=2)
+    fig.update_annotations(font_size=12)
+    note = "" if found else " (no plane: not in `planes`, or not trained)"
+    return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}{note}", 420).update_layout(margin=dict(l=70))
+
+
+def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column: str = "accuracy") -> go.Figure:
+    """The hybrid over its switch point, a line a level; the chosen switch is marked, and the chosen level bold."""
+    axis = {"accuracy": "test accuracy (%)", "barrier": "error barrier (points)"}[column]
+    fig, shades = go.Figure(), ["#d2b4de", "#af7ac5", "#8e44ad", "#5b2c6f", "#33193f", "#000000"]
+    for i, at in enumerate(study.levels):
+        rows = table[(table.method == "hybrid") & (table.level == at)]
+        by = {n: rows[(rows.switch == n) & (rows.state == "trained")][column].tolist() for n in study.switches}
+        found = [interval(values) for values in by.values()]
+        wide = at == level
+        fig.add_trace(
+            go.Scatter(
+                x=list(by),
+                y=[f.mean for f in found],
+                mode="lines+markers",
+                name=sparsity(study, at),
+                opacity=1 if wide else 0.45,
+                line=dict(color=shades[i % len(shades)], width=3 if wide else 1.5),
+                marker=dict(size=[12 if n == switch and wide else 6 for n in by]),
+                error_y=dict(type="data", array=[f.high - f.mean if f.high is not None else 0 for f in found], thickness=1, width=3),
+                customdata=[[str(f), f.n] for f in found],
+                hovertemplate="switch after %{x} rounds: %{customdata[0]}, %{customdata[1]} trained<extra></extra>",
+            )
+        )
+    here = table[(table.method == "hybrid") & (table.level == level) & (table.switch == switch)]
+    found = interval(here[here.state == "trained"][column].tolist())
+    fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.switches))
+    fig.update_yaxes(title=axis)
+    title = f"Hybrid, switch after {switch}, {sparsity(study, level)}: {found} over {found.n} of {study.seeds} initialisations"
+    return _styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
+
+
+def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: str) -> go.Figure:
+    """Accuracy over the cost of the search, a line a method through its levels; a search that costs nothing stands at the left edge."""
+    fig = go.Figure()
+    known = [v for v in costs[cost] if v > 0]
+    edge = min(known, default=1) / 3
+    for m in (m for m in study.arms if not METHODS[m].dense):
+        mine = costs[costs.method == m]
+        found = [interval(list(by_seed(table, m, at, "accuracy").values())) for at in mine.level]
+        fig.add_trace(
+            go.Scatter(
+                x=[max(v, edge) for v in mine[cost]],
+                y=[f.mean for f in found],
+                mode="lines+markers",
+                name=METHODS[m].title,
+                line=dict(color=COLOURS[m], width=1.5),
+                marker=dict(size=[6 + 2 * i for i in range(len(found))]),
+                customdata=[[str(f), sparsity(study, at)] for f, at in zip(found, mine.level, strict=True)],
+                hovertemplate="%{customdata[1]}: %{customdata[0]} at %{x:,.0f}<extra>" + METHODS[m].title + "</extra>",
+            )
+        )
+    names = {
+        "passes": "images seen in the inner loops",
+        "with distillation": "images seen, distillation included",
+        "core-seconds": "seconds on one core, distillation included",
+    }
+    fig.update_xaxes(title=names[cost], type="log")
+    low, high = _range(table, study, "accuracy")
+    fig.update_yaxes(title="test accuracy (%)", range=[low, high])
+    return _styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))
+
+
+_PLANES = {
+    "test_error": ("test error (points), children 1 to 3", 1.0),
+    "train_loss": ("training loss (nats, capped at 3), children 1 to 3", 3.0),
+}
+"""Metric of a plane -> its title, and where its scale ends."""
+
+
+def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
+    """The loss of distillations, each step against other random nets, so smoothed over 5 % of the steps; thin lines, one a distillation."""
+    fig = go.Figure()
+    for i, (name, several) in enumerate(runs.items()):
+        colour = ("#d95f0e", "#1f5fbf", "#1b8a5a", "#8e44ad")[i % 4]
+        for j, values in enumerate(several):
+            window = max(1, len(values) // 20)
+            smooth = [sum(values[max(0, k - window + 1) : k + 1]) / len(values[max(0, k - window + 1) : k + 1]) for k in range(len(values))]
+            at = range(0, len(smooth), max(1, len(smooth) // 100))
+            fig.add_trace(
+                go.Scatter(
+                    x=[k + 1 for k in at],
+                    y=[smooth[k] for k in at],
+                    mode="lines",
+                    name=name,
+                    legendgroup=name,
+                    showlegend=j == 0,
+                    line=dict(color=colour, width=1.5),
+                )
+            )
+    fig.update_xaxes(title="step")
+    fig.update_yaxes(title="matching loss (smoothed)", rangemode="tozero")
+    return _styled(fig, title, 360, 640).update_layout(margin=dict(l=70))
+
+
+def judged(table: pd.DataFrame, study: Study) -> go.Figure:
+    """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the ceiling as a line."""
+    kinds = [k for k in ("noise", "subset", "distilled") if k in set(table.method)]
+    names = {"noise": "noise images", "subset": "real images, drawn at random", "distilled": "distilled images"}
+    titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.ipcs]
+    fig = make_subplots(cols=len(study.ipcs), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
+    ceiling = interval(list(by_seed(table, "real", 0, "accuracy").values()))
+    for c, ipc in enumerate(study.ipcs, 1):
+        for k in kinds:
+            rows = table[(table.method == k) & (table.level == ipc)]
+            values = [v for v in rows.accuracy if v is not None]
+            found = interval(values)
+            fig.add_trace(_marks(values, names[k], COLOURS[k], size=5, opacity=0.5, hover="%{x:.1f}"), row=1, col=c)
+            bold = _marks([found.mean], names[k], COLOURS[k], size=10, opacity=1, hover=str(found))
+            if found.low is not None:
+                bold.error_x = dict(type="data", array=[found.high - found.mean], thickness=1.5, width=4, color=COLOURS[k])
+            fig.add_trace(bold, row=1, col=c)
+        if ceiling.mean is not None:
+            fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["real"], width=1.5), row=1, col=c)
+        fig.update_xaxes(title="test accuracy of fresh nets (%)", range=[0, 100], row=1, col=c)
+    return _styled(fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 280).update_layout(margin=dict(l=200))
+
+
 def grid(images, labels, per_class: int, title: str) -> go.Figure:
     """Images in [0, 1], (n, c, h, w), a column a class, at most `per_class` of each, at equal grey scale."""
     import numpy as np
@@ -266,6 +603,14 @@ def grid(images, labels, per_class: int, title: str) -> go.Figure:
     fig.update_xaxes(visible=False)
     fig.update_yaxes(visible=False)
     return _styled(fig, title, 80 + 60 * per_class, 640).update_layout(margin=dict(l=10, r=10, t=60, b=10))
+
+
+def one_class(images, label: int, title: str) -> go.Figure:
+    """The images of one class in a SynSet, at most 10, side by side."""
+    import torch
+
+    mine = images.images[images.labels == label][:10]
+    return grid(mine, torch.arange(len(mine)), 1, title)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Networks: ConvNet, ResNets with the CIFAR stem at any width, or any factory of your own; and batch-norm recalibration."""
+"""Networks: ConvNet, VGG and ResNets with the CIFAR stem at any width, or any factory of your own; and batch-norm recalibration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,6 +94,33 @@ class ConvNet(nn.Module):
         return self.head(self.features(x))
 
 
+class VGG(nn.Module):
+    """VGG-16 with batch norm for small images (Simonyan & Zisserman 2015, arXiv 1409.1556; one linear layer, as in Frankle & Carbin 2019).
+
+    Images are halved after each stage while they are larger than one pixel, so that small ones fit."""
+
+    def __init__(self, channels: int, classes: int, image_size: int, width: int, kind: str):
+        super().__init__()
+        layers: list[nn.Module] = []
+        before, side = channels, image_size
+        for times, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+            for _ in range(depth):
+                layers += [nn.Conv2d(before, width * times, 3, 1, 1, bias=kind == "none"), norm(kind, width * times), nn.ReLU()]
+                before = width * times
+            if side > 1:
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(before, classes)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Class scores."""
+        return self.head(self.features(x).mean((2, 3)))
+
+
+_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet20": (3, 3, 3)}
+
+
 def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """The network with the initial weights of `seed`, on the CPU. The global random state is left as it was.
 
@@ -101,10 +129,10 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
     channels, size, _ = shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "init").initial_seed())
-        if net.name == "resnet18":
-            model = ResNet(channels, classes, net.width, (2, 2, 2, 2), net.norm)
-        elif net.name == "resnet20":
-            model = ResNet(channels, classes, net.width, (3, 3, 3), net.norm)
+        if net.name in _BLOCKS:
+            model = ResNet(channels, classes, net.width, _BLOCKS[net.name], net.norm)
+        elif net.name == "vgg16":
+            model = VGG(channels, classes, size, net.width, net.norm)
         elif net.name == "convnet":
             model = ConvNet(channels, classes, size, net.width, net.depth, net.norm)
         else:
@@ -124,11 +152,17 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
     try:
         with torch.no_grad(), evaluating(model):
             where = next(model.parameters()).device
-            out = model(torch.zeros(2, *shape, device=where))
+            two = torch.linspace(-1, 1, 2 * math.prod(shape), device=where).sin().view(2, *shape)
+            out = model(two.to(next(model.parameters()).dtype))
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"net = {name!r} does not fit images of shape {tuple(shape)}: {str(error).splitlines()[0]}") from None
     if out.shape != (2, classes):
         raise ConfigError(f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class")
+    if torch.equal(out[0], out[1]):
+        raise ConfigError(
+            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual cause: instance norm on "
+            "features of one pixel. Take larger images, less depth, or another norm"
+        )
 
 
 def _factory(name: str) -> Callable[[int, int, int], nn.Module]:

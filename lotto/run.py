@@ -2,7 +2,8 @@
 
     python -m lotto.run [options]              run the notebooks
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
-    python -m lotto.run reference NAME [...]   compute a study and keep its table in notebooks/reference
+    python -m lotto.run reference NAME [...]   compute a study and keep its tables in notebooks/reference
+    python -m lotto.run claims                 write the README's table of claims from the reference tables
     python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
 
 Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 130 interrupted.
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
     p.add_argument("--force", action="store_true", help="execute also what is up to date (stored products are still reused)")
     p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
-    p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR-10: 170 MB)")
+    p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR: 170 MB)")
     p.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
     p.add_argument("--env", choices=("auto", "conda", "venv", "current"), help="(read by run_all.sh) which environment to use")
     return p
@@ -155,6 +156,8 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
         **({"seeds": value(args.seeds)} if args.seeds is not None else {}),
         **{n: value(v) for n, v in args.parameters},
     }
+    if str(given.get("data", "")).endswith(".npz"):  # relative to where we were called, not to where a kernel starts
+        given["data"] = str(Path(given["data"]).expanduser().resolve())
     known = {p: known_parameters(p) for p in notebooks}
     for name in given:
         if not any(name in names for names in known.values()):
@@ -407,25 +410,45 @@ def strip(nb: Any) -> Any:
 
 
 def reference(argv: Sequence[str]) -> int:
-    """Compute a study and keep its table."""
+    """Compute a study and keep its tables; with barriers among them, also their picture."""
     p = argparse.ArgumentParser(prog="python -m lotto.run reference")
-    p.add_argument("name", help="name of the table, such as digits-10")
+    p.add_argument("name", help="name of the run, such as digits-10")
     p.add_argument("--preset", default="digits")
+    p.add_argument("--tables", default="accuracy,barrier", help="which tables of claims.TABLES, with commas")
     p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = p.parse_args(argv)
     described = study(args.preset, **{n: value(v) for n, v in args.parameters})
-    from lotto.claims import save_reference
+    from lotto import claims, figures
     from lotto.tickets import check
 
     check(described)
-    table = save_reference(described, args.name)
-    print(table)
-    from lotto import claims, figures
+    for file in claims.save_reference(described, args.name, args.tables.split(",")):
+        print(file)
+    kept = claims.reference(args.name)
+    if "barrier" in kept.tables:
+        title = f"Error barrier between children, {kept.study.seeds} initialisations, preset {kept.study.preset}: mean, 95 % interval, each"
+        fig = figures.dots(kept.tables["barrier"], kept.study, "barrier", "error barrier (points)", title, mark=2)
+        if picture := figures.still(fig):
+            (claims.REFERENCE / f"{args.name}.png").write_bytes(picture)
+    return OK
 
-    rows, about, _ = claims.reference(args.name)
-    title = f"Error barrier between children, {about.seeds} initialisations, preset {about.preset}: mean, 95 % interval, each"
-    if picture := figures.still(figures.dots(rows, about, "barrier", "error barrier (points)", title, mark=2)):
-        table.with_suffix(".png").write_bytes(picture)
+
+MARKS = "<!-- claims: made by python -m lotto.run claims -->", "<!-- end of claims -->"
+"""Between these lines of the README stands the table of claims."""
+
+
+def readme(text: str) -> str:
+    """The README's text with its table of claims made anew from the reference runs."""
+    from lotto.claims import markdown, overview
+
+    before, rest = text.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{markdown(overview(headlines=True))}{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+def claims(argv: Sequence[str]) -> int:
+    """Write the README's table of claims."""
+    file = CLONE / "README.md"
+    file.write_text(readme(file.read_text()))
     return OK
 
 
@@ -469,7 +492,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to where we were called, not to where a kernel starts
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
-    commands = {"refresh": refresh, "reference": reference, "test": test}
+    commands = {"refresh": refresh, "reference": reference, "claims": claims, "test": test}
     try:
         return commands[argv[0]](argv[1:]) if argv and argv[0] in commands else run(argv)
     except (ConfigError, DataError, StoreError) as error:

@@ -211,6 +211,23 @@ def barriers(study: Study):
     return pd.DataFrame(rows)
 
 
+def switched(study: Study):
+    """Table of the hybrid over its switch point: a row a (method, switch, level, seed), with `state`, `accuracy` and `barrier`.
+
+    `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the gentle search alone.
+    """
+    import pandas as pd
+
+    methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
+    parts = []
+    for switch in study.switches:
+        one = study.but(switch=switch, methods=methods)
+        both = accuracies(one).merge(barriers(one)[["method", "level", "seed", "barrier"]], on=["method", "level", "seed"])
+        both.insert(1, "switch", switch)
+        parts.append(both)
+    return pd.concat(parts, ignore_index=True)
+
+
 def _heights(f: dict[str, Any]) -> dict[str, float | None]:
     at, new, old = f["alphas"], f["recalibrated"], f["interpolated"]
     finite = None not in new["train_loss"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from lotto import data
+from lotto.config import METHODS, Study
+from lotto.stability import accuracies
 
 
 class Interval(NamedTuple):
@@ -50,8 +55,9 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
 
 
 def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
-    """seed -> value of the runs that trained; what failed, died or diverged is not averaged in."""
-    rows = table[(table.method == method) & (table.level == level) & (table.state == "trained")]
+    """seed -> value of the runs that trained; what failed, died or diverged (by `state`, where the table has it) is not averaged in."""
+    rows = table[(table.method == method) & (table.level == level)]
+    rows = rows[rows.state == "trained"] if "state" in rows else rows
     return {int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)}
 
 
@@ -76,7 +82,7 @@ def summary(table, column: str):
             dict(
                 method=method,
                 level=level,
-                trained=f"{int((group.state == 'trained').sum())} of {len(group)}",
+                trained=f"{int((group.state == 'trained').sum()) if 'state' in group else found.n} of {len(group)}",
                 mean=found.mean,
                 low=found.low,
                 high=found.high,
@@ -84,3 +90,30 @@ def summary(table, column: str):
             )
         )
     return pd.DataFrame(rows)
+
+
+def matching(study: Study):
+    """Table of how far each method goes: a row a (method, seed).
+
+    `rounds`: the highest of the study's levels up to which, without a gap, the ticket's accuracy is not below the dense net's (same
+    initialisation) by more than the resolution of the test set; 0 where the first level already is. `sparsity` in percent is that
+    level's. Only as fine as the levels are. Initialisations whose dense net did not train are left out.
+    """
+    import pandas as pd
+
+    table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(data.load(study.dataset).test))
+    dense = by_seed(table, "dense", 0, "accuracy")
+    rows = []
+    for method in study.arms:
+        if METHODS[method].dense:
+            continue
+        found = {at: by_seed(table, method, at, "accuracy") for at in study.levels}
+        for seed, goal in dense.items():
+            matches = [found[at].get(seed, -math.inf) >= goal - margin for at in study.levels]
+            rounds = max((at for at, _ in itertools.takewhile(lambda m: m[1], zip(study.levels, matches, strict=True))), default=0)
+            rows.append(dict(method=method, level=0, seed=seed, rounds=rounds, sparsity=100 * (1 - study.density(rounds))))
+    return pd.DataFrame(rows, columns=["method", "level", "seed", "rounds", "sparsity"])
+
+
+def _with_dense(study: Study) -> tuple[str, ...]:
+    return study.arms if "dense" in study.arms else ("dense", *study.arms)

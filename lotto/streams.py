@@ -8,7 +8,7 @@ import hashlib
 
 import torch
 
-STREAMS = ("split", "init", "order", "augment", "score", "subset", "noise", "distill", "distill-net", "shuffle")
+STREAMS = ("split", "init", "order", "augment", "score", "subset", "noise", "distill", "distill-net", "shuffle", "probe", "judge")
 
 
 def generator(seed: int, stream: str, *index: int) -> torch.Generator:

@@ -249,11 +249,12 @@ def densities(study: Study):
 
 
 def costs(study: Study):
-    """Table of what a search costs: a row a method, for the search to the last level, mean over initialisations.
+    """Table of what a search costs: a row a (method, level), mean over initialisations, from the first round to that level.
 
     `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used); `passes`: images
     seen in the inner loops, each time counted; `with distillation`: plus the real images that making the set looked at; and IMP's passes
-    over these two ("x fewer"). Training the ticket afterwards costs every method the same and is not in it.
+    over these two ("x fewer"). `core-seconds`: what the products of the search took when they were made (distillation included), on the
+    machine that made them. Training the ticket afterwards costs every method the same and is not in it.
     """
     import pandas as pd
 
@@ -262,29 +263,25 @@ def costs(study: Study):
     for m in study.arms:
         if METHODS[m].dense:
             continue
-        seen, making, stored = 0, 0, set()
-        for seed in range(study.seeds):
-            ticket, sets = study.ticket(m, max(study.levels), seed), set()
-            for r, part in enumerate(ticket.rounds):
-                if part.images is None:
-                    continue
-                run = trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))).metrics
-                seen += run["passes"]
-                stored.add(run["images"])
-                if part.images.kind == "distilled":
-                    sets.add(part.images)
-            making += sum(distilled(SetOf(data=ticket.setup.data, images=i)).metrics["real_passes"] for i in sets)
-        rows.append(
-            {
-                "method": m,
-                "stored": max(stored, default=0),
-                "decoded": max(stored, default=0),
-                "passes": seen // study.seeds,
-                "with distillation": (seen + making) // study.seeds,
-            }
-        )
-    table = pd.DataFrame(rows)
-    imp = max(study.levels) * study.outer.steps * study.outer.batch
-    for column in ("passes", "with distillation"):
-        table[f"x fewer {column}"] = [round(imp / v, 2) if v else None for v in table[column]]
-    return table
+        for at in study.levels:
+            found = [_cost(study.ticket(m, at, seed)) for seed in range(study.seeds)]
+            mean = {k: sum(f[k] for f in found) / len(found) for k in ("passes", "making", "seconds")}
+            stored, imp = max(f["stored"] for f in found), at * study.outer.steps * study.outer.batch
+            row = {"method": m, "level": at, "stored": stored, "decoded": stored, "passes": round(mean["passes"])}
+            row |= {"with distillation": round(mean["passes"] + mean["making"]), "core-seconds": round(mean["seconds"], 1)}
+            for column in ("passes", "with distillation"):
+                row[f"x fewer {column}"] = round(imp / row[column], 2) if row[column] else None
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cost(ticket: Ticket) -> dict[str, float]:
+    runs = [trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))) for r, part in enumerate(ticket.rounds) if part.images]
+    sets = {part.images for part in ticket.rounds if part.images and part.images.kind == "distilled"}
+    made = [distilled(SetOf(data=ticket.setup.data, images=i)) for i in sets]
+    return {
+        "stored": max((r.metrics["images"] for r in runs), default=0),
+        "passes": sum(r.metrics["passes"] for r in runs),
+        "making": sum(p.metrics["real_passes"] for p in made),
+        "seconds": sum(p.info["seconds"] for p in [*runs, *made]),
+    }

@@ -1,0 +1,130 @@
+"""Planes through three trained nets: loss and error around and between them, with batch norm recalibrated at every point."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lotto import data, nets, parallel
+from lotto.config import Config, Study, Training
+from lotto.data import Split
+from lotto.nets import State
+from lotto.store import Product, cached
+from lotto.tickets import arms_at, network, search, trained
+from lotto.train import evaluate
+
+
+class Plane(NamedTuple):
+    """The plane through three states: a + x u + y v, with u and v of length 1 and at right angles (as in Garipov et al. 2018,
+    arXiv 1802.10026). Lengths are Euclidean, over all parameters; running statistics have no part in them."""
+
+    a: State
+    u: State
+    v: State
+    corners: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    """The coordinates (x, y) of the three states: a at (0, 0), b on the x axis."""
+
+    def at(self, x: float, y: float) -> State:
+        """The state at (x, y); buffers are a's."""
+        return {n: t + x * self.u[n] + y * self.v[n] if n in self.u else t for n, t in self.a.items()}
+
+
+def plane(a: State, b: State, c: State, parameters: list[str]) -> Plane:
+    """The plane through three states of a net, over the named parameters.
+
+    Weights pruned in all three are 0 in both directions, so the plane stays in the ticket's subspace. ValueError where the
+    three lie on one line: then there is no plane.
+    """
+
+    def minus(s: State, t: State) -> State:
+        return {n: s[n].double() - t[n].double() for n in parameters}
+
+    def dot(s: State, t: State) -> float:
+        return float(sum((s[n] * t[n]).sum() for n in parameters))
+
+    def over(s: State, d: float) -> State:
+        return {n: t / d for n, t in s.items()}
+
+    x, y = minus(b, a), minus(c, a)
+    length = dot(x, x) ** 0.5
+    if length == 0:
+        raise ValueError("two of the three states are equal; give three different children")
+    u = over(x, length)
+    along = dot(y, u)
+    y = {n: t - along * u[n] for n, t in y.items()}
+    y = {n: t - dot(y, u) * u[n] for n, t in y.items()}  # once more: what rounding left of u
+    height = dot(y, y) ** 0.5
+    if height <= 1e-9 * max(length, abs(along)):
+        raise ValueError("the three states lie on one line; give three different children")
+    v = over(y, height)
+    like = {n: a[n].dtype for n in parameters}
+    u, v = ({n: t.to(like[n]) for n, t in s.items()} for s in (u, v))
+    return Plane(a, u, v, ((0.0, 0.0), (length, 0.0), (along, height)))
+
+
+def survey(model: nn.Module, through: Plane, train: Split, test: Split, points: int = 9, margin: float = 0.25) -> dict[str, Any]:
+    """Loss and error on a grid over the plane that holds its corners and a `margin` (share of the extent) around them.
+
+    Returns {"x": [...], "y": [...], "corners": [[x, y], ...], "train_loss": rows by y of columns by x, "test_error": the same}; loss in
+    nats (None where it is not finite), error in [0, 1]. Batch norm is recalibrated on `train` at every point. `model` is not changed.
+    """
+    probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    axes = []
+    for values in zip(*through.corners, strict=True):
+        low, high = min(values), max(values)
+        pad = margin * (high - low)
+        axes.append([low - pad + i * (high - low + 2 * pad) / (points - 1) for i in range(points)])
+    rows: dict[str, list[list[float | None]]] = {"train_loss": [], "test_error": []}
+    for y in axes[1]:
+        found = []
+        for x in axes[0]:
+            probe.load_state_dict(through.at(x, y))
+            nets.recalibrate(probe, train.images)
+            found.append((evaluate(probe, train)["loss"], evaluate(probe, test)["error"]))
+        for name, column in zip(rows, zip(*found, strict=True), strict=True):
+            rows[name].append(list(column))
+    return {"x": axes[0], "y": axes[1], "corners": [list(c) for c in through.corners], **rows}
+
+
+class Scape(Config):
+    """A plane through three children of one ticket."""
+
+    a: Training
+    b: Training
+    c: Training
+    points: int = 9
+    """Grid points along each side."""
+    train_images: int = 500
+    """Training images, at most, for the training loss and the batch-norm recalibration."""
+
+
+@cached(version=1, uses=(trained,))
+def scape(what: Scape) -> Product:
+    """The survey of a plane as a product; where a child is not trained (dead, diverged), there is none."""
+    ends = [trained(t) for t in (what.a, what.b, what.c)]
+    states = [e.metrics["state"] for e in ends]
+    if any(s in ("dead", "diverged") for s in states):
+        return Product({"states": states})
+    setup = what.a.ticket.setup
+    real, model = data.load(setup.data), network(setup)
+    tensors = [{n: t.to(parallel.device()) for n, t in e.tensors.items()} for e in ends]
+    through = plane(*tensors, parameters=[n for n, _ in model.named_parameters()])
+    return Product({"states": states, **survey(model, through, real.train.first(what.train_images), real.test, what.points)})
+
+
+def scapes(study: Study, seed: int = 0) -> dict[tuple[str, int], dict[str, Any]]:
+    """The planes of one initialisation, through the first three children of the tickets of `study.planes`: (method, level) -> survey.
+
+    Tickets whose children did not train are left out.
+    """
+    what = [(m, at) for m, at in arms_at(study) if m in study.planes]
+    search(study)
+    runs = {w: [study.training(*w, seed, child) for child in (1, 2, 3)] for w in what}
+    parallel.compute(trained, list(itertools.chain.from_iterable(runs.values())), "train tickets")
+    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.plane_points) for r in runs.values()]
+    found = parallel.compute(scape, lines, "survey planes")
+    return {w: p.metrics for w, p in zip(what, found, strict=True) if "x" in p.metrics}

@@ -1,0 +1,327 @@
+"""Curvature of the loss: Hessian-vector products, diagonal, trace, extreme eigenvalues, on live (or any chosen) weights.
+
+The Hessian is that of the mean cross-entropy over some images, in evaluation mode, so with batch-norm statistics fixed. On chosen
+coordinates S it is the block H_SS: a vector is 0 outside S before the product and read on S after it, so that sparsity alone does not
+make a net look flat.
+
+Two questions are kept apart. What is discarded: how much of the dense net's curvature lies on the weights that a method removes
+(`discarded`). What is left: the curvature of the trained ticket on its live weights (`curvatures`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lotto import data, masks, nets, parallel
+from lotto.config import METHODS, Config, ConfigError, Recipe, Study, Training
+from lotto.data import check_images
+from lotto.nets import evaluating
+from lotto.store import Product, cached
+from lotto.streams import generator
+from lotto.tickets import arms_at, level, network, rewind_point, search, trained
+from lotto.train import arithmetic
+
+
+class Hessian:
+    """The Hessian of the mean cross-entropy of `model` over some images, on chosen coordinates, as a linear operator.
+
+    chosen: parameter name -> bool tensor (a mask: its live weights; parameters it does not name are left out); None takes every
+    parameter. Vectors have the length `size`, the chosen coordinates in the model's order. The model's weights are copied, its
+    gradients and modes are not touched; products are made without TF32, in the type of the parameters. MaskError where `chosen` is
+    another net's, DataError for images or labels no loss can be computed of, ConfigError where nothing is chosen.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "images c h w"],
+        labels: Int64[Tensor, " images"],
+        chosen: masks.Mask | None = None,
+        batch: int = 512,
+    ):
+        check_images(images, labels)
+        everything = {n: p.detach().clone() for n, p in model.named_parameters()}
+        chosen = {n: torch.ones_like(p, dtype=torch.bool) for n, p in everything.items()} if chosen is None else chosen
+        masks.check(chosen, everything)
+        # parameters without a chosen weight take no part; the others in the model's order
+        self._index = {n: chosen[n].flatten().nonzero().squeeze(1).to(p.device) for n, p in everything.items() if n in chosen}
+        self._index = {n: i for n, i in self._index.items() if len(i)}
+        if not self._index:
+            raise ConfigError("no weight is chosen; a Hessian needs at least one live weight")
+        self._model, self._rest = model, {n: p for n, p in everything.items() if n not in self._index}
+        self._params = {n: everything[n].requires_grad_() for n in self._index}
+        self._buffers = {n: b.detach().clone() for n, b in model.named_buffers()}
+        self._chunks = list(zip(images.split(batch), labels.split(batch), strict=True))
+        self._images, self._kept = len(images), None
+        self.size = sum(len(i) for i in self._index.values())
+
+    def products(self, vectors: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
+        """H v for each of k vectors; the k share one first backward pass a batch of images, by double backward."""
+        if vectors.shape[1] != self.size:
+            raise ConfigError(f"vectors of length {vectors.shape[1]}; {self.size} weights are chosen")
+        spread = [self._spread(v) for v in vectors]
+        result = torch.zeros_like(vectors)
+        for chunk in range(len(self._chunks)):
+            first = self._first(chunk)
+            for row, v in zip(result, spread, strict=True):
+                with arithmetic(_EXACT, v[0].device):
+                    second = torch.autograd.grad(first, list(self._params.values()), v, retain_graph=True, materialize_grads=True)
+                row += torch.cat([s.flatten()[i] for s, i in zip(second, self._index.values(), strict=True)]).to(row)
+        return result
+
+    def __matmul__(self, v: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return self.products(v[None])[0]
+
+    def dense(self) -> Float[Tensor, "n n"]:
+        """The whole matrix, for small nets."""
+        return self.products(torch.eye(self.size, **self._like()))
+
+    def norm(self) -> float:
+        """Euclidean norm of the chosen weights: curvature has a scale only beside it."""
+        return float(torch.cat([p.detach().flatten()[i] for p, i in zip(self._params.values(), self._index.values(), strict=True)]).norm())
+
+    def _like(self) -> dict:
+        p = next(iter(self._params.values()))
+        return {"dtype": p.dtype, "device": p.device}
+
+    def _first(self, chunk: int) -> tuple[Tensor, ...]:
+        # where all images are one batch, the graph of the gradient serves all products
+        if self._kept is not None:
+            return self._kept
+        images, labels = self._chunks[chunk]
+        with evaluating(self._model), arithmetic(_EXACT, images.device):
+            scores = torch.func.functional_call(self._model, {**self._params, **self._rest, **self._buffers}, (images,))
+            loss = F.cross_entropy(scores, labels, reduction="sum") / self._images
+            first = torch.autograd.grad(loss, list(self._params.values()), create_graph=True, materialize_grads=True)
+        if len(self._chunks) == 1:
+            self._kept = first
+        return first
+
+    def _spread(self, v: Float[Tensor, " n"]) -> list[Tensor]:
+        parts = []
+        for p, i, part in zip(self._params.values(), self._index.values(), v.split([len(i) for i in self._index.values()]), strict=True):
+            whole = torch.zeros_like(p).flatten()
+            whole[i] = part.to(whole)
+            parts.append(whole.view(p.shape))
+        return parts
+
+
+_EXACT = Recipe(precision="float32")
+
+
+class Diagonal(NamedTuple):
+    """Hutchinson's estimate of a Hessian's diagonal. Its sum is the estimate of the trace."""
+
+    halves: Float[Tensor, "2 n"]
+    """The estimates from the even and from the odd probes, independent of each other."""
+    error: Float[Tensor, " n"]
+    """Standard error of each entry of the mean."""
+    traces: list[float]
+    """The trace as each probe has it."""
+
+    @property
+    def mean(self) -> Float[Tensor, " n"]:
+        """The diagonal."""
+        return self.halves.mean(0)
+
+    @property
+    def trace(self) -> tuple[float, float]:
+        """The trace and its standard error."""
+        n = len(self.traces)
+        mean = sum(self.traces) / n
+        return mean, math.sqrt(sum((t - mean) ** 2 for t in self.traces) / (n - 1) / n)
+
+
+def diagonal(hessian: Hessian, probes: int = 16, seed: int = 0) -> Diagonal:
+    """The diagonal from `probes` Rademacher vectors z: the mean of z * (H z), whose expectation it is (Bekas et al. 2007;
+    Hutchinson 1989 for the trace). ConfigError for an odd number of probes, or fewer than 4."""
+    if probes < 4 or probes % 2:
+        raise ConfigError(f"probes = {probes}: give an even number from 4, for two halves and a standard error")
+    halves, squares, traces = [], 0.0, []
+    for half in (0, 1):
+        total = 0.0
+        for probe in range(half, probes, 2):
+            z = torch.randint(0, 2, (hessian.size,), generator=generator(seed, "probe", probe)).to(**hessian._like()) * 2 - 1
+            found = z * (hessian @ z)
+            total, squares = total + found, squares + found**2
+            traces.append(float(found.double().sum()))
+        halves.append(total / (probes // 2))
+    both = torch.stack(halves)
+    variance = (squares / probes - both.mean(0) ** 2).clamp_min(0) / (probes - 1)
+    return Diagonal(both, variance.sqrt(), traces)
+
+
+def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int = 0) -> list[float]:
+    """The `ends` smallest and the `ends` largest eigenvalues (algebraically: the most negative, the most positive), rising.
+
+    By implicitly restarted Lanczos (scipy's eigsh), to the relative `tolerance`; by the dense matrix up to 50 weights. A net of fewer
+    than 2 * ends weights gives all it has.
+    """
+    if hessian.size <= max(50, 4 * ends):
+        values = torch.linalg.eigvalsh(hessian.dense().double()).tolist()
+        return values if len(values) <= 2 * ends else [*values[:ends], *values[-ends:]]
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    like = hessian._like()
+    operator = LinearOperator(
+        (hessian.size, hessian.size), matvec=lambda v: (hessian @ torch.from_numpy(v).to(**like)).double().cpu().numpy(), dtype="float64"
+    )
+    start = torch.randn(hessian.size, generator=generator(seed, "probe"), dtype=torch.float64).numpy()
+    values = eigsh(operator, k=2 * ends, which="BE", v0=start, tol=tolerance, ncv=max(20, 6 * ends), return_eigenvectors=False)
+    return sorted(float(v) for v in values)
+
+
+class Share(NamedTuple):
+    """How much of something lies on the removed weights, and what chance would have put there."""
+
+    share: float
+    """In [0, 1] for |diagonal|; a trace may have parts below 0, so its share may leave that range."""
+    matched: float
+    """The share that equally many weights of each layer, drawn at random, carry on average."""
+
+
+def share(values: Float[Tensor, " n"], mask: masks.Mask) -> Share:
+    """The part of the sum of `values` (one for each prunable weight, in the mask's order) that lies where `mask` has pruned.
+
+    Its complement, on the weights kept, is 1 - share. The expectation under layer-matched random removal is computed, not sampled.
+    """
+    parts = values.double().split([m.numel() for m in mask.values()])
+    total = sum(float(p.sum()) for p in parts)
+    gone = sum(float(p[~m.flatten()].sum()) for p, m in zip(parts, mask.values(), strict=True))
+    chance = sum(float(p.sum()) * float((~m).double().mean()) for p, m in zip(parts, mask.values(), strict=True))
+    return Share(gone / total, chance / total)
+
+
+def magnitudes(found: Diagonal | Float[Tensor, "2 n"]) -> Float[Tensor, " n"]:
+    """|diagonal| without counting the probes' noise as curvature: each half signed by the other. A plain absolute value would add the
+    noise of every entry; here noise averages out, at the price of an estimate that is low where the sign itself is uncertain."""
+    a, b = found.halves if isinstance(found, Diagonal) else found
+    return (a * b.sign() + b * a.sign()) / 2
+
+
+POINTS: dict[str, str] = {"init": "at initialisation", "rewind": "at the rewind point", "trained": "trained"}
+"""Where the dense net's Hessian is taken."""
+
+
+class Curvature(Config):
+    """The Hessian of one net on its live prunable weights."""
+
+    training: Training
+    """The training from whose ticket, or at whose end, it is taken."""
+    trained: bool = True
+    """At the end of that training; else at the weights it starts from."""
+    images: int = 256
+    """Training images in the loss (the first so many), and in the recalibration of batch norm."""
+    probes: int = 16
+    """Hutchinson probes."""
+    ends: int = 0
+    """Eigenvalues at each end of the spectrum; 0 leaves the spectrum out and keeps the diagonal instead."""
+    tolerance: float = 0.05
+    """Relative accuracy of the eigenvalues."""
+
+
+@cached(version=1, uses=(trained,))
+def curvature(what: Curvature) -> Product:
+    """Trace with its standard error, extreme eigenvalues, loss and norm of the weights; with `ends` 0 the diagonal (two halves).
+
+    Batch-norm statistics are recalibrated first, as on the paths of notebook 03: at initialisation they are not those of any image.
+    """
+    ticket, found = what.training.ticket, level(what.training.ticket)
+    mask = found.tensors
+    if what.trained:
+        end = trained(what.training)
+        if end.metrics["state"] not in ("trained", "failed"):
+            return Product({"state": end.metrics["state"]})
+        state, how = end.tensors, end.metrics["state"]
+    else:
+        state, how = masks.apply(rewind_point(ticket.setup).tensors, mask), "trained"
+    return _measure(what, network(ticket.setup, state), mask, how)
+
+
+def _measure(what: Curvature, model: nn.Module, mask: masks.Mask, how: str) -> Product:
+    some = data.load(what.training.ticket.setup.data).train.first(what.images)
+    nets.recalibrate(model, some.images)
+    # in the model's order: a mask read from its file comes sorted by name
+    mask = {n: mask[n].to(parallel.device()) for n in masks.prunable(model)}
+    hessian = Hessian(model, some.images, some.labels, mask)
+    found = diagonal(hessian, what.probes, what.training.ticket.setup.seed)
+    trace, error = found.trace
+    metrics = {"state": how, "live": hessian.size, "trace": trace, "error": error, "norm": hessian.norm(), "images": len(some)}
+    if not what.ends:
+        return Product(metrics, {"halves": found.halves})
+    return Product({**metrics, "eigenvalues": extremes(hessian, what.ends, what.tolerance)})
+
+
+def dense_points(study: Study, seed: int) -> dict[str, Curvature]:
+    """The dense net of an initialisation at each of POINTS."""
+    first, later = (study.training(m, 0, seed, 1) for m in ("dense", "dense-rewound"))
+    # four times the probes of a ticket: this diagonal is divided into what is removed and what is kept
+    common = dict(images=study.sharp_images, probes=4 * study.sharp_probes)
+    return {
+        "init": Curvature(training=first, trained=False, **common),
+        "rewind": Curvature(training=later, trained=False, **common),
+        "trained": Curvature(training=first, **common),
+    }
+
+
+def discarded(study: Study):
+    """Table of what is discarded: a row a (point, method, level, seed), in percent of the dense net's Hessian over the prunable weights.
+
+    `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and `absolute_matched`: what
+    equally many weights of each layer, drawn at random, would carry; `trace_excess` and `absolute_excess`: the differences; `error`:
+    half the difference of the two halves of the probes, for `trace`.
+    """
+    import pandas as pd
+
+    search(study)
+    what = [(point, seed, c) for seed in range(study.seeds) for point, c in dense_points(study, seed).items()]
+    parallel.compute(trained, [c.training for p, _, c in what if p == "trained"], "train tickets")
+    found = parallel.compute(curvature, [c for *_, c in what], "probe dense nets")
+    rows = []
+    for (point, seed, _), product in zip(what, found, strict=True):
+        halves = product.tensors["halves"]
+        order = masks.prunable(network(study.setup(seed)))
+        for method, at in arms_at(study):
+            if METHODS[method].dense:
+                continue
+            ticket = level(study.ticket(method, at, seed))
+            mask = {n: ticket.tensors[n] for n in order}
+            a, b = (share(h, mask).share for h in halves)
+            row = dict(point=point, method=method, level=at, seed=seed, removed=100 * (1 - masks.density(mask)), error=50 * abs(a - b))
+            for name, values in (("trace", halves.mean(0)), ("absolute", magnitudes(halves))):
+                s = share(values, mask)
+                row |= {name: 100 * s.share, f"{name}_matched": 100 * s.matched, f"{name}_excess": 100 * (s.share - s.matched)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curvatures(study: Study):
+    """Table of what is left: a row a (method, level, seed), the first child on its live weights.
+
+    `trace` (nats) with `error`, its standard error from the probes; `highest` and `lowest` eigenvalue; `spectrum`: all eigenvalues
+    found, both ends; `norm` of the live weights; `mean`: trace a live weight.
+    """
+    import pandas as pd
+
+    search(study)
+    arms = [(m, at, seed) for m, at in arms_at(study) for seed in range(study.seeds)]
+    runs = [study.training(*arm, 1) for arm in arms]
+    parallel.compute(trained, runs, "train tickets")
+    common = dict(images=study.sharp_images, probes=study.sharp_probes, ends=study.eigenvalues)
+    found = parallel.compute(curvature, [Curvature(training=run, **common) for run in runs], "measure curvature")
+    rows = []
+    for (method, at, seed), product in zip(arms, found, strict=True):
+        m = product.metrics
+        row = dict(method=method, level=at, seed=seed, state=m["state"])
+        if "trace" in m:
+            row |= {n: m[n] for n in ("live", "trace", "error", "norm")}
+            row |= dict(mean=m["trace"] / m["live"], lowest=m["eigenvalues"][0], highest=m["eigenvalues"][-1], spectrum=m["eigenvalues"])
+        rows.append(row)
+    columns = ["method", "level", "seed", "state", "live", "trace", "error", "norm", "mean", "lowest", "highest", "spectrum"]
+    return pd.DataFrame(rows, columns=columns)
