@@ -388,5 +388,5 @@ def markdown(table: Any) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in table.itertuples():
         cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, n = {r.n}", f"{r.control}: {r.beside}", r.decided_by]
-        lines.append("| " + " | ".join([r.run] * runs + cells) + " |")
+        lines.append("| " + " | ".join([*([r.run] if runs else []), *cells]) + " |")
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,12 +144,13 @@ def per_class(labels: Int64[Tensor, " n"], count: int, draw: torch.Generator) ->
 
 
 def load(data: Data) -> RealData:
-    """The real images that `data` describes, normalised, on the device (read once in a process)."""
-    return _load(data, str(parallel.device()))
+    """The real images that `data` describes, normalised, on the device (read once in a process, a file of your own when it changed)."""
+    own_file = Path(data.name) if data.name.endswith(".npz") else None
+    return _load(data, str(parallel.device()), _stamp(own_file) if own_file and own_file.is_file() else None)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(data: Data, device: str) -> RealData:
+def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> RealData:
     train, test, classes = (_npz if data.name.endswith(".npz") else _READERS[data.name])(data)
     pool = torch.arange(len(train.labels))
     held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
@@ -312,28 +314,40 @@ def _torchvision(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
 
 def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     found = _read_npz(Path(data.name))
-    images, labels = torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]).long()
+    whole = {part: _checked(data.name, found, part) for part in ("", "test_") if f"{part}images" in found}
+    images, labels = whole[""]
     if "test_images" in found:
-        train, test = _Raw(images, labels), _Raw(torch.from_numpy(found["test_images"]), torch.from_numpy(found["test_labels"]).long())
+        train, test = whole[""], whole["test_"]
+        if test.images.shape[1:] != images.shape[1:]:
+            these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
+            raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
     else:  # a fifth of each class, always the same
         picked = stratified(labels, len(labels) // 5, generator(0, "split", 0))
         rest = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), picked)]
         train, test = _Raw(images[rest], labels[rest]), _Raw(images[picked], labels[picked])
     top = int(labels.max()) + 1
-    names = tuple(str(c) for c in found["classes"]) if "classes" in found else tuple(str(c) for c in range(top))
-    for part in (train, test):
-        pixels = part.images.float() / 255 if part.images.dtype == torch.uint8 else part.images.float()
-        try:
-            check_images(pixels, part.labels, len(names))
-        except DataError as error:
-            raise DataError(f"{data.name}: {error}") from None
-        if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
-            raise DataError(
-                f"{data.name}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8"
-            )
+    names = tuple(str(c) for c in found["classes"].flat) if "classes" in found else tuple(str(c) for c in range(top))
+    if (high := max(top, int(test.labels.max()) + 1)) > len(names):
+        raise DataError(f"{data.name}: a label is {high - 1}; labels run from 0 to {len(names) - 1}")
     if (empty := (train.labels.bincount(minlength=len(names)) == 0).nonzero()).numel():
         raise DataError(f"{data.name}: class {int(empty[0])} has no training image; give some, or number the classes without gaps")
     return train, test, names
+
+
+def _checked(file: str, found: dict[str, Any], part: str) -> _Raw:
+    # in the types that nets take: float64 is what NumPy saves unasked
+    images, labels = torch.from_numpy(found[f"{part}images"]), torch.from_numpy(found[f"{part}labels"]).long()
+    images = images if images.dtype == torch.uint8 else images.float()
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    try:
+        check_images(pixels, labels)
+    except DataError as error:
+        raise DataError(f"{file}: `{part}images`, `{part}labels`: {error}") from None
+    if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
+        raise DataError(f"{file}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8")
+    if int(labels.max()) >= len(labels) and not part:
+        raise DataError(f"{file}: a label is {int(labels.max())} with {len(labels)} images; number the classes without gaps")
+    return _Raw(images, labels)
 
 
 def _read_npz(file: Path) -> dict[str, Any]:
@@ -356,16 +370,17 @@ def _read_npz(file: Path) -> dict[str, Any]:
         kinds = "iu" if "labels" in name else "f" if arrays[name].dtype != np.uint8 else "u"
         if arrays[name].dtype.kind not in kinds:
             raise DataError(f"{file}: `{name}` is of type {arrays[name].dtype}; {form}")
+        arrays[name] = arrays[name].astype(arrays[name].dtype.newbyteorder("="))
     return arrays
 
 
-def from_datasets(train: Dataset, test: Dataset, classes: tuple[str, ...] | None = None) -> RealData:
-    """Two `torch.utils.data.Dataset`s of (image, label) pairs as a data set, read once into memory.
+def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: tuple[str, ...] | None = None) -> RealData:
+    """Two `torch.utils.data.Dataset`s (or lists) of (image, label) pairs as a data set, read once into memory.
 
     Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
     """
 
-    def stack(what: Dataset, name: str) -> tuple[Tensor, Tensor]:
+    def stack(what: Dataset | Sequence, name: str) -> tuple[Tensor, Tensor]:
         images, labels = [], []
         for i in range(len(what)):
             image, label = what[i]
@@ -400,10 +415,18 @@ def _(data: Data) -> str:
     return f"{data.name}:{hashlib.sha256(''.join(marks).encode()).hexdigest()}"
 
 
-@functools.cache
+def _stamp(file: Path) -> tuple[int, int]:
+    return file.stat().st_mtime_ns, file.stat().st_size
+
+
 def _sha256(file: Path) -> str:
     if not file.is_file():
         raise DataError(f"{file} is missing")
+    return _sha256_of(file, _stamp(file))
+
+
+@functools.cache
+def _sha256_of(file: Path, stamp: tuple[int, int]) -> str:
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -429,7 +429,7 @@ def spectrum_and_plane(
         fig.add_trace(trace, row=1, col=1)
     pad = 0.05 * (max(known) - min(known)) if known else 1
     fig.update_xaxes(range=[min(known) - pad, max(known) + pad] if known else [0, 1], title="eigenvalue", row=1, col=1)
-    fig.update_yaxes(type="category", title="initialisation", row=1, col=1)
+    fig.update_yaxes(title="initialisation", tickvals=list(range(study.seeds)), range=[-0.5, study.seeds - 0.5], row=1, col=1)
     found = planes.get((method, level))
     top = max((v for p in planes.values() for row in p[metric] for v in row if v is not None), default=1.0)
     scale = 100.0 if metric == "test_error" else 1.0

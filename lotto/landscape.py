@@ -58,7 +58,7 @@ def plane(a: State, b: State, c: State, parameters: list[str]) -> Plane:
     y = {n: t - along * u[n] for n, t in y.items()}
     y = {n: t - dot(y, u) * u[n] for n, t in y.items()}  # once more: what rounding left of u
     height = dot(y, y) ** 0.5
-    if height <= 1e-9 * max(length, abs(along)):
+    if height <= 1e-5 * max(length, abs(along)):  # float32 states on one line are off it by rounding
         raise ValueError("the three states lie on one line; give three different children")
     v = over(y, height)
     like = {n: a[n].dtype for n in parameters}

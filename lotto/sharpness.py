@@ -46,6 +46,8 @@ class Hessian:
         batch: int = 512,
     ):
         check_images(images, labels)
+        with torch.no_grad(), evaluating(model):
+            check_images(images, labels, model(images[:1]).shape[1])
         everything = {n: p.detach().clone() for n, p in model.named_parameters()}
         chosen = {n: torch.ones_like(p, dtype=torch.bool) for n, p in everything.items()} if chosen is None else chosen
         masks.check(chosen, everything)
@@ -163,7 +165,7 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
     By implicitly restarted Lanczos (scipy's eigsh), to the relative `tolerance`; by the dense matrix up to 50 weights. A net of fewer
     than 2 * ends weights gives all it has.
     """
-    if hessian.size <= max(50, 4 * ends):
+    if hessian.size <= max(50, 6 * ends):
         values = torch.linalg.eigvalsh(hessian.dense().double()).tolist()
         return values if len(values) <= 2 * ends else [*values[:ends], *values[-ends:]]
     from scipy.sparse.linalg import LinearOperator, eigsh
@@ -173,6 +175,8 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
         (hessian.size, hessian.size), matvec=lambda v: (hessian @ torch.from_numpy(v).to(**like)).double().cpu().numpy(), dtype="float64"
     )
     start = torch.randn(hessian.size, generator=generator(seed, "probe"), dtype=torch.float64).numpy()
+    if not operator.matvec(start).any():  # a net so sure of itself that its loss is flat: Lanczos has nothing to go on
+        return [0.0] * (2 * ends)
     values = eigsh(operator, k=2 * ends, which="BE", v0=start, tol=tolerance, ncv=max(20, 6 * ends), return_eigenvectors=False)
     return sorted(float(v) for v in values)
 
@@ -252,6 +256,8 @@ def _measure(what: Curvature, model: nn.Module, mask: masks.Mask, how: str) -> P
     hessian = Hessian(model, some.images, some.labels, mask)
     found = diagonal(hessian, what.probes, what.training.ticket.setup.seed)
     trace, error = found.trace
+    if not math.isfinite(trace):  # finite weights, but a loss that is not
+        return Product({"state": how})
     metrics = {"state": how, "live": hessian.size, "trace": trace, "error": error, "norm": hessian.norm(), "images": len(some)}
     if not what.ends:
         return Product(metrics, {"halves": found.halves})
@@ -275,7 +281,7 @@ def discarded(study: Study):
 
     `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and `absolute_matched`: what
     equally many weights of each layer, drawn at random, would carry; `trace_excess` and `absolute_excess`: the differences; `error`:
-    half the difference of the two halves of the probes, for `trace`.
+    half the difference of the two halves of the probes, for `trace`. No numbers where the dense net, or the search, diverged.
     """
     import pandas as pd
 
@@ -285,20 +291,24 @@ def discarded(study: Study):
     found = parallel.compute(curvature, [c for *_, c in what], "probe dense nets")
     rows = []
     for (point, seed, _), product in zip(what, found, strict=True):
-        halves = product.tensors["halves"]
+        halves = product.tensors.get("halves")
         order = masks.prunable(network(study.setup(seed)))
         for method, at in arms_at(study):
             if METHODS[method].dense:
                 continue
             ticket = level(study.ticket(method, at, seed))
             mask = {n: ticket.tensors[n] for n in order}
+            row = dict(point=point, method=method, level=at, seed=seed, removed=100 * (1 - masks.density(mask)))
+            rows.append(row)
+            if halves is None or ticket.metrics["state"] == "diverged":
+                continue
             a, b = (share(h, mask).share for h in halves)
-            row = dict(point=point, method=method, level=at, seed=seed, removed=100 * (1 - masks.density(mask)), error=50 * abs(a - b))
+            row["error"] = 50 * abs(a - b)
             for name, values in (("trace", halves.mean(0)), ("absolute", magnitudes(halves))):
                 s = share(values, mask)
                 row |= {name: 100 * s.share, f"{name}_matched": 100 * s.matched, f"{name}_excess": 100 * (s.share - s.matched)}
-            rows.append(row)
-    return pd.DataFrame(rows)
+    shares = [f"{name}{end}" for name in ("trace", "absolute") for end in ("", "_matched", "_excess")]
+    return pd.DataFrame(rows, columns=["point", "method", "level", "seed", "removed", "error", *shares])
 
 
 def curvatures(study: Study):

@@ -29,13 +29,14 @@ BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A JupyterLab over a folder with the notebooks at tiny parameters; its address."""
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     from lotto.run import known_parameters
 
     root = tmp_path_factory.mktemp("lab")
     for book in BOOKS:
-        nb = nbformat.read(book, 4)
+        nb = load_notebook_node(str(book))
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None

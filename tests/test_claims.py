@@ -93,18 +93,64 @@ def test_claims_about_absent_methods_are_left_out(study):
 
 def test_every_claim_names_known_methods_a_source_and_a_control():
     for c in claims.CLAIMS:
-        assert c.method in METHODS and c.control in METHODS and c.source and c.notebook in ("02", "03")
+        assert c.method in METHODS and c.control in METHODS and c.source and c.notebook in ("01", "02", "03", "04", "05")
+        assert claims.MEASURES[c.measure].table in claims.TABLES
     deciding = {(c.method, c.control) for c in claims.CLAIMS}
     assert ("distilled", "real-gentle") in deciding and ("distilled", "distilled-harsh") in deciding
 
 
 def test_reference_round_trip(tiny, tmp_path):
     study = tiny(methods=["dense", "imp", "distilled"], seeds=2)
-    claims.save_reference(study, "small", tmp_path)
-    t, about, images = claims.reference("small", tmp_path)
-    assert about == study and images == 500 and len(t) == 2 * 5
+    files = claims.save_reference(study, "small", ["accuracy", "barrier", "judged"], tmp_path)
+    assert [f.name for f in files] == ["small-accuracy.csv", "small-barrier.csv", "small-judged.csv"]
+    kept = claims.reference("small", tmp_path)
+    assert kept.study == study and kept.test_images == 500 and set(kept.tables) == {"accuracy", "barrier", "judged"}
+    assert len(kept.tables["accuracy"]) == 2 * 5 and len(kept.verdicts("01")) == 4
     with pytest.raises(ConfigError, match="'absent' is not there; .* has: small"):
         claims.reference("absent", tmp_path)
+    with pytest.raises(ConfigError, match="table 'barier' is not known; did you mean 'barrier'?"):
+        claims.save_reference(study, "small", ["barier"], tmp_path)
+
+
+def test_excess_is_judged_against_zero_at_its_point(study):
+    rows = [
+        dict(point=p, method=m, level=4, seed=s, trace=50.0, trace_excess=e + s / 10)
+        for p, e in (("init", -3.0), ("rewind", 9.0), ("trained", 2.0))
+        for m in ("distilled", "initial", "imp")
+        for s in range(3)
+    ]
+    found = {v.claim.measure: v.verdict for v in claims.judge_all("04", {"discarded": pd.DataFrame(rows)}, study, 500)}
+    assert found["excess init"] == "does not hold" and found["excess trained"] == "holds" and found["removed init"] == "undecided"
+
+
+def test_claims_over_all_levels_and_over_sizes(study):
+    rounds = pd.DataFrame([dict(method=m, level=0, seed=s, rounds=r) for m, r in (("hybrid", 8), ("imp", 4)) for s in range(3)])
+    (v,) = claims.judge_all("05", {"matching": rounds}, study, 500)
+    assert v.verdict == "holds" and "rounds of pruning 8.0 [8.0, 8.0] over 3 initialisations" in v.sentence
+    judged = pd.DataFrame(
+        [
+            dict(method=m, level=i, seed=s, accuracy=a + s)
+            for m, a in (("distilled", 90), ("subset", 70))
+            for i in study.ipcs
+            for s in range(3)
+        ]
+    )
+    assert [v.text[:12] for v in claims.judge_all("01", {"judged": judged}, study, 500)] == ["at 1 a class", "at 10 a clas"]
+
+
+def test_markdown_keeps_every_word(study):
+    found = claims.judge_all("03", {"barrier": table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0))}, study, 500)
+    text = claims.markdown(claims.as_table(found))
+    assert text.count("\n") == 2 + len(found) and all(v.text in text and f"**{v.verdict}**" in text for v in found)
+
+
+def test_the_overview_says_which_run_a_row_comes_from(monkeypatch, study):
+    kept = claims.Reference("r", study, 500, {"barrier": table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0))})
+    monkeypatch.setattr(claims, "RUNS", {"r": ("03",)})
+    monkeypatch.setattr(claims, "reference", lambda name: kept)
+    rows = claims.overview({"this run": kept.verdicts("03")})
+    assert rows.run.tolist() == ["this run"] * 1 + ["reference r, 3 initialisations"] * 1
+    assert len(claims.overview(headlines=True)) == 1
 
 
 def test_a_table_of_no_verdicts_has_its_columns():

@@ -107,3 +107,47 @@ def test_frozen():
 
 def test_density_after_n_rounds():
     assert lotto.study(fraction=0.2).density(4) == pytest.approx(0.4096)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_describes_a_net_that_is_built(preset):
+    from lotto import nets
+
+    described = lotto.study(preset)
+    net = described.setup(0).net.but(width=4)
+    classes = {"digits": 10, "cifar10": 10, "cifar100": 100}[described.data]
+    assert nets.build(net, (1, 8, 8) if preset == "digits" else (3, 32, 32), classes, 0)
+
+
+def test_names_that_are_not_known_are_told_with_those_that_are():
+    with pytest.raises(ConfigError, match="data = 'mnst': not known: use digits, cifar10, .* or a file.npz"):
+        lotto.study(data="mnst")
+    with pytest.raises(ConfigError, match="net = 'vgg': not known: use resnet18, .*'package.module:factory'"):
+        lotto.study(net="vgg")
+    with pytest.raises(ConfigError, match="planes: 'imq' is not known; did you mean 'imp'?"):
+        lotto.study(planes=["imq"])
+
+
+def test_the_hybrid_lies_between_imp_and_the_distilled_search():
+    s = lotto.study()
+    assert s.but(switch=0).ticket("hybrid", 8, 1) == s.ticket("imp", 8, 1)
+    assert s.but(switch=8).ticket("hybrid", 8, 1) == s.ticket("distilled", 8, 1)
+    assert s.but(switch=8).ticket("hybrid-real", 8, 1) == s.ticket("real-gentle", 8, 1)
+    assert s.ticket("hybrid", 8, 1).rounds[:4] == s.ticket("distilled", 4, 1).rounds
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (dict(sharp_probes=7), "sharp_probes = 7: give an even number"),
+        (dict(high_levels=[]), "high_levels"),
+        (dict(high_levels=[0, 4]), "high_levels = .0, 4.: give at least one level from 1"),
+        (dict(switches=[4, 0]), "switches = .4, 0.: give them rising"),
+        (dict(ipcs=[10, 1]), "ipcs = .10, 1.: give them rising"),
+        (dict(ipcs=[]), "ipcs"),
+        (dict(ipcs=[0]), "ipcs"),
+    ],
+)
+def test_lists_of_the_later_notebooks(given, said):
+    with pytest.raises(ConfigError, match=said):
+        lotto.study(**given)

@@ -1,5 +1,7 @@
+import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from lotto import data
 from lotto.config import Data
 from lotto.data import DataError
+from lotto.store import fingerprint
 
 
 def test_digits_split_is_whole_disjoint_and_stratified():
@@ -114,9 +117,11 @@ def cifar_folder(tmp_path, monkeypatch):
     """Ten-byte files under CIFAR-10's names, with their MD5s taken for the right ones."""
     place = tmp_path / "cifar-10-batches-py"
     place.mkdir()
-    for name in data.CIFAR10_MD5:
+    for name in data.SOURCES["cifar10"].files:
         (place / name).write_bytes(name.encode())
-    monkeypatch.setattr(data, "CIFAR10_MD5", {n: hashlib.md5(n.encode()).hexdigest() for n in data.CIFAR10_MD5})
+    real = data.SOURCES["cifar10"]
+    fake = dataclasses.replace(real, files={n: hashlib.md5(n.encode()).hexdigest() for n in real.files})
+    monkeypatch.setitem(data.SOURCES, "cifar10", fake)
     monkeypatch.setenv("LOTTO_DATA", str(tmp_path))
     data._md5.cache_clear()
     return place
@@ -140,3 +145,93 @@ def test_real_cifar10():
     real = data.load(Data(name="cifar10", image_size=16, train_size=1000, held_out=500))
     assert (len(real.train), len(real.held_out), len(real.test), real.shape) == (1000, 500, 10000, (3, 16, 16))
     assert real.classes[3] == "cat" and (real.train.labels.bincount() == 100).all()
+
+
+def test_md5s_are_torchvisions():
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    for name, theirs in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+        listed = dict([*theirs.train_list, *theirs.test_list, (theirs.meta["filename"], theirs.meta["md5"])])
+        assert data.SOURCES[name].files == listed and data.SOURCES[name].place == theirs.base_folder
+
+
+def test_mnist_files_are_measured_then_read(tmp_path, monkeypatch):
+    place = tmp_path / "FashionMNIST" / "raw"
+    place.mkdir(parents=True)
+    sizes = {}
+    for part, n in (("train", 30), ("t10k", 20)):
+        pixels, labels = bytes(range(256)) * 784, bytes(i % 10 for i in range(n))
+        for name, head, body in (
+            (f"{part}-images-idx3-ubyte", (0x803, n, 28, 28), pixels[: n * 784]),
+            (f"{part}-labels-idx1-ubyte", (0x801, n), labels),
+        ):
+            (place / name).write_bytes(b"".join(h.to_bytes(4, "big") for h in head) + body)
+            sizes[name] = (place / name).stat().st_size
+    monkeypatch.setenv("LOTTO_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is damaged: its size is 23536, expected 47040016"):
+        data.load(Data(name="fashion-mnist", held_out=0))
+    monkeypatch.setitem(data.SOURCES, "fashion-mnist", dataclasses.replace(data.SOURCES["fashion-mnist"], files=sizes))
+    real = data.load(Data(name="fashion-mnist", held_out=5))
+    assert (len(real.train), len(real.held_out), len(real.test), real.shape) == (25, 5, 20, (1, 28, 28)) and real.classes[9] == "Ankle boot"
+
+
+def npz(path, n=50, **changes):
+    arrays = {"images": np.random.default_rng(0).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), "labels": np.arange(n) % 5} | changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return Data(name=str(path), held_out=0)
+
+
+def test_own_files(tmp_path):
+    mine = npz(tmp_path / "a.npz")
+    real = data.load(mine)
+    assert (len(real.train), len(real.test), real.shape, real.classes) == (40, 10, (3, 8, 8), ("0", "1", "2", "3", "4"))
+    assert real.test.labels.bincount().tolist() == [2] * 5  # a fifth of each class
+    whole = np.load(tmp_path / "a.npz")["images"].astype("float32") / 255
+    found = {tuple(x.round(4)) for x in real.pixels(real.train.images).flatten(1).numpy()}
+    assert found <= {tuple(x.round(4)) for x in whole.reshape(50, -1)}
+    more = dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.float32), test_labels=np.arange(5), classes=np.array(list("abcde")))
+    two = npz(tmp_path / "b.npz", **more)
+    assert len(data.load(two).train) == 50 and data.load(two).classes == tuple("abcde") and fingerprint(two) != fingerprint(mine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(images=None), "holds labels, but no `images`; an .npz needs `images`"),
+        (dict(labels=np.zeros(50)), "`labels` is of type float64"),
+        (dict(images=np.zeros((50, 3, 8, 8), dtype=int)), "`images` is of type int64"),
+        (dict(labels=np.array([{}] * 50, dtype=object)), "cannot be read as plain arrays"),
+        (dict(images=np.full((50, 3, 8, 8), 2.0)), "pixels run from 2 to 2"),
+        (dict(images=np.full((50, 3, 8, 8), np.nan)), "image 0 holds NaN"),
+        (dict(images=np.zeros((50, 8, 8), dtype=np.uint8)), "have shape"),
+        (dict(labels=np.arange(50) % 5 * 2), "class 1 has no training image"),
+        (dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.uint8)), "no `test_labels`"),
+    ],
+)
+def test_own_files_that_will_not_do(tmp_path, changes, said):
+    with pytest.raises(DataError, match=said):
+        data.load(npz(tmp_path / "a.npz", **changes))
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        data.check_files(Data(name=str(tmp_path / "x.npz")))
+    whole = npz(tmp_path / "cut.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:300])
+    with pytest.raises(DataError, match="cannot be read as plain arrays"):
+        data.check_files(whole)
+
+
+def test_dataset_objects():
+    from PIL import Image
+
+    pictures = [(Image.new("RGB", (8, 8), (10 * i, 0, 0)), i % 2) for i in range(6)]
+    real = data.from_datasets(pictures, pictures[:2])
+    assert (
+        len(real.train) == 6 and real.shape == (3, 8, 8) and float(real.pixels(real.train.images)[5, 0].mean()) == pytest.approx(50 / 255)
+    )
+    tensors = [(torch.rand(1, 4, 4), 0), (torch.rand(1, 4, 5), 1)]
+    with pytest.raises(DataError, match=r"training image 1 has shape \(1, 4, 5\), the first \(1, 4, 4\); resize them alike"):
+        data.from_datasets(tensors, tensors)
+    with pytest.raises(DataError, match="there are no training images"):
+        data.from_datasets([], tensors)

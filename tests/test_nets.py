@@ -14,6 +14,9 @@ from lotto.store import canonical
     [
         (Net(name="resnet18", width=64), (3, 32, 32), 11_173_962),  # the usual count of the CIFAR ResNet-18
         (Net(name="resnet20", width=16), (3, 32, 32), 272_474),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
+        (Net(name="resnet10", width=64), (3, 32, 32), 4_903_242),  # one block a stage
+        # convolutions 14,710,464, norms 2 x 4,224, linear 5,130: as torchvision's vgg16_bn without biases and hidden linear layers
+        (Net(name="vgg16", width=64), (3, 32, 32), 14_710_464 + 2 * 4224 + 5130),
         (Net(name="convnet", width=128, norm="instance"), (3, 32, 32), 320_010),  # DC's ConvNet-3 (Zhao et al. 2021)
     ],
 )
@@ -22,10 +25,11 @@ def test_parameter_counts(net, shape, parameters):
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "group", "none"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "convnet"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet10", "vgg16", "convnet"])
 def test_every_net_with_every_norm(name, norm):
-    model = nets.build(Net(name=name, norm=norm, width=4, depth=2), (1, 8, 8), 7, 0)
-    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 7) and nets.has_batch_norm(model) == (norm == "batch")
+    size = 32 if name == "vgg16" else 16
+    model = nets.build(Net(name=name, norm=norm, width=4, depth=2), (1, size, size), 7, 0)
+    assert model(torch.zeros(2, 1, size, size)).shape == (2, 7) and nets.has_batch_norm(model) == (norm == "batch")
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_state():
@@ -47,6 +51,16 @@ def test_one_pixel_instance_norm_is_refused():
         nets.build(Net(name="convnet", norm="instance", depth=4), (1, 8, 8), 10, 0)
     with pytest.raises(ConfigError, match="halved away"):
         nets.build(Net(name="convnet", depth=4), (1, 8, 8), 10, 0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_nets_that_see_one_pixel_through_instance_norm_are_refused(name):
+    with pytest.raises(ConfigError, match="the same scores for two different images.*instance norm on features of one pixel"):
+        nets.build(Net(name=name, norm="instance", width=4), (1, 8, 8), 10, 0)
+
+
+def test_small_images_pass_through_vgg():
+    assert nets.build(Net(name="vgg16", width=4), (1, 8, 8), 10, 0)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
 FACTORY = """

@@ -1,0 +1,197 @@
+import gc
+import math
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lotto import masks, nets, sharpness
+from lotto.config import ConfigError
+from lotto.data import DataError
+
+
+def small(norm=False, seed=0):
+    """A smooth float64 net of some 60 parameters, and 10 images for it."""
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(1, 3, 2), *([nn.BatchNorm2d(3)] if norm else []), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)]
+    model = nn.Sequential(*layers).double()
+    images = torch.randn(10, 1, 3, 3, dtype=torch.float64)
+    if norm:
+        nets.recalibrate(model, images)
+    return model, images, torch.arange(10) % 3
+
+
+def exact(model, images, labels):
+    """The whole Hessian over all parameters, by autograd."""
+    params = {n: p.detach() for n, p in model.named_parameters()}
+    sizes = [p.numel() for p in params.values()]
+
+    def loss(flat):
+        parts = {n: t.view(p.shape) for (n, p), t in zip(params.items(), flat.split(sizes), strict=True)}
+        with nets.evaluating(model):
+            return F.cross_entropy(torch.func.functional_call(model, parts, (images,)), labels)
+
+    return torch.autograd.functional.hessian(loss, torch.cat([p.flatten() for p in params.values()]))
+
+
+def a_mask(model, kept=0.5):
+    torch.manual_seed(5)
+    return {n: torch.rand_like(dict(model.named_parameters())[n]) < kept for n in masks.prunable(model)}
+
+
+def coordinates(model, mask):
+    """Where the mask's live weights lie among all parameters."""
+    return torch.cat([mask[n].flatten() if n in mask else torch.zeros(p.numel(), dtype=torch.bool) for n, p in model.named_parameters()])
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("batch", [512, 4])  # 4: ten images in batches of 4, 4 and 2, each image weighted alike
+def test_products_are_the_dense_hessians(norm, batch):
+    model, images, labels = small(norm)
+    h, whole = sharpness.Hessian(model, images, labels, batch=batch), exact(model, images, labels)
+    assert h.size == len(whole)
+    torch.testing.assert_close(h.dense(), whole, rtol=1e-6, atol=1e-9)
+    v = torch.randn(h.size, dtype=torch.float64)
+    torch.testing.assert_close(h @ v, whole @ v, rtol=1e-6, atol=1e-9)
+
+
+def test_a_mask_gives_the_block_of_its_live_weights():
+    model, images, labels = small(norm=True)
+    mask = a_mask(model)
+    h, at = sharpness.Hessian(model, images, labels, mask), coordinates(model, mask)
+    assert h.size == masks.count(mask)
+    torch.testing.assert_close(h.dense(), exact(model, images, labels)[at][:, at], rtol=1e-6, atol=1e-9)
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])[at]
+    assert h.norm() == pytest.approx(float(weights.norm()))
+
+
+def test_curvlinops_says_the_same():
+    with warnings.catch_warnings():  # importing it raises a FutureWarning of torch.jit
+        warnings.simplefilter("ignore")
+        curvlinops = pytest.importorskip("curvlinops", reason="curvlinops is not installed")
+        model, images, labels = small()
+        model.eval()
+        theirs = curvlinops.HessianLinearOperator(model, nn.CrossEntropyLoss(), list(model.parameters()), [(images, labels)])
+        v = torch.randn(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+        torch.testing.assert_close(sharpness.Hessian(model, images, labels) @ v, theirs @ v, rtol=1e-6, atol=1e-9)
+
+
+def test_diagonal_and_trace_are_within_three_standard_errors():
+    model, images, labels = small()
+    h, whole = sharpness.Hessian(model, images, labels), exact(model, images, labels)
+    found = sharpness.diagonal(h, probes=400)
+    trace, error = found.trace
+    assert abs(trace - float(whole.trace())) < 3 * error and error < 0.2 * abs(trace)
+    assert trace == pytest.approx(float(found.mean.sum()))
+    off = (found.mean - whole.diagonal()).abs() / found.error.clamp_min(1e-12)
+    assert float((off < 3).double().mean()) > 0.97  # of the entries: 3 in 1,000 may stray
+
+
+def test_the_diagonal_of_a_diagonal_hessian_is_exact():
+    h = sharpness.Hessian(*small())
+    h.products = lambda vectors: vectors * torch.arange(h.size, dtype=torch.float64)
+    found = sharpness.diagonal(h, probes=4)
+    assert found.mean.tolist() == list(range(h.size)) and float(found.error.max()) == 0 and found.trace[1] == 0
+
+
+def test_extreme_eigenvalues_are_algebraic_and_to_the_tolerance():
+    h = sharpness.Hessian(*small(norm=True))
+    assert h.size > 50
+    values = torch.linalg.eigvalsh(h.dense())
+    assert sharpness.extremes(h, 2, 1e-6) == pytest.approx([*values[:2].tolist(), *values[-2:].tolist()], rel=1e-4, abs=1e-8)
+    signs = torch.linspace(-7, 3, h.size, dtype=torch.float64)  # the largest by magnitude is the smallest
+    h.products = lambda vectors: vectors * signs
+    assert sharpness.extremes(h, 1, 1e-8) == pytest.approx([-7, 3], rel=1e-4)
+
+
+def test_few_weights_give_all_their_eigenvalues():
+    model, images, labels = small()
+    mask = {n: torch.zeros_like(m) for n, m in masks.ones(model).items()}
+    mask["0.weight"].view(-1)[:3] = True
+    h = sharpness.Hessian(model, images, labels, mask)
+    assert sharpness.extremes(h, 2) == pytest.approx(torch.linalg.eigvalsh(h.dense()).tolist())
+
+
+def test_nothing_of_the_model_is_touched_and_memory_stays_flat():
+    model, images, labels = small(norm=True)
+    model.train()
+    next(model.parameters()).grad = torch.ones_like(next(model.parameters()))
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    h = sharpness.Hessian(model, images, labels, a_mask(model), batch=4)
+    v = torch.ones(h.size, dtype=torch.float64)
+    first = h @ v
+    gc.collect()
+    count = sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+    for _ in range(100):
+        again = h @ v
+    gc.collect()
+    assert sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()) <= count + 5 and torch.equal(first, again)
+    assert model.training and model[1].training and float(next(model.parameters()).grad.sum()) == 12
+    assert all(torch.equal(t, model.state_dict()[n]) for n, t in before.items())
+
+
+def test_bad_input():
+    model, images, labels = small()
+    with pytest.raises(masks.MaskError, match="another net"):
+        sharpness.Hessian(model, images, labels, {"x": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(ConfigError, match="at least one live weight"):
+        sharpness.Hessian(model, images, labels, {n: torch.zeros_like(m) for n, m in masks.ones(model).items()})
+    with pytest.raises(DataError, match="NaN"):
+        sharpness.Hessian(model, images / 0 * 0, labels)
+    h = sharpness.Hessian(model, images, labels)
+    with pytest.raises(ConfigError, match="vectors of length 3; .* weights are chosen"):
+        h.products(torch.ones(1, 3, dtype=torch.float64))
+    for probes in (2, 5):
+        with pytest.raises(ConfigError, match=f"probes = {probes}: give an even number from 4"):
+            sharpness.diagonal(h, probes)
+
+
+def test_shares_by_hand():
+    mask = {"a": torch.tensor([True, False, False, True]), "b": torch.tensor([False, True])}
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0, 0.0])
+    # removed: 2 + 3 + 10 of 20; by chance: half of 10, and half of 10
+    assert sharpness.share(values, mask) == (0.75, 0.5)
+    other = {n: ~m for n, m in mask.items()}
+    assert sharpness.share(values, mask).share + sharpness.share(values, other).share == 1
+    assert sharpness.share(torch.ones(6), mask) == (0.5, 0.5)
+
+
+def test_the_matched_share_is_the_mean_over_random_masks():
+    torch.manual_seed(0)
+    values = torch.rand(30)
+    mask = {"a": torch.arange(10) < 3, "b": torch.arange(20) < 15}
+    draws = []
+    for _ in range(2000):
+        shuffled = {n: m[torch.randperm(len(m))] for n, m in mask.items()}
+        draws.append(sharpness.share(values, shuffled).share)
+    assert sum(draws) / len(draws) == pytest.approx(sharpness.share(values, mask).matched, abs=0.005)
+
+
+def test_magnitudes_do_not_count_noise():
+    assert sharpness.magnitudes(torch.tensor([[2.0, -3.0, 1.0], [4.0, -1.0, -1.0]])).tolist() == [3.0, 2.0, -1.0]
+    torch.manual_seed(0)
+    noise = torch.randn(2, 100_000)
+    assert abs(float(sharpness.magnitudes(noise).mean())) < 0.02 < float(noise.mean(0).abs().mean())
+
+
+def test_tables_on_a_tiny_study(tiny):
+    study = tiny(methods=["dense", "imp", "random"])
+    gone = sharpness.discarded(study)
+    assert len(gone) == 3 * 2 * 2 and set(gone.point) == set(sharpness.POINTS)
+    assert (gone[gone.level == 1].removed.between(35.9, 36.1)).all() and (gone.trace - gone.trace_matched - gone.trace_excess < 1e-9).all()
+    left = sharpness.curvatures(study)
+    assert len(left) == 1 + 2 * 2 and all(math.isfinite(t) for t in left.trace.dropna())
+    row = left.dropna(subset="trace").iloc[0]
+    assert row.lowest <= row.highest and len(row.spectrum) == 2 * study.eigenvalues
+
+
+@pytest.mark.gpu
+def test_products_on_a_gpu():
+    model, images, labels = small(norm=True)
+    model, images = model.float(), images.float()
+    v = torch.randn(sum(p.numel() for p in model.parameters()))
+    here = sharpness.Hessian(model, images, labels) @ v
+    there = sharpness.Hessian(model.cuda(), images.cuda(), labels.cuda()) @ v.cuda()
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-5)
