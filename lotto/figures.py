@@ -35,7 +35,6 @@ COLOURS = {
     "hybrid": "#8e44ad",
     "hybrid-real": "#c39bd3",
     "random-layerwise": "#b09fbd",
-    "real": "#222222",
 }
 LINE, FONT = "#e4e4e4", "#222222"
 
@@ -582,7 +581,7 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
                 bold.error_x = dict(type="data", array=[found.high - found.mean], thickness=1.5, width=4, color=COLOURS[k])
             fig.add_trace(bold, row=1, col=c)
         if ceiling.mean is not None:
-            fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["real"], width=1.5), row=1, col=c)
+            fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title="test accuracy of fresh nets (%)", range=[0, 100], row=1, col=c)
     return _styled(fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 280).update_layout(margin=dict(l=200))
 

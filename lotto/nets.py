@@ -158,7 +158,7 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         raise ConfigError(f"net = {name!r} does not fit images of shape {tuple(shape)}: {str(error).splitlines()[0]}") from None
     if out.shape != (2, classes):
         raise ConfigError(f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class")
-    with contextlib.suppress(RuntimeError), torch.no_grad(), evaluating(model):
+    with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.no_grad(), evaluating(model):
         # in double: what rounding makes of nothing is then far below what a deep net leaves of a difference
         wide = {n: t.double() if t.is_floating_point() else t for n, t in model.state_dict().items()}
         out = torch.func.functional_call(model, wide, (two.double(),))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel
 from lotto.config import METHODS, Config, ConfigError, Recipe, Study, Training
-from lotto.data import check_images
+from lotto.data import DataError, check_images
 from lotto.nets import evaluating
 from lotto.store import Product, cached
 from lotto.streams import generator
@@ -46,8 +46,13 @@ class Hessian:
         batch: int = 512,
     ):
         check_images(images, labels)
-        with torch.no_grad(), evaluating(model):
-            check_images(images, labels, model(images[:1]).shape[1])
+        try:
+            with torch.no_grad(), evaluating(model):
+                classes = model(images[:1]).shape[1]
+        except RuntimeError as error:
+            what = f"images of shape {tuple(images.shape[1:])} and type {images.dtype}"
+            raise DataError(f"the net does not take {what}: {str(error).splitlines()[0]}") from None
+        check_images(images, labels, classes)
         everything = {n: p.detach().clone() for n, p in model.named_parameters()}
         chosen = {n: torch.ones_like(p, dtype=torch.bool) for n, p in everything.items()} if chosen is None else chosen
         masks.check(chosen, everything)

@@ -140,7 +140,8 @@ def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
         end = trained(inner_loop(ticket))
         if end.metrics["state"] == "diverged":
             return mask, "diverged"
-        score = scores.magnitude(end.tensors, mask)
+        # a dead net sees no gradient, only decay: its weights keep the order in which they start
+        score = scores.magnitude(start if end.metrics["state"] == "dead" else end.tensors, mask)
     return masks.prune(mask, score, ticket.fraction), "alive"
 
 

@@ -99,7 +99,8 @@ def test_every_claim_names_known_methods_a_source_and_a_control():
     assert ("distilled", "real-gentle") in deciding and ("distilled", "distilled-harsh") in deciding
 
 
-def test_reference_round_trip(tiny, tmp_path):
+def test_reference_round_trip(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
     study = tiny(methods=["dense", "imp", "distilled"], seeds=2)
     files = claims.save_reference(study, "small", ["accuracy", "barrier", "judged"], tmp_path)
     assert [f.name for f in files] == ["small-accuracy.csv", "small-barrier.csv", "small-judged.csv"]

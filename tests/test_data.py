@@ -206,11 +206,37 @@ def test_own_files(tmp_path):
         (dict(images=np.zeros((50, 8, 8), dtype=np.uint8)), "have shape"),
         (dict(labels=np.arange(50) % 5 * 2), "class 1 has no training image"),
         (dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.uint8)), "no `test_labels`"),
+        (dict(labels=np.arange(49) % 5), r"labels have shape \(49,\)"),
+        (dict(images=np.zeros((30, 3, 8, 8), dtype=np.uint8)), r"\(30,\) of int64 is needed, one an image"),
+        (dict(images=np.zeros((0, 3, 8, 8), dtype=np.uint8), labels=np.arange(0)), "there are no images"),
+        (dict(labels=np.arange(50)[:, None] % 5), r"labels have shape \(50, 1\)"),
+        (dict(labels=np.arange(50) % 5 - 1), "label 0 is -1"),
+        (dict(labels=np.where(np.arange(50) == 7, 10**12, 0)), "a label is 1000000000000 with 50 images"),  # before anything is counted
+        (dict(classes=np.array(["a", "b"])), "a label is 4; labels run from 0 to 1"),
+        (dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.uint8), test_labels=np.arange(5) + 1), "a label is 5; labels run from 0 to 4"),
+        (dict(test_images=np.zeros((5, 3, 4, 4), dtype=np.uint8), test_labels=np.arange(5)), r"test images have shape \(3, 4, 4\)"),
+        (dict(test_images=np.zeros((5, 3, 8, 8)), test_labels=np.zeros(5)), "`test_labels` is of type float64"),
     ],
 )
 def test_own_files_that_will_not_do(tmp_path, changes, said):
     with pytest.raises(DataError, match=said):
         data.load(npz(tmp_path / "a.npz", **changes))
+
+
+@pytest.mark.parametrize(("pixels", "numbers"), [("float64", "int32"), (">f4", ">i8"), ("float16", "uint8"), ("uint8", "uint16")])
+def test_own_files_come_in_the_types_nets_take(tmp_path, pixels, numbers):
+    one = np.full((50, 1, 8, 8), 1).astype(pixels)
+    real = data.load(npz(tmp_path / "a.npz", images=one, labels=(np.arange(50) % 5).astype(numbers)))
+    assert real.train.images.dtype == torch.float32 and real.train.labels.dtype == torch.int64
+    assert torch.allclose(real.mean, torch.tensor([1 / 255 if pixels == "uint8" else 1.0]))
+
+
+def test_other_bytes_under_the_same_name_are_other_data(tmp_path):
+    mine = npz(tmp_path / "a.npz")
+    before, images = fingerprint(mine), data.load(mine).train.images
+    assert fingerprint(mine) == before and data.load(mine).train.images is images
+    npz(tmp_path / "a.npz", labels=np.arange(50)[::-1] % 5, n=50, images=np.zeros((50, 3, 6, 6), dtype=np.uint8))
+    assert fingerprint(mine) != before and data.load(mine).shape == (3, 6, 6)
 
 
 def test_files_that_are_none(tmp_path):
@@ -230,6 +256,10 @@ def test_dataset_objects():
     assert (
         len(real.train) == 6 and real.shape == (3, 8, 8) and float(real.pixels(real.train.images)[5, 0].mean()) == pytest.approx(50 / 255)
     )
+    bytes_ = [(torch.full((1, 4, 4), 51 * i, dtype=torch.uint8), torch.tensor(i)) for i in (0, 1)]
+    assert data.from_datasets(bytes_, bytes_, ("no", "yes")).mean == pytest.approx(0.1)
+    with pytest.raises(DataError, match="training pixels run from 0 to 7; give them in"):
+        data.from_datasets([(torch.full((1, 4, 4), 7.0 * i), i) for i in (0, 1)], bytes_)
     tensors = [(torch.rand(1, 4, 4), 0), (torch.rand(1, 4, 5), 1)]
     with pytest.raises(DataError, match=r"training image 1 has shape \(1, 4, 5\), the first \(1, 4, 4\); resize them alike"):
         data.from_datasets(tensors, tensors)

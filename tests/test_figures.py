@@ -4,8 +4,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from lotto import figures, stability, tickets
+from lotto import figures, landscape, sharpness, stability, tickets
 from lotto.config import METHODS
+from lotto.distill import judge
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,63 @@ def test_show_without_a_browser_is_interactive_only(monkeypatch, capsys):
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
     figures.show(go.Figure(go.Scatter(x=[1], y=[2])))
     assert list(shown[0]) == ["application/vnd.plotly.v1+json"]
+
+
+def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(tables):
+    study, accuracy, *_ = tables
+    accuracy = accuracy.assign(accuracy=50.0, state="trained")
+    accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 2) & (accuracy.seed == 1), "state"] = "failed"
+    fig = figures.curves(accuracy, study, "accuracy", "accuracy (%)", "title")
+    lines = {t.name: t for t in fig.data}
+    imp = lines[METHODS["imp"].title]
+    assert list(imp.y) == [50, 50] and list(imp.marker.color) == [figures.COLOURS["imp"], "white"]
+    assert sum("dense" in name for name in lines) == 2 and len(lines) == 5
+
+
+def test_states_are_counted(tables):
+    study, accuracy, *_ = tables
+    accuracy = accuracy.assign(state="trained")
+    accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 2) & (accuracy.seed == 1), "state"] = "dead"
+    heat = figures.states(accuracy, study).data[0]
+    row = list(heat.y).index(METHODS["imp"].title)
+    assert list(heat.z[row]) == [1, 0.5] and heat.text[row][1] == "1 trained<br>1 dead"
+
+
+def test_discarded_bars_stand_beside_chance(tables):
+    study, *_ = tables
+    table = sharpness.discarded(study)
+    fig = figures.bars(table, study, 2)
+    assert len(fig.data) == 2 * len(sharpness.POINTS)
+    rows = table[(table.point == "init") & (table.level == 2) & (table.method == "random")]
+    at = list(fig.data[0].y).index(METHODS["random"].title)
+    assert fig.data[0].x[at] == pytest.approx(rows.trace.mean()) and fig.data[1].x[at] == pytest.approx(rows.trace_matched.mean())
+
+
+def test_curvature_figures(tables):
+    study, accuracy, barrier, *_ = tables
+    left, planes = sharpness.curvatures(study).assign(state="trained"), landscape.scapes(study)
+    fig = figures.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
+    assert {t.name for t in fig.data} == {METHODS[m].title for m in study.arms}
+    made = [figures.spectrum_and_plane(left, planes, study, m, 2, k) for m in study.arms for k in ("test_error", "train_loss")]
+    assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them
+    by = {f.layout.title.text: f for f in made}
+    assert len(by["distilled, 59.0 % sparse"].data[-2].x) == study.plane_points
+    assert any("no plane" in title for title in by)
+
+
+def test_sets_and_losses(tables):
+    study, *_ = tables
+    fig = figures.judged(judge.judgements(study), study)
+    assert len(fig.data) == 2 * 3 * len(study.ipcs)
+    lines = figures.losses({"a": [[4.0, 2.0, 0.0]], "b": [[1.0], [2.0]]}, "t").data
+    assert list(lines[0].y) == [4, 2, 0] and [t.showlegend for t in lines] == [True, True, False]
+
+
+def test_switches_and_costs(tables):
+    study = tables[0].but(levels=[1, 2])
+    fig = figures.switches(stability.switched(study), study, 1, 2)
+    assert len(fig.data) == 2 and list(fig.data[0].x) == list(study.switches)
+    costs = tickets.costs(study)
+    for cost in ("passes", "with distillation", "core-seconds"):
+        fig = figures.against_cost(tables[1], costs, study, cost)
+        assert len(fig.data) == 3 and all(len(t.x) == 2 for t in fig.data)

@@ -32,3 +32,8 @@ def test_costs_are_counted(tiny):
     assert (
         table["real images seen"].tolist() == [3 * 5 * 10] * 2 and table.stored.tolist() == [10, 20] and table.epochs.tolist() == [1.5] * 2
     )
+
+
+def test_a_net_that_diverges_leaves_its_set_without_an_accuracy(tiny):
+    table = judge.judgements(tiny(judge_lr=1e30, ipcs=[1]))
+    assert table.accuracy.isna().all() and len(table) == 4

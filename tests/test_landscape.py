@@ -65,7 +65,8 @@ def test_a_survey_at_the_corners_is_the_recalibrated_ends(three, images):
     assert all(torch.equal(t, model.state_dict()[n]) for n, t in before.items())
 
 
-def test_planes_of_a_tiny_study(tiny):
+def test_planes_of_a_tiny_study(tiny, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
     study = tiny(methods=["dense", "imp", "distilled"])
     found = landscape.scapes(study)
     assert set(found) == {("dense", 0), ("distilled", 1), ("distilled", 2)}

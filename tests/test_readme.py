@@ -25,3 +25,9 @@ def test_options_named_in_the_readme_exist():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
         assert (Path(__file__).resolve().parents[1] / target).exists(), target
+
+
+def test_the_table_of_claims_is_what_the_reference_runs_say():
+    from lotto import run
+
+    assert run.readme(README) == README, "run: python -m lotto.run claims"

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import masks, nets, sharpness
+from lotto import landscape, masks, nets, sharpness
 from lotto.config import ConfigError
 from lotto.data import DataError
 
@@ -52,7 +52,9 @@ def test_products_are_the_dense_hessians(norm, batch):
     model, images, labels = small(norm)
     h, whole = sharpness.Hessian(model, images, labels, batch=batch), exact(model, images, labels)
     assert h.size == len(whole)
-    torch.testing.assert_close(h.dense(), whole, rtol=1e-6, atol=1e-9)
+    dense = h.dense()
+    torch.testing.assert_close(dense, whole, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(dense, dense.T, rtol=1e-9, atol=1e-12)
     v = torch.randn(h.size, dtype=torch.float64)
     torch.testing.assert_close(h @ v, whole @ v, rtol=1e-6, atol=1e-9)
 
@@ -65,6 +67,15 @@ def test_a_mask_gives_the_block_of_its_live_weights():
     torch.testing.assert_close(h.dense(), exact(model, images, labels)[at][:, at], rtol=1e-6, atol=1e-9)
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])[at]
     assert h.norm() == pytest.approx(float(weights.norm()))
+
+
+def test_coordinates_follow_the_model_not_the_mask():
+    model, images, labels = small()
+    mask, v = a_mask(model), None
+    backwards = dict(reversed(mask.items()))
+    assert list(backwards) != list(mask)
+    v = torch.randn(masks.count(mask), dtype=torch.float64)
+    assert torch.equal(sharpness.Hessian(model, images, labels, backwards) @ v, sharpness.Hessian(model, images, labels, mask) @ v)
 
 
 def test_curvlinops_says_the_same():
@@ -96,6 +107,17 @@ def test_the_diagonal_of_a_diagonal_hessian_is_exact():
     assert found.mean.tolist() == list(range(h.size)) and float(found.error.max()) == 0 and found.trace[1] == 0
 
 
+def test_the_halves_share_no_probe():
+    h = sharpness.Hessian(*small())
+    seen, plain = [], h.products
+    h.products = lambda vectors: seen.append(vectors[0].clone()) or plain(vectors)
+    found = sharpness.diagonal(h, probes=6, seed=3)
+    each = [z * (h @ z) for z in seen[:6]]
+    torch.testing.assert_close(found.halves, torch.stack([sum(each[:3]) / 3, sum(each[3:]) / 3]))
+    assert len({tuple(z.tolist()) for z in seen[:6]}) == 6 and found.traces == pytest.approx([float(e.sum()) for e in each])
+    assert not torch.equal(sharpness.diagonal(h, probes=6, seed=4).mean, found.mean)
+
+
 def test_extreme_eigenvalues_are_algebraic_and_to_the_tolerance():
     h = sharpness.Hessian(*small(norm=True))
     assert h.size > 50
@@ -112,6 +134,12 @@ def test_few_weights_give_all_their_eigenvalues():
     mask["0.weight"].view(-1)[:3] = True
     h = sharpness.Hessian(model, images, labels, mask)
     assert sharpness.extremes(h, 2) == pytest.approx(torch.linalg.eigvalsh(h.dense()).tolist())
+
+
+def test_a_flat_loss_has_eigenvalues_of_0():
+    h = sharpness.Hessian(*small())
+    h.products = torch.zeros_like
+    assert h.size > 50 and sharpness.extremes(h, 2) == [0.0] * 4
 
 
 def test_nothing_of_the_model_is_touched_and_memory_stays_flat():
@@ -140,6 +168,10 @@ def test_bad_input():
         sharpness.Hessian(model, images, labels, {n: torch.zeros_like(m) for n, m in masks.ones(model).items()})
     with pytest.raises(DataError, match="NaN"):
         sharpness.Hessian(model, images / 0 * 0, labels)
+    with pytest.raises(DataError, match="label 0 is 3; labels run from 0 to 2"):
+        sharpness.Hessian(model, images, labels + 3)
+    with pytest.raises(DataError, match=r"the net does not take images of shape \(1, 3, 3\) and type torch.float32"):
+        sharpness.Hessian(model, images.float(), labels)
     h = sharpness.Hessian(model, images, labels)
     with pytest.raises(ConfigError, match="vectors of length 3; .* weights are chosen"):
         h.products(torch.ones(1, 3, dtype=torch.float64))
@@ -176,15 +208,30 @@ def test_magnitudes_do_not_count_noise():
     assert abs(float(sharpness.magnitudes(noise).mean())) < 0.02 < float(noise.mean(0).abs().mean())
 
 
-def test_tables_on_a_tiny_study(tiny):
-    study = tiny(methods=["dense", "imp", "random"])
+def test_tables_on_a_tiny_study(tiny, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
+    study = tiny(methods=["dense", "imp", "random"], net="resnet10", sharp_images=16)
     gone = sharpness.discarded(study)
-    assert len(gone) == 3 * 2 * 2 and set(gone.point) == set(sharpness.POINTS)
+    assert len(gone) == len(gone.drop_duplicates(["point", "method", "level", "seed"])) == 3 * 2 * 2 and set(gone.point) == set(
+        sharpness.POINTS
+    )
     assert (gone[gone.level == 1].removed.between(35.9, 36.1)).all() and (gone.trace - gone.trace_matched - gone.trace_excess < 1e-9).all()
     left = sharpness.curvatures(study)
     assert len(left) == 1 + 2 * 2 and all(math.isfinite(t) for t in left.trace.dropna())
     row = left.dropna(subset="trace").iloc[0]
     assert row.lowest <= row.highest and len(row.spectrum) == 2 * study.eigenvalues
+
+
+def test_what_diverged_has_no_numbers(tiny, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
+    study = tiny(methods=["dense", "imp", "random"], levels=[1], lr=100, steps=30, rewind=1)
+    gone = sharpness.discarded(study).set_index(["point", "method"])
+    numbers = gone.columns.difference(["level", "seed", "removed"])
+    assert gone.loc["trained", numbers].isna().all(axis=None) and gone.loc[("init", "imp"), numbers].isna().all(axis=None)
+    assert gone.loc[("init", "random"), numbers].notna().all(axis=None)
+    left = sharpness.curvatures(study)
+    assert set(left.state) == {"diverged"} and left[["trace", "highest", "spectrum"]].isna().all(axis=None)
+    assert landscape.scapes(study.but(planes=["dense", "imp"])) == {}
 
 
 @pytest.mark.gpu

@@ -118,11 +118,15 @@ def test_a_dead_ticket_is_marked_before_any_training(tiny):
 
 def test_costs_by_hand(tiny):
     study = tiny(methods=["imp", "distilled", "random"])
-    table = tickets.costs(study).set_index("method")
+    whole = tickets.costs(study)
+    table = whole[whole.level == 2].set_index("method")
     assert table.loc["imp"].passes == 2 * 12 * 64 and table.loc["imp"].stored == 100
     assert table.loc["distilled"].stored == 20 and table.loc["distilled"].passes == 2 * 6 * 20
     assert table.loc["distilled"]["with distillation"] == 2 * 6 * 20 + 3 * 32 * 10
     assert table.loc["distilled"]["x fewer passes"] == round(2 * 12 * 64 / 240, 2) and table.loc["random"].passes == 0
+    half = whole[whole.level == 1].set_index("method")
+    assert half.loc["imp"].passes == 12 * 64 and half.loc["distilled"]["with distillation"] == 6 * 20 + 3 * 32 * 10
+    assert (table["core-seconds"] >= half["core-seconds"]).all() and table.loc["random"]["core-seconds"] == 0
 
 
 def test_check_refuses_before_anything_is_computed(tiny, monkeypatch):
@@ -144,3 +148,14 @@ def test_a_small_study_on_the_gpu(tiny, monkeypatch, own_store):
     tickets.search(study)
     product = tickets.trained(study.training("distilled", 2, 0, 1))
     assert product.metrics["state"] in ("trained", "failed") and product.info["device"] != "cpu" and parallel.jobs() == 1
+
+
+def test_a_search_goes_on_through_dead_tickets_and_says_so(tiny):
+    study = tiny(methods=["dense", "distilled"], levels=[1, 2, 3, 4, 5], fraction=0.9)
+    found = [tickets.level(study.ticket("distilled", at, 0)).metrics for at in study.levels]
+    live = found[0]["prunable"]
+    for level in found:
+        live -= round(0.9 * live)
+        assert level["live"] == live
+    states = [level["state"] for level in found]
+    assert "dead" in states[:-1] and set(states[states.index("dead") :]) == {"dead"}
