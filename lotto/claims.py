@@ -164,7 +164,7 @@ CLAIMS = (
     Claim("04", _LEFT + "the dense net", PAPER, "trace", "distilled", "lower", "dense"),
     Claim("04", _LEFT + "what IMP leaves", PAPER, "trace", "distilled", "lower", "imp", headline=True),
     Claim("04", _LEFT + "what all real images leave in the same recipe", HERE, "trace", "distilled", "lower", "real-gentle"),
-    Claim("05", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp"),
+    Claim("05", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", headline=True),
     Claim("05", _AT + "a distilled mask first, then IMP, is more stable than IMP alone", PAPER, "barrier", "hybrid", "lower", "imp"),
     Claim(
         *("05", "a distilled mask first, then IMP, stays matching for more rounds of pruning than IMP alone", PAPER),
@@ -371,7 +371,7 @@ def overview(runs: dict[str, list[Verdict]] | None = None, headlines: bool = Fal
     every = dict(runs or {})
     for name, notebooks in RUNS.items():
         kept = reference(name)
-        title = f"reference {name}, {kept.study.seeds} initialisations"
+        title = f"{name} (reference)"
         every[title] = [v for notebook in notebooks for v in kept.verdicts(notebook)]
     parts = []
     for title, found in every.items():

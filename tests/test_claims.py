@@ -150,7 +150,7 @@ def test_the_overview_says_which_run_a_row_comes_from(monkeypatch, study):
     monkeypatch.setattr(claims, "RUNS", {"r": ("03",)})
     monkeypatch.setattr(claims, "reference", lambda name: kept)
     rows = claims.overview({"this run": kept.verdicts("03")})
-    assert rows.run.tolist() == ["this run"] * 1 + ["reference r, 3 initialisations"] * 1
+    assert rows.run.tolist() == ["this run"] * 1 + ["r (reference)"] * 1
     assert len(claims.overview(headlines=True)) == 1
 
 
