@@ -414,7 +414,7 @@ def spectrum_and_plane(
 ) -> go.Figure:
     """Left: the extreme eigenvalues of each initialisation; right: the plane through three children, where there is one.
 
-    All planes of a metric share one colour scale, all spectra one axis, so that two choices can be compared.
+    All planes of a metric share one colour scale, and spectra one axis unless one reaches far beyond, so that choices can be compared.
     """
     level = 0 if METHODS[method].dense else level
     rows = table[(table.method == method) & (table.level == level)]
@@ -426,8 +426,11 @@ def spectrum_and_plane(
         values = next((r.spectrum for r in rows.itertuples() if r.seed == s and isinstance(r.spectrum, list)), [])
         trace = _marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}")
         fig.add_trace(trace, row=1, col=1)
-    pad = 0.05 * (max(known) - min(known)) if known else 1
-    fig.update_xaxes(range=[min(known) - pad, max(known) + pad] if known else [0, 1], title="eigenvalue", row=1, col=1)
+    if known:  # one axis for all choices, but for what lies far beyond most
+        own = [v for s in rows.spectrum if isinstance(s, list) for v in s]
+        low, high = min(known), max([sorted(known)[9 * len(known) // 10], *own])
+        fig.update_xaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)], row=1, col=1)
+    fig.update_xaxes(title="eigenvalue", row=1, col=1)
     fig.update_yaxes(title="initialisation", tickvals=list(range(study.seeds)), range=[-0.5, study.seeds - 0.5], row=1, col=1)
     found = planes.get((method, level))
     top = max((v for p in planes.values() for row in p[metric] for v in row if v is not None), default=1.0)

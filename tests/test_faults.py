@@ -13,10 +13,13 @@ from safetensors.torch import load_file
 
 CODE = """
 import lotto
+from lotto.distill import judge
 from tests.conftest import TINY
 more = dict(seeds=2, methods=["dense", "imp", "distilled", "hybrid", "random"], steps=30, distill_steps=30)
 study = lotto.study("digits", **{**TINY, **more})
-print(lotto.stability.barriers(study).to_json(), lotto.stability.accuracies(study).to_json(), flush=True)
+what = lotto.stability.barriers, lotto.stability.accuracies, lotto.stability.switched, judge.judgements
+what += lotto.sharpness.discarded, lotto.sharpness.curvatures
+print(*(table(study).to_json() for table in what), lotto.landscape.scapes(study), flush=True)
 """
 
 

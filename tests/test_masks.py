@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lotto import masks, scores
+from lotto import masks, nets, scores
+from lotto.config import Net
 
 tensors = st.lists(st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=6), min_size=1, max_size=3)
 
@@ -160,3 +161,12 @@ def test_same_mask_on_the_gpu():
     w = {"w": torch.randint(0, 50, (100_000,), generator=draw).float()}  # full of ties
     there = {n: t.cuda() for n, t in w.items()}
     assert torch.equal(masks.prune(dense(w), w, 0.3)["w"], masks.prune(dense(there), there, 0.3)["w"].cpu())
+
+
+def test_a_sparse_vgg_is_not_taken_for_dead():
+    # after its many layers the images' difference is a billionth of the scores
+    vgg = nets.build(Net(name="vgg16", width=8), (1, 8, 8), 10, 0)
+    weights = dict(vgg.named_parameters())
+    mask = masks.prune(masks.ones(vgg), scores.magnitude(weights, masks.ones(vgg)), 0.83)
+    vgg.load_state_dict(masks.apply(vgg.state_dict(), mask))
+    assert not masks.dead(vgg, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
