@@ -105,13 +105,17 @@ def own(
         low, high = float(x.min()), float(x.max())
         if low < 0 or high > 1:
             raise DataError(f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)")
-    if (empty := (labels.bincount(minlength=top) == 0).nonzero()).numel():
-        raise DataError(f"class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+    _check_no_class_empty(labels, top)
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
     names = classes or tuple(str(c) for c in range(top))
     raw = RealData(Split(images, labels), Split(images[:0], labels[:0]), Split(test_images, test_labels), names, mean, std.clamp_min(1e-6))
     train, test = Split(raw.normalise(images), labels), Split(raw.normalise(test_images), test_labels)
     return RealData(train, raw.held_out, test, names, raw.mean, raw.std)
+
+
+def _check_no_class_empty(labels: Tensor, classes: int, where: str = "") -> None:
+    if (empty := (labels.bincount(minlength=classes) == 0).nonzero()).numel():
+        raise DataError(f"{where}class {int(empty[0])} has no training image; give some, or number the classes without gaps")
 
 
 def stratified(labels: Int64[Tensor, " n"], size: int, draw: torch.Generator) -> Int64[Tensor, " size"]:
@@ -192,15 +196,21 @@ class _Raw(NamedTuple):
     labels: Tensor
 
 
+def _cut(whole: _Raw, size: int) -> tuple[_Raw, _Raw]:
+    # training and test images of a set that has no split of its own, always the same
+    picked = stratified(whole.labels, size, generator(0, "split", 0))
+    kept = torch.ones(len(whole.labels), dtype=torch.bool)
+    kept[picked] = False
+    return _Raw(whole.images[kept], whole.labels[kept]), _Raw(whole.images[picked], whole.labels[picked])
+
+
 def _digits(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
-    # scikit-learn's digits have no split of their own: 500 of the 1,797 are the test images, always the same
+    # scikit-learn's digits: 500 of the 1,797 are the test images
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
-    test = stratified(labels, 500, generator(0, "split", 0))
-    train = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), test)]
-    return _Raw(images[train], labels[train]), _Raw(images[test], labels[test]), tuple("0123456789")
+    return *_cut(_Raw(images, labels), 500), tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -321,16 +331,13 @@ def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
         if test.images.shape[1:] != images.shape[1:]:
             these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
             raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
-    else:  # a fifth of each class, always the same
-        picked = stratified(labels, len(labels) // 5, generator(0, "split", 0))
-        rest = torch.arange(len(labels))[~torch.isin(torch.arange(len(labels)), picked)]
-        train, test = _Raw(images[rest], labels[rest]), _Raw(images[picked], labels[picked])
+    else:  # a fifth of each class
+        train, test = _cut(whole[""], len(labels) // 5)
     top = int(labels.max()) + 1
     names = tuple(str(c) for c in found["classes"].flat) if "classes" in found else tuple(str(c) for c in range(top))
     if (high := max(top, int(test.labels.max()) + 1)) > len(names):
         raise DataError(f"{data.name}: a label is {high - 1}; labels run from 0 to {len(names) - 1}")
-    if (empty := (train.labels.bincount(minlength=len(names)) == 0).nonzero()).numel():
-        raise DataError(f"{data.name}: class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+    _check_no_class_empty(train.labels, len(names), f"{data.name}: ")
     return train, test, names
 
 

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lotto.config import METHODS, Study
-from lotto.stats import by_seed, interval
+from lotto.stats import Interval, by_seed, interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,10 +96,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                     **dict(x=0.01 if side == "left" else 0.99, xref=f"x{c if c > 1 else ''} domain", xanchor=side, y=name, yref="y"),
                     **dict(text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}", showarrow=False, font=dict(size=10, color="#666666")),
                 )
-            bold = _marks([found.mean], name, COLOURS[m], size=10, opacity=1, hover=str(found))
-            if found.low is not None:
-                bold.error_x = dict(type="data", array=[found.high - found.mean], thickness=1.5, width=4, color=COLOURS[m])
-            fig.add_trace(bold, **where)
+            fig.add_trace(_bold(found, name, COLOURS[m]), **where)
         for m in ("dense", "dense-rewound"):
             if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
                 line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
@@ -119,6 +116,13 @@ def _marks(x: list[float | None], name: str, colour: str, size: int, opacity: fl
     return go.Scatter(
         x=x, y=[name] * len(x), mode="markers", showlegend=False, marker=marker, hovertemplate=f"{hover}<extra>{name}</extra>"
     )
+
+
+def _bold(found: Interval, name: str, colour: str) -> go.Scatter:
+    mark = _marks([found.mean], name, colour, size=10, opacity=1, hover=str(found))
+    if found.half is not None:
+        mark.error_x = dict(type="data", array=[found.half], thickness=1.5, width=4, color=colour)
+    return mark
 
 
 def _range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
@@ -188,7 +192,7 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
                     hovertemplate=f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>",
                 )
             )
-        mean = [_mean_of([c[i] for c in by.values()]) for i in range(len(grid))]
+        mean = [interval([c[i] for c in by.values()]).mean for i in range(len(grid))]
         fig.add_trace(
             go.Scatter(
                 x=grid,
@@ -202,11 +206,6 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
     fig.update_yaxes(title=axis, rangemode="tozero")
     title = f"{METHODS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
     return _styled(fig, title, 400, 640).update_layout(margin=dict(l=70), legend=dict(orientation="h", y=-0.25, x=0))
-
-
-def _mean_of(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
 
 
 def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
@@ -266,7 +265,7 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
     for i, m in enumerate(m for m in study.arms if not METHODS[m].dense):
         found = [interval(list(by_seed(table, m, level, column).values())) for level in study.levels]
         nudge = 1 + 0.012 * (i - len(study.arms) / 2)  # so that bars of different methods do not cover each other
-        bars = [f.high - f.mean if f.high is not None else 0 for f in found]
+        bars = [f.half or 0 for f in found]
         whole = [f.n == study.seeds for f in found]
         fig.add_trace(
             go.Scatter(
@@ -350,7 +349,7 @@ def bars(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> 
                 y=[METHODS[m].title for m in arms],
                 orientation="h",
                 marker_color=[COLOURS[m] for m in arms],
-                error_x=dict(type="data", array=[f.high - f.mean if f.high is not None else 0 for f in found], thickness=1.2, width=3),
+                error_x=dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=3),
                 hovertext=[str(f) for f in found],
                 hovertemplate="%{hovertext}<extra>%{y}</extra>",
                 showlegend=False,
@@ -490,7 +489,7 @@ def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column:
                 opacity=1 if wide else 0.45,
                 line=dict(color=shades[i % len(shades)], width=3 if wide else 1.5),
                 marker=dict(size=[12 if n == switch and wide else 6 for n in by]),
-                error_y=dict(type="data", array=[f.high - f.mean if f.high is not None else 0 for f in found], thickness=1, width=3),
+                error_y=dict(type="data", array=[f.half or 0 for f in found], thickness=1, width=3),
                 customdata=[[str(f), f.n] for f in found],
                 hovertemplate="switch after %{x} rounds: %{customdata[0]}, %{customdata[1]} trained<extra></extra>",
             )
@@ -579,10 +578,7 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
             values = [v for v in rows.accuracy if v is not None]
             found = interval(values)
             fig.add_trace(_marks(values, names[k], COLOURS[k], size=5, opacity=0.5, hover="%{x:.1f}"), row=1, col=c)
-            bold = _marks([found.mean], names[k], COLOURS[k], size=10, opacity=1, hover=str(found))
-            if found.low is not None:
-                bold.error_x = dict(type="data", array=[found.high - found.mean], thickness=1.5, width=4, color=COLOURS[k])
-            fig.add_trace(bold, row=1, col=c)
+            fig.add_trace(_bold(found, names[k], COLOURS[k]), row=1, col=c)
         if ceiling.mean is not None:
             fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title="test accuracy of fresh nets (%)", range=[0, 100], row=1, col=c)

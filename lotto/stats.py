@@ -20,6 +20,11 @@ class Interval(NamedTuple):
     high: float | None
     n: int
 
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width: what an error bar shows."""
+        return None if self.high is None else self.high - self.mean
+
     def __str__(self) -> str:
         if self.mean is None:
             return "none"

@@ -19,7 +19,7 @@ from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
 from lotto.distill.sets import SetOf, distilled, inner_images
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
-from lotto.train import evaluate, outcome, train
+from lotto.train import evaluate_splits, outcome, train
 
 
 class Level(NamedTuple):
@@ -179,14 +179,7 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
         network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint
     )
     model = network(setup, end.state)
-    results = (
-        {
-            name: evaluate(model, split) if len(split) else {"loss": None, "error": None}
-            for name, split in (("train", real.train), ("held_out", real.held_out), ("test", real.test))
-        }
-        if end.finite
-        else {}
-    )
+    results = evaluate_splits(model, real) if end.finite else {}
     how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
     return Product(
         {"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state

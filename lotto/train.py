@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lotto import augment, masks
 from lotto.config import ConfigError, Recipe
-from lotto.data import Split, check_images
+from lotto.data import RealData, Split, check_images
 from lotto.nets import State, copy_state, evaluating, has_batch_norm
 from lotto.store import Checkpoint
 from lotto.streams import generator
@@ -220,6 +220,12 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1024) -> dict[str, flo
             error += int((scores.argmax(1) != labels).sum())
     n = len(split)
     return {"loss": loss / n if math.isfinite(loss) else None, "error": error / n}
+
+
+def evaluate_splits(model: nn.Module, real: RealData) -> dict[str, dict[str, float | None]]:
+    """`evaluate` on "train", "held_out" and "test"; None for loss and error of a part without images."""
+    parts = {"train": real.train, "held_out": real.held_out, "test": real.test}
+    return {name: evaluate(model, split) if len(split) else {"loss": None, "error": None} for name, split in parts.items()}
 
 
 def outcome(error: float, labels: Int64[Tensor, " n"], finite: bool, dead: bool) -> Outcome:

@@ -11,7 +11,7 @@ from lotto.config import Config, Data, Images, Int, Net, Recipe, Study
 from lotto.distill.sets import SetOf, distilled, inner_images
 from lotto.store import Product, cached
 from lotto.streams import generator
-from lotto.train import evaluate, outcome, train
+from lotto.train import evaluate_splits, outcome, train
 
 KINDS = ("distilled", "subset", "noise")
 """What is judged: the distilled set, and two controls with as many images."""
@@ -38,8 +38,7 @@ def judged(what: Judging) -> Product:
     if not end.finite:
         return Product({"state": "diverged"})
     net.load_state_dict(end.state)
-    splits = {"train": real.train, "held_out": real.held_out, "test": real.test}
-    results = {name: evaluate(net.to(parallel.device()), split) for name, split in splits.items() if len(split)}
+    results = evaluate_splits(net, real)
     state = outcome(results["test"]["error"], real.test.labels.cpu(), finite=True, dead=False)
     return Product({"state": state, "images": len(small), **results})
 
