@@ -259,7 +259,7 @@ class Segment(Config):
     b: Training
     points: Annotated[Int, Field(ge=3, le=101)] = 11
     """Points on it, both ends included."""
-    train_images: Annotated[Int, Field(ge=1)] = 5000
+    train_images: Annotated[Int, Field(ge=2)] = 500
     """Training images, at most, for the training curves and the batch-norm recalibration."""
 
 
@@ -278,6 +278,8 @@ class Study(Config):
     """Children of each ticket; all pairs are compared."""
     points: Annotated[Int, Field(ge=3, le=101)] = 11
     """Points on a path."""
+    path_images: Annotated[Int, Field(ge=2)] = 500
+    """Training images, at most, for the training curves and the batch-norm recalibration of paths and planes."""
     data: DataName = "digits"
     """Data set: digits, cifar10, cifar100, mnist, fashion-mnist, or a file.npz."""
     image_size: Annotated[Int, Field(ge=4, le=512)] | None = None
@@ -352,13 +354,13 @@ class Study(Config):
     """Their peak learning rate."""
     judge_batch: Annotated[Int, Field(ge=2)] = 64
     """Their batch size."""
-    sharp_images: Annotated[Int, Field(ge=2)] = 256
+    sharp_images: Annotated[Int, Field(ge=2)] = 128
     """Training images in the loss whose curvature is measured."""
     sharp_probes: Annotated[Int, Field(ge=4)] = 12
     """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many)."""
     eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
     """Eigenvalues at each end of the spectrum."""
-    planes: Names = ("dense", "imp", "imp-rewound", "distilled", "real-gentle", "distilled-harsh")
+    planes: Names = ("dense", "imp", "distilled", "real-gentle")
     """Methods for which a plane through three children is drawn."""
     plane_points: Annotated[Int, Field(ge=3, le=101)] = 9
     """Grid points along each side of a plane."""
@@ -552,6 +554,7 @@ _CIFAR: dict[str, Any] = dict(
     judge_steps=3000,
     judge_lr=0.01,
     sharp_images=2000,
+    path_images=5000,
 )
 
 PRESETS: dict[str, dict[str, Any]] = {

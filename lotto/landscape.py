@@ -125,6 +125,6 @@ def scapes(study: Study, seed: int = 0) -> dict[tuple[str, int], dict[str, Any]]
     search(study)
     runs = {w: [study.training(*w, seed, child) for child in (1, 2, 3)] for w in what}
     parallel.compute(trained, list(itertools.chain.from_iterable(runs.values())), "train tickets")
-    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.plane_points) for r in runs.values()]
+    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.plane_points, train_images=study.path_images) for r in runs.values()]
     found = parallel.compute(scape, lines, "survey planes")
     return {w: p.metrics for w, p in zip(what, found, strict=True) if "x" in p.metrics}

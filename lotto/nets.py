@@ -143,8 +143,14 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
             for module in model.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    check_fits(model, shape, classes, net.name)
+    if (known := (net, tuple(shape), classes)) not in _FIT:  # a third of the time of a small net's building
+        check_fits(model, shape, classes, net.name)
+        _FIT.add(known)
     return model
+
+
+_FIT: set[tuple[Net, tuple[int, ...], int]] = set()
+"""What `build` has found to fit in this process."""
 
 
 def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str = "the net") -> None:

@@ -115,7 +115,7 @@ def segment(line: Segment) -> Product:
 def pairs(study: Study, method: str, at: int, seed: int) -> list[Segment]:
     """All pairs of children of one ticket."""
     children = [study.training(method, at, seed, child) for child in range(1, study.children + 1)]
-    return [Segment(a=a, b=b, points=study.points) for a, b in itertools.combinations(children, 2)]
+    return [Segment(a=a, b=b, points=study.points, train_images=study.path_images) for a, b in itertools.combinations(children, 2)]
 
 
 def children(study: Study) -> list[tuple[str, int, int, int, Product]]:

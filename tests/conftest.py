@@ -77,6 +77,7 @@ TINY = dict(
     switch=1,
     train_size=100,
     points=3,
+    path_images=50,
     high_levels=[1, 2],
     switches=[0, 1],
     ipcs=[1, 2],

@@ -30,7 +30,9 @@ def test_distance_by_hand():
     features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0], [1.0, 1.0], [0.0, 2.0]])
     labels = torch.tensor([0, 0, 1, 0, 1])  # three real images, two distilled ones
     # class 0: mean (2, 0) against (1, 1): 2; class 1: (0, 5) against (0, 2): 9
-    assert float(matching._distance(features, labels, 3, 2)) == 11
+    goal = matching.class_means(features[:3], labels[:3], 2)
+    assert goal.tolist() == [[2, 0], [0, 5]]
+    assert float(matching.distance(goal, features[3:], labels[3:])) == 11
 
 
 def test_pixel_gradient_against_finite_differences():
@@ -38,8 +40,8 @@ def test_pixel_gradient_against_finite_differences():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Softplus(), torch.nn.Flatten()).double()
     images = torch.rand(4, 1, 5, 5, dtype=torch.float64)
     syn = torch.rand(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 0, 1, 1, 0, 1])
-    assert torch.autograd.gradcheck(lambda s: matching._distance(net(torch.cat([images, s])), labels, 4, 2), syn)
+    goal = matching.class_means(net(images).detach(), torch.tensor([0, 0, 1, 1]), 2)
+    assert torch.autograd.gradcheck(lambda s: matching.distance(goal, net(s), torch.tensor([0, 1])), syn)
 
 
 def test_only_training_images_are_looked_at(real):

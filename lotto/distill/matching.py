@@ -44,10 +44,14 @@ def match_distributions(real: RealData, recipe: Distill, seed: int = 0, checkpoi
         draw = generator(seed, "distill", 1, step)
         net = _features(recipe, shape, classes, seed, step).to(device)
         picked = torch.cat([m[torch.randperm(len(m), generator=draw)[: recipe.batch].to(device)] for m in members])
-        both = torch.cat([images[picked], real.normalise(pixels)])
-        draws = augment.same(augment.draw(1, recipe.shift, recipe.flip, draw), len(both)).to(device)
-        features = net(augment.apply(both, draws, recipe.shift))
-        loss = _distance(features, torch.cat([labels[picked], syn_labels]), len(picked), classes)
+        one = augment.draw(1, recipe.shift, recipe.flip, draw).to(device)
+
+        def features(x: Tensor, net=net, one=one) -> Tensor:
+            return net(augment.apply(x, augment.same(one, len(x)), recipe.shift))
+
+        with torch.no_grad():  # only the distilled images are moved, so only they need a graph
+            goal = class_means(features(images[picked]), labels[picked], classes)
+        loss = distance(goal, features(real.normalise(pixels)), syn_labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -77,11 +81,12 @@ def _features(recipe: Distill, shape: tuple[int, ...], classes: int, seed: int, 
     return build(net, shape, classes, generator(seed, "distill-net", step).initial_seed()).requires_grad_(False).features
 
 
-def _distance(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], real: int, classes: int) -> Tensor:
-    """Sum over classes of the squared distance of mean features; the first `real` rows are the real images'."""
+def distance(goal: Float[Tensor, "classes d"], features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]) -> Tensor:
+    """Sum over classes of the squared distance between `goal` and the class's mean features."""
+    return ((goal - class_means(features, labels, len(goal))) ** 2).sum()
 
-    def means(f: Tensor, y: Tensor) -> Tensor:
-        onehot = torch.nn.functional.one_hot(y, classes).to(f.dtype)
-        return onehot.T @ f / onehot.sum(0)[:, None]
 
-    return ((means(features[:real], labels[:real]).detach() - means(features[real:], labels[real:])) ** 2).sum()
+def class_means(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int) -> Float[Tensor, "classes d"]:
+    """Mean features of each class."""
+    onehot = torch.nn.functional.one_hot(labels, classes).to(features.dtype)
+    return onehot.T @ features / onehot.sum(0)[:, None]

@@ -44,7 +44,7 @@ def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
     )
 
 
-@cached(version=1)
+@cached(version=2)
 def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
     real = data.load(what.data)
