@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lotto import sharpness
+from lotto import anatomy, sharpness
 from lotto.config import METHODS, ConfigError, Study, nearest
 from lotto.distill.judge import judgements
 from lotto.stability import STABLE, accuracies, barriers
-from lotto.stats import Interval, by_seed, interval, matching, paired, resolution
+from lotto.stats import ALL, Interval, by_seed, capacity, interval, matching, paired, resolution
 
 PAPER = "McDermott & Parhi 2025, arXiv 2503.17905 (abstract)"
 HERE = "control of this study"
@@ -33,6 +33,8 @@ class Measure:
     column: str
     point: str | None = None
     """For `discarded`: where the dense net's Hessian is taken."""
+    digits: int = 1
+    """Decimals in print."""
 
     def rows(self, table: Any) -> Any:
         """The rows of the table that are meant."""
@@ -45,6 +47,9 @@ MEASURES = {
     "judged": Measure("accuracy of fresh nets", "judged", "accuracy"),
     "rounds": Measure("rounds of pruning", "matching", "rounds"),
     "trace": Measure("Hessian trace on the live weights", "curvature", "trace"),
+    "loss": Measure("rank correlation of barrier and final training loss", "capacity", "loss", digits=2),
+    "way": Measure("rank correlation of barrier and distance travelled", "capacity", "way", digits=2),
+    "loss given way": Measure("the same at equal distance travelled", "capacity", "loss_given_way", digits=2),
     **{
         f"{name} {point}": Measure(what.format(where), "discarded", column, point)
         for point, where in sharpness.POINTS.items()
@@ -63,6 +68,7 @@ TABLES = {
     "matching": matching,
     "discarded": sharpness.discarded,
     "curvature": sharpness.curvatures,
+    "capacity": lambda study: capacity(anatomy.explained(study)),
 }
 """What makes each table from a study."""
 
@@ -80,8 +86,8 @@ class Claim:
     method: str
     rule: Literal["higher", "lower", "matches", "above", "below"]
     """Than the control; or not lower than it by more than the resolution; or than the threshold."""
-    control: str
-    """The method beside it; the decision is against the threshold for `above` and `below`."""
+    control: str | None
+    """The method beside it, or None; for `above` and `below` the decision is against the threshold, and it is only shown."""
     levels: Literal["each", "last", "dense", "ipcs", "once"] = "each"
     """At each level of pruning, at the last, for the dense net, at each number of images a class, or over all levels at once."""
     threshold: float = 100 * STABLE
@@ -94,6 +100,18 @@ _AT = "at {sparsity} % sparsity, "
 _IMAGES = "distilled images beat equally many real images"
 _MORE = _AT + "distilled pruning discards more of the curvature "
 _LEFT = _AT + "what distilled pruning leaves, trained, is flatter than "
+_STABLE = _AT + "the stability of distilled masks "
+_CORE = ("random-layerwise", "reinit", "permuted")
+_OTHERS = {
+    "random-layerwise": "as many weights of each layer at random places",
+    "reinit": "their mask over new initial weights",
+    "permuted": "distilled images under wrong labels",
+    "easy": "the easiest real images",
+    "initial": "initial magnitude",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "synflow": "SynFlow",
+}
 CLAIMS = (
     Claim("01", "at {ipc} a class, " + _IMAGES, DM, "judged", "distilled", "higher", "subset", "ipcs"),
     Claim("01", "at {ipc} a class, distilled images beat noise images", HERE, "judged", "distilled", "higher", "noise", "ipcs"),
@@ -179,6 +197,54 @@ CLAIMS = (
         *("05", _AT + "in the hybrid, distilled images beat all real images in the same recipe", HERE),
         *("accuracy", "hybrid", "higher", "hybrid-real"),
     ),
+    Claim(
+        *("06", _STABLE + "needs the distilled images: all real images, in the same recipe, are less stable", HERE),
+        *("barrier", "real-gentle", "higher", "distilled"),
+    ),
+    Claim(
+        *("06", _STABLE + "needs few images: all real images are less stable than as many real ones as there are distilled", HERE),
+        *("barrier", "real-gentle", "higher", "subset"),
+    ),
+    Claim(
+        *("06", _STABLE + "needs a small learning rate: at the outer rate, in as many steps, they are less stable", HERE),
+        *("barrier", "distilled-fast", "higher", "distilled"),
+        headline=True,
+    ),
+    Claim(
+        *("06", _STABLE + "needs a short inner loop: with the outer recipe's steps, at the gentle rate, they are less stable", HERE),
+        *("barrier", "distilled-long", "higher", "distilled"),
+        headline=True,
+    ),
+    Claim(
+        *("06", _STABLE + "is the norm parameters': with weights only rewound, they are more stable", HERE),
+        *("barrier", "distilled-weights", "lower", "distilled"),
+        headline=True,
+    ),
+    *(
+        Claim("06", _AT + f"distilled masks are more stable than {what}", HERE, "barrier", "distilled", "lower", m, headline=m in _CORE)
+        for m, what in _OTHERS.items()
+    ),
+    *(
+        Claim("06", _AT + f"distilled masks reach a higher accuracy than {what}", HERE, "accuracy", "distilled", "higher", m)
+        for m, what in _OTHERS.items()
+    ),
+    Claim(
+        *("06", "stability is lost capacity: over all arms, a lower barrier goes with a higher training loss (correlation below 0)", HERE),
+        *("loss", ALL, "below", None, "once"),
+        threshold=0.0,
+        headline=True,
+    ),
+    Claim(
+        *("06", "so it does among tickets that travelled equally far (partial correlation below 0)", HERE),
+        *("loss given way", ALL, "below", None, "once"),
+        threshold=0.0,
+    ),
+    Claim(
+        *("06", "stability is a short way: over all arms, a lower barrier goes with a shorter distance travelled (above 0)", HERE),
+        *("way", ALL, "above", None, "once"),
+        threshold=0.0,
+        headline=True,
+    ),
 )
 """In the order in which the notebooks tell them. Two-digit `notebook`: where the sentence stands."""
 
@@ -200,13 +266,12 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """What the notebooks print."""
-        unit = MEASURES[self.claim.measure].title
+        measure = MEASURES[self.claim.measure]
+        unit, value, control = measure.title, self.value.text(measure.digits), self.control.text(measure.digits)
         lost = f" ({self.lost} more did not train)" if self.lost else ""
         over = f"{self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}"
-        return (
-            f"{self.text}: {self.verdict} here: {unit} {self.value} over {over}, "
-            f"against {METHODS[self.claim.control].title} {self.control}."
-        )
+        beside = f", against {METHODS[self.claim.control].title} {control}" if self.claim.control else ""
+        return f"{self.text}: {self.verdict} here: {unit} {value} over {over}{beside}."
 
 
 def decide(rule: str, found: Interval, threshold: float) -> Literal["holds", "does not hold", "undecided"]:
@@ -223,11 +288,11 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
     """The verdict on a claim at a level, or None where the table has not both methods."""
     measure = MEASURES[claim.measure]
     table = measure.rows(tables[measure.table])
-    at = {m: 0 if METHODS[m].dense else level for m in (claim.method, claim.control)}
+    at = {m: 0 if m == ALL or METHODS[m].dense else level for m in (claim.method, claim.control) if m}
     values = {m: by_seed(table, m, at[m], measure.column) for m in at}
     if any(table[(table.method == m) & (table.level == at[m])].empty for m in at):
         return None
-    a, b = values[claim.method], values[claim.control]
+    a, b = values[claim.method], values.get(claim.control, {})
     margin = resolution(test_images)
     if claim.rule in ("above", "below"):
         decided, threshold, used = interval(list(a.values())), claim.threshold, set(a)
@@ -273,11 +338,11 @@ def as_table(found: list[Verdict]):
                 claim=v.text,
                 verdict=v.verdict,
                 measure=MEASURES[v.claim.measure].title,
-                value=str(v.value),
+                value=v.value.text(MEASURES[v.claim.measure].digits),
                 n=v.value.n,
-                control=METHODS[v.claim.control].title,
-                beside=str(v.control),
-                decided_by=str(v.decided_by),
+                control=METHODS[v.claim.control].title if v.claim.control else "0",
+                beside=v.control.text(MEASURES[v.claim.measure].digits),
+                decided_by=v.decided_by.text(MEASURES[v.claim.measure].digits),
                 source=v.claim.source,
             )
             for v in found
@@ -387,6 +452,7 @@ def markdown(table: Any) -> str:
     head = (["run"] if runs else []) + ["claim", "source", "here", "measured", "against", "decided by"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in table.itertuples():
-        cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, n = {r.n}", f"{r.control}: {r.beside}", r.decided_by]
+        beside = f"{r.control}: {r.beside}" if r.beside != "none" else r.control
+        cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, n = {r.n}", beside, r.decided_by]
         lines.append("| " + " | ".join([*([r.run] if runs else []), *cells]) + " |")
     return "\n".join(lines) + "\n"

@@ -41,6 +41,8 @@ Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 Levels = Annotated[tuple[Annotated[Int, Field(ge=0)], ...], BeforeValidator(_a_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_a_list)]
+Rates = Annotated[tuple[Annotated[Float, Field(gt=0, le=100)], ...], BeforeValidator(_a_list), Field(min_length=1)]
+Counts = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_a_list), Field(min_length=1)]
 NETS = ("resnet18", "resnet20", "resnet10", "vgg16", "convnet")
 DATA = ("digits", "cifar10", "cifar100", "mnist", "fashion-mnist")
 NetName = Annotated[str, Field(pattern=rf"^({'|'.join(NETS)}|[\w.]+:\w+)$")]
@@ -161,10 +163,11 @@ class Distill(Config):
 class Images(Config):
     """What an inner loop trains on."""
 
-    kind: Literal["real", "distilled", "subset", "noise"] = "real"
-    """All real training images, a distilled set, equally many real ones, or noise images."""
+    kind: Literal["real", "distilled", "permuted", "subset", "easy", "noise"] = "real"
+    """All real training images; a distilled set, or one with its labels permuted; equally many real ones, drawn at random or the
+    easiest; noise images."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
-    """Images a class, for `subset` and `noise`."""
+    """Images a class, for `subset`, `easy` and `noise`."""
     distill: Distill | None = None
     """How the distilled set is made."""
     seed: Annotated[Int, Field(ge=0)] = 0
@@ -172,9 +175,9 @@ class Images(Config):
 
     @model_validator(mode="after")
     def _complete(self):
-        if (self.kind == "distilled") != (self.distill is not None):
-            raise ValueError(f"images of kind {self.kind!r} {'need' if self.kind == 'distilled' else 'take no'} `distill`")
-        if (self.kind in ("subset", "noise")) != (self.ipc is not None):
+        if (self.kind in ("distilled", "permuted")) != (self.distill is not None):
+            raise ValueError(f"images of kind {self.kind!r} {'need' if self.distill is None else 'take no'} `distill`")
+        if (self.kind in ("subset", "easy", "noise")) != (self.ipc is not None):
             raise ValueError(f"images of kind {self.kind!r} {'need' if self.ipc is None else 'take no'} `ipc`")
         return self
 
@@ -203,18 +206,18 @@ class Setup(Config):
 class Round(Config):
     """One round of iterative pruning: how the weights are scored, after which training."""
 
-    score: Literal["magnitude", "random", "initial"] = "magnitude"
-    """|w| after the inner loop; uniform random; or |w| at the rewind point (no training)."""
+    score: Literal["magnitude", "random", "initial", "snip", "grasp", "synflow"] = "magnitude"
+    """|w| after the inner loop; or without training: uniform random; |w| at the rewind point; SNIP, GraSP, SynFlow there."""
     images: Images | None = None
-    """What the inner loop trains on (for `magnitude`)."""
+    """What the inner loop trains on (for `magnitude`), or what the gradients are of (for `snip` and `grasp`)."""
     recipe: Recipe | None = None
     """The inner loop's recipe (for `magnitude`)."""
 
     @model_validator(mode="after")
     def _complete(self):
-        trains = self.images is not None and self.recipe is not None
-        if trains != (self.score == "magnitude"):
-            raise ValueError(f"a round scored by {self.score!r} {'needs' if self.score == 'magnitude' else 'takes no'} images and recipe")
+        for name, scores in (("images", ("magnitude", "snip", "grasp")), ("recipe", ("magnitude",))):
+            if (getattr(self, name) is not None) != (self.score in scores):
+                raise ValueError(f"a round scored by {self.score!r} {'needs' if self.score in scores else 'takes no'} `{name}`")
         return self
 
 
@@ -226,8 +229,9 @@ class Ticket(Config):
     """The rounds so far; level r of a long search is its first r rounds, so searches share their prefixes."""
     fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.36
     """Share of the live weights that a round removes, ranked globally."""
-    rewind_what: Literal["all", "weights"] = "all"
-    """After a round, restore all parameters and buffers, or prunable weights only (as the paper line's published code does)."""
+    rewind_what: Literal["all", "weights", "reinit"] = "all"
+    """After a round, restore all parameters and buffers, or prunable weights only (as the paper line's published code does). Control:
+    `reinit` searches as `all` does, then trains the mask from the initial weights of another seed."""
     shuffled: bool = False
     """Control: the same number of live weights in each layer, at random places (layer-matched random)."""
 
@@ -330,8 +334,24 @@ class Study(Config):
     """Gentle rounds of a hybrid before it goes on with IMP (0: it is IMP)."""
     high_levels: Levels = (4, 8, 12)
     """Levels of notebook 05, which goes to higher sparsity."""
-    switches: Levels = (0, 4, 8)
+    switches: Levels = (0, 4, 12)
     """Switch points of the hybrid that notebook 05 compares."""
+    sanity: Names = ("random-layerwise", "reinit", "distilled-weights", "permuted")
+    """Sanity arms of notebook 06, beside the study's methods."""
+    map_methods: Names = ("distilled", "real-gentle")
+    """Methods whose inner recipe notebook 06 varies."""
+    map_lrs: Rates = (0.1, 0.4)
+    """Peak learning rates of that recipe."""
+    map_steps: Counts = (100,)
+    """Steps of that recipe."""
+    outer_lrs: Rates = (0.1, 0.4)
+    """Peak learning rates of the outer recipe at which notebook 06 looks at the dense net."""
+    outer_steps: Counts = (180,)
+    """Steps of the outer recipe at which it does."""
+    rewinds: Counts = (5, 10, 20, 40)
+    """Steps k from which notebook 06 trains anew (those within the outer recipe's)."""
+    rewind_methods: Names = ("dense-rewound",)
+    """Methods that it rewinds to each of them."""
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Distilled images a class; the subset and the noise have as many."""
     distill_steps: Annotated[Int, Field(ge=0)] = 400
@@ -344,7 +364,7 @@ class Study(Config):
     """Channels of the nets it matches with."""
     distill_depth: Annotated[Int, Field(ge=1, le=6)] = 2
     """Their blocks."""
-    ipcs: Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_a_list), Field(min_length=1)] = (1, 10)
+    ipcs: Counts = (1, 10)
     """Images a class at which sets are judged."""
     judge_nets: Annotated[Int, Field(ge=1)] = 3
     """Fresh nets that judge each set."""
@@ -367,17 +387,20 @@ class Study(Config):
 
     @model_validator(mode="after")
     def _consistent(self):
-        for field in ("methods", "planes"):
+        for field in ("methods", "planes", "sanity", "map_methods", "rewind_methods"):
             for name in getattr(self, field):
                 if name not in METHODS:
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
+        if other := [m for m in self.rewind_methods if not METHODS[m].rewound]:
+            known = ", ".join(m for m in METHODS if METHODS[m].rewound)
+            raise ValueError(f"rewind_methods: {other[0]!r} is not rewound to a step k; use {known}")
         for field in ("levels", "high_levels"):
             found = getattr(self, field)
             if not found or 0 in found:
                 raise ValueError(f"{field} = {list(found)}: give at least one level from 1; the dense net (level 0) is there always")
-        for field in ("levels", "high_levels", "switches", "ipcs"):
+        for field in ("levels", "high_levels", "switches", "ipcs", "map_lrs", "map_steps", "outer_lrs", "outer_steps", "rewinds"):
             found = getattr(self, field)
             if found != tuple(sorted(set(found))):
                 raise ValueError(f"{field} = {list(found)}: give them rising, each once")
@@ -409,6 +432,16 @@ class Study(Config):
     def gentle(self) -> Recipe:
         """The distilled arm's inner recipe."""
         return self.outer.but(steps=self.inner_steps, lr=self.inner_lr, batch=self.inner_batch)
+
+    @property
+    def fast(self) -> Recipe:
+        """The gentle recipe at the outer learning rate."""
+        return self.gentle.but(lr=self.lr)
+
+    @property
+    def long(self) -> Recipe:
+        """The gentle recipe with as many steps as the outer one."""
+        return self.gentle.but(steps=self.steps)
 
     @property
     def dataset(self) -> Data:
@@ -443,9 +476,8 @@ class Study(Config):
         """What an inner loop trains on, for initialisation `seed`."""
         return {
             "real": lambda: Images(),
-            "distilled": lambda: Images(kind="distilled", distill=self.distillation, seed=seed),
-            "subset": lambda: Images(kind="subset", ipc=self.ipc, seed=seed),
-            "noise": lambda: Images(kind="noise", ipc=self.ipc, seed=seed),
+            **{k: lambda k=k: Images(kind=k, distill=self.distillation, seed=seed) for k in ("distilled", "permuted")},
+            **{k: lambda k=k: Images(kind=k, ipc=self.ipc, seed=seed) for k in ("subset", "easy", "noise")},
         }[kind]()
 
     def ticket(self, method: str, level: int, seed: int) -> Ticket:
@@ -456,7 +488,7 @@ class Study(Config):
         return Ticket(
             setup=self.setup(seed, self.rewind if m.rewound else 0),
             fraction=self.fraction,
-            rewind_what=self.rewind_what,
+            rewind_what=m.rewind_what or self.rewind_what,
             rounds=tuple(m.round(self, r, seed) for r in range(level)),
             shuffled=m.shuffled,
         )
@@ -480,10 +512,11 @@ class Method:
         round_: Callable[[Study, int, int], Round] | None,
         rewound: bool = False,
         shuffled: bool = False,
+        rewind_what: str | None = None,
         default: bool = True,
     ):
         self.title, self.inner, self._round = title, inner, round_
-        self.rewound, self.shuffled, self.default = rewound, shuffled, default
+        self.rewound, self.shuffled, self.rewind_what, self.default = rewound, shuffled, rewind_what, default
 
     @property
     def dense(self) -> bool:
@@ -501,6 +534,10 @@ def _trained(kind: str, recipe: str) -> Callable[[Study, int, int], Round]:
     return lambda study, r, seed: Round(images=study.images(kind, seed), recipe=getattr(study, recipe))
 
 
+def _scored(score: str, kind: str | None = None) -> Callable[[Study, int, int], Round]:
+    return lambda study, r, seed: Round(score=score, images=study.images(kind, seed) if kind else None)
+
+
 def _hybrid(first: str) -> Callable[[Study, int, int], Round]:
     return lambda study, r, seed: (_trained(first, "gentle") if r < study.switch else _trained("real", "outer"))(study, r, seed)
 
@@ -515,8 +552,8 @@ METHODS: dict[str, Method] = {
     "distilled-harsh": Method("distilled, IMP's recipe", "distilled images, the outer recipe", _trained("distilled", "outer")),
     "subset": Method("equally many real", "as many real images as distilled ones, the gentle recipe", _trained("subset", "gentle")),
     "noise": Method("noise images", "as many noise images, the gentle recipe", _trained("noise", "gentle")),
-    "initial": Method("initial magnitude", "no training: magnitude of the initial weights", lambda s, r, seed: Round(score="initial")),
-    "random": Method("random, global", "no training: uniformly random", lambda s, r, seed: Round(score="random")),
+    "initial": Method("initial magnitude", "no training: magnitude of the initial weights", _scored("initial")),
+    "random": Method("random, global", "no training: uniformly random", _scored("random")),
     "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid("distilled")),
     "hybrid-real": Method("hybrid, all real", "rounds on all real images in the gentle recipe, then IMP", _hybrid("real"), default=False),
     "random-layerwise": Method(
@@ -526,6 +563,47 @@ METHODS: dict[str, Method] = {
         shuffled=True,
         default=False,
     ),
+    "reinit": Method(
+        "distilled mask, new weights",
+        "the distilled ticket's mask over another initialisation",
+        _trained("distilled", "gentle"),
+        rewind_what="reinit",
+        default=False,
+    ),
+    "distilled-weights": Method(
+        "distilled, norms kept",
+        "as distilled; norms and biases are not rewound",
+        _trained("distilled", "gentle"),
+        rewind_what="weights",
+        default=False,
+    ),
+    "real-gentle-weights": Method(
+        "all real, norms kept",
+        "as all real; norms and biases are not rewound",
+        _trained("real", "gentle"),
+        rewind_what="weights",
+        default=False,
+    ),
+    "permuted": Method("distilled, labels permuted", "distilled images under wrong labels", _trained("permuted", "gentle"), default=False),
+    "easy": Method("easiest real", "as many real images, the easiest of each class", _trained("easy", "gentle"), default=False),
+    "distilled-fast": Method(
+        "distilled, IMP's rate", "distilled images, the gentle recipe at the outer rate", _trained("distilled", "fast"), default=False
+    ),
+    "distilled-long": Method(
+        "distilled, IMP's steps", "distilled images, the gentle recipe with the outer steps", _trained("distilled", "long"), default=False
+    ),
+    "real-gentle-long": Method(
+        "all real, IMP's steps", "all real images, the gentle recipe with the outer steps", _trained("real", "long"), default=False
+    ),
+    "distilled-rewound": Method(
+        "distilled, from step k", "as distilled, from step k", _trained("distilled", "gentle"), rewound=True, default=False
+    ),
+    "real-gentle-rewound": Method(
+        "all real, from step k", "as all real, from step k", _trained("real", "gentle"), rewound=True, default=False
+    ),
+    "snip": Method("SNIP", "no training: |w dL/dw| on as many real images", _scored("snip", "subset"), default=False),
+    "grasp": Method("GraSP", "no training: gradient flow on as many real images", _scored("grasp", "subset"), default=False),
+    "synflow": Method("SynFlow", "no training, no images: synaptic flow", _scored("synflow"), default=False),
 }
 """Every method of the study. `dense` and `dense-rewound` exist at level 0 only, the others at every level from 1."""
 
@@ -555,6 +633,11 @@ _CIFAR: dict[str, Any] = dict(
     judge_lr=0.01,
     sharp_images=2000,
     path_images=5000,
+    map_lrs=(0.01, 0.2),
+    map_steps=(1500,),
+    outer_lrs=(0.02, 0.2),
+    outer_steps=(10_500,),
+    rewinds=(250, 500, 1000, 2000),
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -569,6 +652,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "step",
         "weight_decay": 1e-4,
         "rewind": 2000,
+        "map_lrs": (0.01, 0.1),
+        "outer_lrs": (0.01, 0.1),
+        "outer_steps": (63_000,),
     },
     "cifar10-convnet": {
         **_CIFAR,
@@ -579,6 +665,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch": 64,
         "steps": 21_000,
         "schedule": "step",
+        "map_lrs": (0.01,),
+        "outer_lrs": (0.01, 0.1),
+        "outer_steps": (21_000,),
     },
     "cifar100": {**_CIFAR, "data": "cifar100"},
 }

@@ -35,6 +35,20 @@ COLOURS = {
     "hybrid": "#8e44ad",
     "hybrid-real": "#c39bd3",
     "random-layerwise": "#b09fbd",
+    # notebook 06: red-browns where something is taken from the distilled arm, teal for scores at initialisation
+    "reinit": "#a0522d",
+    "distilled-weights": "#e8a33d",
+    "real-gentle-weights": "#8fbf4d",
+    "permuted": "#c0392b",
+    "easy": "#2e8b8b",
+    "distilled-fast": "#e6781e",
+    "distilled-long": "#b5651d",
+    "real-gentle-long": "#0f6b45",
+    "distilled-rewound": "#f0b27a",
+    "real-gentle-rewound": "#7dcea0",
+    "snip": "#17868f",
+    "grasp": "#4db6ac",
+    "synflow": "#00596b",
 }
 LINE, FONT = "#e4e4e4", "#222222"
 
@@ -531,6 +545,143 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
     low, high = _range(table, study, "accuracy")
     fig.update_yaxes(title="test accuracy (%)", range=[low, high])
     return _styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))
+
+
+def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column: str = "barrier") -> go.Figure:
+    """Heat maps over peak learning rate (x) and steps (y) of the inner recipe, one a method: mean and half its 95 % interval.
+
+    tables: title -> rows of one method with `lr`, `steps`, `level`, `seed`, `state` and `column`. All panels share one scale, that of all
+    levels, so that choices can be compared. A cell where not all trained says how many did.
+    """
+    import pandas as pd
+
+    every = pd.concat(tables.values())
+    known = every[every.state == "trained"][column].dropna()
+    low, high = (0.0, max(5.0, float(known.quantile(0.98)))) if column == "barrier" else (float(known.quantile(0.02)), float(known.max()))
+    fig = make_subplots(cols=len(tables), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=list(tables))
+    for c, table in enumerate(tables.values(), 1):
+        rows = table[table.level == level]
+        lrs, steps = sorted(set(rows.lr)), sorted(set(rows.steps))
+        z, words = [], []
+        for s in steps:
+            cells = [rows[(rows.lr == lr) & (rows.steps == s)] for lr in lrs]
+            found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
+            z.append([f.mean for f in found])
+            words.append([_cell(f, len(cell)) for f, cell in zip(found, cells, strict=True)])
+        fig.add_trace(
+            go.Heatmap(
+                z=z,
+                x=[f"{lr:g}" for lr in lrs],
+                y=[str(s) for s in steps],
+                text=words,
+                texttemplate="%{text}",
+                textfont=dict(size=10),
+                colorscale="RdYlBu_r" if column == "barrier" else "Viridis",
+                zmin=low,
+                zmax=high,
+                showscale=c == len(tables),
+                colorbar=dict(thickness=12),
+                hovertemplate="rate %{x}, %{y} steps: %{text}<extra></extra>",
+                xgap=2,
+                ygap=2,
+            ),
+            row=1,
+            col=c,
+        )
+        fig.update_xaxes(title="peak learning rate", type="category", row=1, col=c)
+    fig.update_yaxes(title="steps", type="category", row=1, col=1)
+    fig.update_annotations(font_size=12)
+    name = {"barrier": "Error barrier (points)", "accuracy": "Test accuracy (%)"}[column]
+    height = 170 + 48 * max(len(set(t.steps)) for t in tables.values())
+    return _styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70))
+
+
+def _cell(found: Interval, runs: int) -> str:
+    if not runs:
+        return ""
+    if found.mean is None:
+        return "none trained"
+    half = "" if found.half is None else f" ± {found.half:.0f}"
+    return f"{found.mean:.1f}{half}" + (f"<br>{found.n} of {runs}" if found.n < runs else "")
+
+
+def over_time(table: pd.DataFrame, study: Study, level: int, column: str = "barrier", mark: float | None = 2.0) -> go.Figure:
+    """A line a method over the step k from which nets train anew: mean with 95 % interval; dense nets in black."""
+    fig = go.Figure()
+    for m in dict.fromkeys(table.method):
+        rows = table[(table.method == m) & (table.level == (0 if METHODS[m].dense else level)) & (table.state == "trained")]
+        at = sorted(set(rows.k))
+        _line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], METHODS[m].title, COLOURS[m])
+    if mark is not None and column == "barrier":
+        fig.add_hline(y=mark, line=dict(color="#c0392b", width=1, dash="dash"))
+    fig.update_xaxes(title="step k of the dense training from which nets train anew")
+    fig.update_yaxes(title={"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"}[column])
+    title = "Instability over time" + (f", tickets {sparsity(study, level)}" if level else "")
+    return _styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
+
+
+def _line(fig: go.Figure, x: list, found: list[Interval], name: str, colour: str, **more) -> None:
+    bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1, width=3, color=colour)
+    hover = dict(customdata=[str(f) for f in found], hovertemplate="%{x}: %{customdata}<extra>" + name + "</extra>")
+    fig.add_trace(
+        go.Scatter(x=x, y=[f.mean for f in found], name=name, mode="lines+markers", error_y=bars, line=dict(color=colour), **hover, **more)
+    )
+
+
+def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
+    """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
+    arms = [m for m in study.arms if not METHODS[m].dense]
+    mean = table[table.level == level].groupby(["method", "other"])[column].mean()
+    z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
+    titles = [METHODS[m].title for m in arms]
+    top = max((abs(v) for row in z for v in row if v is not None), default=1.0)
+    fig = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=titles,
+            y=titles,
+            zmin=-top if column == "excess" else 0,
+            zmax=top,
+            colorscale="RdBu_r" if column == "excess" else "Blues",
+            texttemplate="%{z:.0f}",
+            textfont=dict(size=10),
+            hovertemplate="%{y} and %{x}: %{z:.1f}<extra></extra>",
+            colorbar=dict(thickness=12),
+        )
+    )
+    fig.update_yaxes(autorange="reversed")
+    fig.update_xaxes(tickangle=-40)
+    name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[column]
+    return _styled(fig, f"{name}, {sparsity(study, level)}", 260 + 26 * len(arms)).update_layout(margin=dict(b=150))
+
+
+def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept overall."""
+    fig = go.Figure()
+    for m in (m for m in study.arms if not METHODS[m].dense):
+        rows = table[(table.method == m) & (table.level == level)]
+        at = sorted(set(rows.bin))
+        found = [interval(rows[rows.bin == b].survived.tolist()) for b in at]
+        _line(fig, [100 * (b + 0.5) / max(1, len(at)) for b in at], found, METHODS[m].title, COLOURS[m])
+    fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
+    fig.update_xaxes(title="magnitude of the weight at the start, percentile of its layer")
+    fig.update_yaxes(title="kept (%)", rangemode="tozero")
+    return _styled(fig, f"Who survives, {sparsity(study, level)}", 420).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def settled(table: pd.DataFrame, study: Study) -> go.Figure:
+    """How early in its inner loop the first round's mask is there: overlap with the final one; dotted, chance."""
+    fig = go.Figure()
+    for m in dict.fromkeys(table.method):
+        rows = table[table.method == m]
+        at = sorted(set(rows.share))
+        _line(fig, [100 * s for s in at], [interval(rows[rows.share == s].overlap.tolist()) for s in at], METHODS[m].title, COLOURS[m])
+        lucky = [interval(rows[rows.share == s].chance.tolist()).mean for s in at]
+        dots = dict(color=COLOURS[m], dash="dot", width=1)
+        fig.add_trace(go.Scatter(x=[100 * s for s in at], y=lucky, mode="lines", showlegend=False, line=dots))
+    fig.update_xaxes(title="share of the inner loop done (%)", range=[0, 100])
+    fig.update_yaxes(title="overlap with the final mask (%)", range=[0, 102])
+    return _styled(fig, "How early a mask is settled (first round; dotted: chance)", 380, 760).update_layout(margin=dict(l=70))
 
 
 _PLANES = {

@@ -118,12 +118,23 @@ def pairs(study: Study, method: str, at: int, seed: int) -> list[Segment]:
     return [Segment(a=a, b=b, points=study.points, train_images=study.path_images) for a, b in itertools.combinations(children, 2)]
 
 
+def prepare(studies: Sequence[Study]) -> None:
+    """Compute the searches, children and paths of several studies in one go, so that no worker waits between one and the next."""
+    search(*studies)
+    parallel.compute(trained, [s.training(*child) for s in studies for child in _children(s)], "train tickets")
+    parallel.compute(segment, [pair for s in studies for *_, pair in _pairs(s)], "walk paths")
+
+
 def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
     """Every child of the study, computed or read: (method, level, seed, child, product)."""
     search(study)
-    what = [(m, at, seed, child) for m, at in arms_at(study) for seed in range(study.seeds) for child in range(1, study.children + 1)]
+    what = _children(study)
     runs: list[Training] = [study.training(*w) for w in what]
     return [(*w, p) for w, p in zip(what, parallel.compute(trained, runs, "train tickets"), strict=True)]
+
+
+def _children(study: Study) -> list[tuple[str, int, int, int]]:
+    return [(m, at, seed, child) for m, at in arms_at(study) for seed in range(study.seeds) for child in range(1, study.children + 1)]
 
 
 def accuracies(study: Study):
@@ -191,7 +202,8 @@ def barriers(study: Study):
     """Table of the barriers: a row a (method, level, seed), pairs averaged; test-error barriers in points of error.
 
     `barrier` is the headline: recalibrated statistics, above the mean of the ends. Beside it `interpolated` statistics, the `chord`
-    baseline, the barrier in training loss (nats), and `moved`: how far recalibrating moves the ends' error (points).
+    baseline, the `midpoint` alone (None for an even number of points), the barrier in training loss (nats), and `moved`: how far
+    recalibrating moves the ends' error (points).
     None where the net did not train: a dead net has no barrier.
     """
     import pandas as pd
@@ -201,9 +213,7 @@ def barriers(study: Study):
         found = [p.metrics for *_, p in group]
         states = [s for f in found for s in f["states"]]
         state = _worst(states)
-        row = dict(
-            method=m, level=at, seed=seed, state=state, barrier=None, interpolated=None, chord=None, train_loss_barrier=None, moved=None
-        )
+        row = dict(method=m, level=at, seed=seed, state=state, **dict.fromkeys(HEIGHTS))
         if state == "trained":
             each = [_heights(f) for f in found]
             row |= {k: _mean([e[k] for e in each]) for k in each[0]}
@@ -216,16 +226,31 @@ def switched(study: Study):
 
     `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the gentle search alone.
     """
+    methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
+    return swept({(switch,): study.but(switch=switch, methods=methods) for switch in study.switches}, ("switch",))
+
+
+def measured(study: Study):
+    """`accuracies` with the column `barrier`."""
+    return accuracies(study).merge(barriers(study)[["method", "level", "seed", "barrier"]], on=["method", "level", "seed"])
+
+
+def swept(studies: dict[tuple, Study], names: tuple[str, ...]):
+    """`measured` of several studies below each other; columns `names`, after `method`, hold what each differs in (its key)."""
     import pandas as pd
 
-    methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
+    prepare(list(studies.values()))
     parts = []
-    for switch in study.switches:
-        one = study.but(switch=switch, methods=methods)
-        both = accuracies(one).merge(barriers(one)[["method", "level", "seed", "barrier"]], on=["method", "level", "seed"])
-        both.insert(1, "switch", switch)
-        parts.append(both)
+    for key, one in studies.items():
+        part = measured(one)
+        for at, (name, value) in enumerate(zip(names, key, strict=True), 1):
+            part.insert(at, name, value)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+HEIGHTS = ("barrier", "interpolated", "chord", "midpoint", "train_loss_barrier", "moved")
+"""Columns of `barriers`."""
 
 
 def _heights(f: dict[str, Any]) -> dict[str, float | None]:
@@ -235,17 +260,22 @@ def _heights(f: dict[str, Any]) -> dict[str, float | None]:
         barrier=100 * barrier(new["test_error"], at),
         interpolated=100 * barrier(old["test_error"], at),
         chord=100 * barrier(new["test_error"], at, "chord"),
+        midpoint=100 * barrier([new["test_error"][i] for i in (0, len(at) // 2, -1)], (0, 0.5, 1)) if len(at) % 2 else None,
         train_loss_barrier=barrier(new["train_loss"], at) if finite else None,
         moved=100 * (new["test_error"][0] + new["test_error"][-1] - old["test_error"][0] - old["test_error"][-1]) / 2,
     )
 
 
-def _segments(study: Study) -> list[tuple[str, int, int, int, Product]]:
-    children(study)
-    what = [
+def _pairs(study: Study) -> list[tuple[str, int, int, int, Segment]]:
+    return [
         (m, at, seed, n, pair)
         for m, at in arms_at(study)
         for seed in range(study.seeds)
         for n, pair in enumerate(pairs(study, m, at, seed))
     ]
+
+
+def _segments(study: Study) -> list[tuple[str, int, int, int, Product]]:
+    children(study)
+    what = _pairs(study)
     return [(*w[:4], p) for w, p in zip(what, parallel.compute(segment, [w[4] for w in what], "walk paths"), strict=True)]

@@ -26,18 +26,14 @@ class Interval(NamedTuple):
         return None if self.high is None else self.high - self.mean
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, digits: int = 1) -> str:
+        """Mean and interval with so many decimals: "2.0 [1.5, 2.5]"."""
         if self.mean is None:
             return "none"
-        return (
-            f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
-            if self.low is not None
-            else f"{_short(self.mean)} [no interval]"
-        )
-
-
-def _short(value: float) -> str:
-    text = f"{value:.1f}"
-    return "0.0" if text == "-0.0" else text
+        mean, low, high = (None if v is None else f"{round(v, digits) + 0.0:.{digits}f}" for v in self[:3])  # + 0.0: no "-0.0"
+        return f"{mean} [{low}, {high}]" if low is not None else f"{mean} [no interval]"
 
 
 def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
@@ -118,6 +114,48 @@ def matching(study: Study):
             rounds = max((at for at, _ in itertools.takewhile(lambda m: m[1], zip(study.levels, matches, strict=True))), default=0)
             rows.append(dict(method=method, level=0, seed=seed, rounds=rounds, sparsity=100 * (1 - study.density(rounds))))
     return pd.DataFrame(rows, columns=["method", "level", "seed", "rounds", "sparsity"])
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float], given: Sequence[float] | None = None) -> float | None:
+    """Spearman's rank correlation of x and y, in [-1, 1]; with `given`, the partial one: what is left once both follow `given` in rank.
+
+    None below 4 values, or where one of them (or what is left of it) is constant.
+
+    >>> rank_correlation([1, 2, 3, 4], [1, 4, 9, 16])
+    1.0
+    """
+    import numpy as np
+    from scipy.stats import rankdata
+
+    if len(x) < 4:
+        return None
+    ranks = [rankdata(v) for v in (x, y)]
+    if given is not None:
+        base = np.stack([np.ones(len(x)), rankdata(given)], 1)
+        ranks = [r - base @ np.linalg.lstsq(base, r, rcond=None)[0] for r in ranks]
+    a, b = (r - r.mean() for r in ranks)
+    scale = math.sqrt(float(a @ a) * float(b @ b))
+    return round(float(a @ b) / scale, 12) if scale > 1e-9 * len(x) ** 3 else None
+
+
+ALL = "all arms"
+"""Stands for a method in tables with one row for all of a study's tickets."""
+
+
+def capacity(table):
+    """Whether stability is lost capacity, or a short way: a row a seed, with rank correlations over that initialisation's trained tickets.
+
+    table: rows with `seed`, `state`, `barrier`, `train_loss`, `distance`. Returned: `loss`, barrier with final training loss; `way`,
+    barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones; `tickets`, how many.
+    """
+    import pandas as pd
+
+    rows = []
+    for seed, group in table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed"):
+        b, loss, way = (group[c].tolist() for c in ("barrier", "train_loss", "distance"))
+        row = dict(method=ALL, level=0, seed=seed, tickets=len(group), loss=rank_correlation(b, loss), way=rank_correlation(b, way))
+        rows.append(row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss)))
+    return pd.DataFrame(rows, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"])
 
 
 def _with_dense(study: Study) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel, scores
 from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
-from lotto.distill.sets import SetOf, distilled, inner_images
+from lotto.distill.sets import SetOf, difficulty, distilled, inner_images
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
 from lotto.train import evaluate_splits, outcome, train
@@ -95,11 +95,13 @@ def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
     return Product({"step": setup.rewind}, end.state)
 
 
+REINIT = 1000
+"""Added to the seed for the other initialisation of `reinit`: more than a study has seeds."""
 SEARCH = 1
 """Version of `level` and `trained`, which build on each other: raise it when the results of either change."""
 
 
-@cached(version=SEARCH, uses=(rewind_point, distilled))
+@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
 def level(ticket: Ticket) -> Product:
     """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share prefixes."""
     start = rewind_point(ticket.setup).tensors
@@ -107,6 +109,9 @@ def level(ticket: Ticket) -> Product:
         mask, state = masks.ones(network(ticket.setup)), "alive"
     elif ticket.shuffled:
         mask, state = _layer_matched(ticket)
+    elif ticket.rewind_what == "reinit":
+        found = level(ticket.but(rewind_what="all"))
+        mask, state, start = found.tensors, found.metrics["state"], rewind_point(_reinit(ticket.setup)).tensors
     else:
         mask, state = _pruned(ticket, start)
     model = network(ticket.setup, masks.apply(start, mask))
@@ -136,13 +141,29 @@ def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
         score = scores.random(mask, ticket.setup.seed, "score", ticket.level)
     elif last.score == "initial":
         score = scores.magnitude(start, mask)
+    elif last.score in ("snip", "grasp"):  # of the dense net, so that all rounds together are one cut, as published
+        small, model = inner_images(ticket.setup.data, last.images), network(ticket.setup, start)
+        score = getattr(scores, last.score)(model, small.images, small.labels, masks.ones(model))
+    elif last.score == "synflow":
+        live = masks.count(mask) - round(ticket.fraction * masks.count(mask))
+        model, shape = network(ticket.setup, start), data.load(ticket.setup.data).shape
+        here = {n: m.to(parallel.device()) for n, m in mask.items()}
+        return {n: m.cpu() for n, m in scores.synflow_mask(model, shape, here, live, SYNFLOW).items()}, "alive"
     else:
         end = trained(inner_loop(ticket))
         if end.metrics["state"] == "diverged":
             return mask, "diverged"
         # a dead net sees no gradient, only decay: its weights keep the order in which they start
         score = scores.magnitude(start if end.metrics["state"] == "dead" else end.tensors, mask)
-    return masks.prune(mask, score, ticket.fraction), "alive"
+    return masks.prune(mask, {n: s.cpu() for n, s in score.items()}, ticket.fraction), "alive"
+
+
+SYNFLOW = 20
+"""Cuts of SynFlow in a round: 5 rounds are the 100 of the paper."""
+
+
+def _reinit(setup: Setup) -> Setup:
+    return setup.but(seed=setup.seed + REINIT)
 
 
 def inner_loop(ticket: Ticket) -> Training:
@@ -158,13 +179,14 @@ def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
 
 def start_of(ticket: Ticket) -> Level:
     """A ticket's mask and the state it is trained from."""
-    mask, start = level(ticket).tensors, rewind_point(ticket.setup).tensors
+    mask = level(ticket).tensors
+    start = rewind_point(_reinit(ticket.setup) if ticket.rewind_what == "reinit" else ticket.setup).tensors
     if ticket.rewind_what == "weights" and ticket.rounds and ticket.rounds[-1].score == "magnitude":
         return Level(mask, rewind(start, trained(inner_loop(ticket)).tensors, mask, "weights"))
     return Level(mask, rewind(start, start, mask))
 
 
-@cached(version=SEARCH, uses=(rewind_point, distilled))
+@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
 def trained(run: Training, checkpoint: Checkpoint) -> Product:
     """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came out."""
     real, setup = data.load(run.ticket.setup.data), run.ticket.setup
@@ -197,18 +219,21 @@ def check(study: Study) -> None:
         raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images; give at most {fewest}")
     match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
     firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not METHODS[m].dense]
-    if any(r.images and r.images.kind == "distilled" for r in firsts):
+    if any(r.images and r.images.distill for r in firsts):
         nets.build(match, real.shape, len(real.classes), 0)
 
 
-def search(study: Study) -> None:
-    """Compute the last level of the study's methods, and with it all levels before; a search is one task."""
-    found = [(m, study.ticket(m, max(study.levels), seed)) for m in study.arms if not METHODS[m].dense for seed in range(study.seeds)]
+def search(*studies: Study) -> None:
+    """Compute the last level of the studies' methods, and with it all levels before; a search is one task."""
+    found = [
+        (m, s.ticket(m, max(s.levels), seed), s.levels) for s in studies for m in s.arms if not METHODS[m].dense for seed in range(s.seeds)
+    ]
     # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
     # so that no worker is left alone with one at the end
     found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
-    parallel.compute(level, [ticket for _, ticket in found], "search masks")
-    parallel.compute(level, [t.but(rounds=t.rounds[:at]) for _, t in found for at in study.levels if t.shuffled], "match layers")
+    parallel.compute(level, [ticket for _, ticket, _ in found], "search masks")
+    controls = [t.but(rounds=t.rounds[:at]) for _, t, levels in found for at in levels if t.shuffled or t.rewind_what == "reinit"]
+    parallel.compute(level, controls, "match layers")
 
 
 def arms_at(study: Study) -> list[tuple[str, int]]:
@@ -270,8 +295,9 @@ def costs(study: Study):
 
 
 def _cost(ticket: Ticket) -> dict[str, float]:
-    runs = [trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))) for r, part in enumerate(ticket.rounds) if part.images]
-    sets = {part.images for part in ticket.rounds if part.images and part.images.kind == "distilled"}
+    ticket = ticket.but(rewind_what="all") if ticket.rewind_what == "reinit" else ticket
+    runs = [trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))) for r, part in enumerate(ticket.rounds) if part.recipe]
+    sets = {part.images.but(kind="distilled") for part in ticket.rounds if part.images and part.images.distill}
     made = [distilled(SetOf(data=ticket.setup.data, images=i)) for i in sets]
     return {
         "stored": max((r.metrics["images"] for r in runs), default=0),

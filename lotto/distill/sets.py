@@ -1,17 +1,22 @@
-"""The sets an inner loop may train on: distilled images, equally many real ones, noise; as cached products."""
+"""The sets an inner loop may train on: distilled images, equally many real ones (at random, or the easiest), noise."""
 
 from __future__ import annotations
 
-import torch
+import dataclasses
 
-from lotto import data
-from lotto.config import Config, Data, Images
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lotto import data, nets
+from lotto.config import Config, Data, Images, Net, Recipe
 from lotto.data import RealData, Split
 from lotto.distill.matching import match_distributions
 from lotto.distill.synset import SynSet, spread
 from lotto.parallel import device
 from lotto.store import Checkpoint, Product, cached
 from lotto.streams import generator
+from lotto.train import train
 
 
 class SetOf(Config):
@@ -24,14 +29,25 @@ class SetOf(Config):
 def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
     """`ipc` real training images of each class, drawn at random: the control of equal size."""
     index = data.per_class(real.train.labels.cpu(), ipc, generator(seed, "subset")).to(real.train.images.device)
-    return SynSet(
-        real.pixels(real.train.images[index]).clamp(0, 1).cpu(),
-        real.train.labels[index].cpu(),
-        real.classes,
-        real.mean.cpu(),
-        real.std.cpu(),
-        {"method": "subset", "ipc": ipc, "seed": seed},
-    )
+    return _chosen(real, index, {"method": "subset", "ipc": ipc, "seed": seed})
+
+
+def easiest(real: RealData, ipc: int, el2n: Float[Tensor, " images"], seed: int = 0) -> SynSet:
+    """The `ipc` training images of each class with the lowest EL2N scores: small and easy data, not distilled."""
+    members = [(real.train.labels.cpu() == c).nonzero().squeeze(1) for c in range(len(real.classes))]
+    index = torch.cat([m[torch.sort(el2n.cpu()[m], stable=True).indices[:ipc]] for m in members])
+    return _chosen(real, index.to(real.train.images.device), {"method": "easy", "ipc": ipc, "seed": seed})
+
+
+def _chosen(real: RealData, index: Int64[Tensor, " n"], recipe: dict) -> SynSet:
+    images, labels = real.pixels(real.train.images[index]).clamp(0, 1).cpu(), real.train.labels[index].cpu()
+    return SynSet(images, labels, real.classes, real.mean.cpu(), real.std.cpu(), recipe)
+
+
+def permuted(small: SynSet, seed: int = 0) -> SynSet:
+    """The same images under the same labels, at random: what is left is images without their meaning."""
+    order = torch.randperm(len(small.labels), generator=generator(seed, "shuffle"))
+    return dataclasses.replace(small, labels=small.labels[order], recipe={**small.recipe, "labels": "permuted"})
 
 
 def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
@@ -60,14 +76,44 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     )
 
 
+class Judges(Config):
+    """The fresh nets that say how hard each real training image is."""
+
+    data: Data
+    seed: int = 0
+    nets: int = 3
+    net: Net = Net(name="convnet", width=32, depth=2, norm="instance")
+    recipe: Recipe = Recipe(steps=100, lr=0.1)
+
+
+@cached(version=1)
+def difficulty(what: Judges) -> Product:
+    """EL2N (Paul et al. 2021, arXiv 2107.07075): the length of softmax minus one-hot label, early in training, mean over fresh nets;
+    as a tensor with a score a training image."""
+    real, total = data.load(what.data), 0.0
+    for number in range(what.nets):
+        seed = generator(what.seed, "judge", number).initial_seed()
+        net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
+        net.load_state_dict(train(net, real.train.images, real.train.labels, what.recipe, seed=seed).state)
+        with torch.no_grad(), nets.evaluating(net):
+            guessed = torch.cat([net(x).softmax(1) for x in real.train.images.split(1024)])
+        total = total + (guessed - torch.nn.functional.one_hot(real.train.labels, len(real.classes))).norm(dim=1)
+    return Product({"images": len(real.train)}, {"el2n": (total / what.nets).cpu()})
+
+
 def small_set(what: SetOf) -> SynSet:
     """The small set that `what` describes (not for kind `real`)."""
-    if what.images.kind == "distilled":
+    kind, ipc, seed = what.images.kind, what.images.ipc, what.images.seed
+    if kind == "permuted":
+        return permuted(small_set(what.but(images=what.images.but(kind="distilled"))), seed)
+    if kind == "distilled":
         product = distilled(what)
         t = product.tensors
         return SynSet(t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], product.metrics["recipe"])
-    make = {"subset": subset, "noise": noise}[what.images.kind]
-    return make(data.load(what.data), what.images.ipc, what.images.seed)
+    real = data.load(what.data)
+    if kind == "easy":
+        return easiest(real, ipc, difficulty(Judges(data=what.data, seed=seed)).tensors["el2n"], seed)
+    return {"subset": subset, "noise": noise}[kind](real, ipc, seed)
 
 
 def inner_images(source: Data, images: Images) -> Split:
