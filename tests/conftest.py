@@ -88,6 +88,9 @@ TINY = dict(
     sharp_probes=4,
     eigenvalues=1,
     planes=["dense", "distilled"],
+    map_steps=[6],
+    outer_steps=[12],
+    rewinds=[3, 6],
     plane_points=3,
 )
 

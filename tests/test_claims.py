@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 import lotto
-from lotto import claims
+from lotto import claims, stats
 from lotto.config import METHODS, ConfigError
 from lotto.stats import Interval
 
@@ -93,7 +93,13 @@ def test_claims_about_absent_methods_are_left_out(study):
 
 def test_every_claim_names_known_methods_a_source_and_a_control():
     for c in claims.CLAIMS:
-        assert c.method in METHODS and c.control in METHODS and c.source and c.notebook in ("01", "02", "03", "04", "05")
+        assert (
+            c.method in {*METHODS, stats.ALL}
+            and c.control in {*METHODS, None}
+            and c.source
+            and c.notebook in ("01", "02", "03", "04", "05", "06")
+        )
+        assert c.control or c.rule in ("above", "below")
         assert claims.MEASURES[c.measure].table in claims.TABLES
     deciding = {(c.method, c.control) for c in claims.CLAIMS}
     assert ("distilled", "real-gentle") in deciding and ("distilled", "distilled-harsh") in deciding
@@ -163,3 +169,24 @@ def test_regime_is_told(study):
     assert "180 steps of SGD on batches of 64 at peak learning rate 0.4" in claims.regime(study, t) and "accuracy 97.0 %" in claims.regime(
         study, t
     )
+
+
+def test_what_stability_needs_is_judged_both_ways(study):
+    arms = dict(
+        distilled=(8.0, 9.0, 10.0), distilled_fast=(30.0, 32.0, 34.0), real_gentle=(2.0, 2.5, 3.0), distilled_weights=(8.0, 10.0, 9.0)
+    )
+    found = {v.text.partition("the stability of distilled masks ")[2]: v.verdict for v in judge(study, "06", table(study, **arms), "masks")}
+    assert found["needs a small learning rate: at the outer rate, in as many steps, they are less stable"] == "holds"
+    assert found["needs the distilled images: all real images, in the same recipe, are less stable"] == "does not hold"
+    assert found["is the norm parameters': with weights only rewound, they are more stable"] == "undecided"
+
+
+def test_a_claim_over_all_arms_has_no_control(study):
+    t = pd.DataFrame(
+        [dict(method="all arms", level=0, seed=s, loss=v, way=-v, loss_given_way=None) for s, v in enumerate((-0.6, -0.5, -0.7))]
+    )
+    found = claims.judge_all("06", {"capacity": t}, study, 500)
+    assert [v.verdict for v in found] == ["holds", "undecided", "holds"]
+    assert found[0].sentence.endswith("rank correlation of barrier and final training loss -0.60 [-0.85, -0.35] over 3 initialisations.")
+    row = claims.markdown(claims.as_table(found)).splitlines()[2]
+    assert "-0.60 [-0.85, -0.35], n = 3 | 0 |" in row

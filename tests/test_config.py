@@ -92,7 +92,7 @@ def test_incomplete_descriptions_are_refused():
         Images(kind="distilled")
     with pytest.raises(ConfigError, match="take no `ipc`"):
         Images(kind="real", ipc=3)
-    with pytest.raises(ConfigError, match="needs images and recipe"):
+    with pytest.raises(ConfigError, match="needs `images`"):
         Round()
     with pytest.raises(ConfigError, match="takes no images"):
         Round(score="random", images=Images(), recipe=Recipe())

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from lotto import data, distill
 from lotto.config import Data, Distill
 from lotto.data import DataError
-from lotto.distill import SynSet, matching
+from lotto.distill import SynSet, matching, sets
 from lotto.store import Checkpoint
 
 SMALL = Distill(ipc=2, steps=6, width=8)
@@ -138,3 +138,30 @@ def test_on_the_gpu_as_on_the_cpu(monkeypatch):
         monkeypatch.setenv("LOTTO_DEVICE", device)
         found.append(distill.match_distributions(data.load(Data(train_size=200)), SMALL)[0].images)
     assert torch.allclose(*found, atol=1e-3)
+
+
+def test_permuted_labels_are_the_same_images_under_the_same_labels(real):
+    small = distill.subset(real, 5)
+    other = sets.permuted(small, 3)
+    assert torch.equal(other.images, small.images) and torch.equal(other.labels.sort().values, small.labels.sort().values)
+    assert float((other.labels == small.labels).double().mean()) < 0.4
+    assert torch.equal(other.labels, sets.permuted(small, 3).labels)
+
+
+def test_the_easiest_images_have_the_lowest_scores_of_their_class(real):
+    el2n = torch.rand(len(real.train), generator=torch.Generator().manual_seed(0))
+    chosen = sets.easiest(real, 3, el2n)
+    assert chosen.labels.tolist() == [c for c in range(10) for _ in range(3)]
+    for c in range(10):
+        members = (real.train.labels == c).nonzero().squeeze(1)
+        best = members[el2n[members].argsort()[:3]]
+        assert torch.allclose(chosen.images[chosen.labels == c], real.pixels(real.train.images[best]).clamp(0, 1), atol=1e-6)
+
+
+def test_difficulty_finds_a_wrong_label(tiny):
+    study = tiny(train_size=None)
+    scores = sets.difficulty(sets.Judges(data=study.dataset, nets=1)).tensors["el2n"]
+    assert scores.shape == (1200,) and 0 <= float(scores.min()) <= float(scores.max()) <= 2**0.5 + 1e-6
+    # what the nets of another seed get wrong is what these find hard
+    other = sets.difficulty(sets.Judges(data=study.dataset, nets=1, seed=1)).tensors["el2n"]
+    assert float(scores[other.argsort()[-60:]].mean()) > 2 * float(scores.mean())

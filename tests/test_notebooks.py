@@ -20,7 +20,14 @@ def code(book):
 
 
 def test_there_are_notebooks():
-    assert [b.stem for b in BOOKS] == ["01_distillation", "02_distilled_imp", "03_stability", "04_sharpness", "05_high_sparsity"]
+    assert [b.stem for b in BOOKS] == [
+        "01_distillation",
+        "02_distilled_imp",
+        "03_stability",
+        "04_sharpness",
+        "05_high_sparsity",
+        "06_what_makes_it_stable",
+    ]
 
 
 @books

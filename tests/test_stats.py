@@ -56,3 +56,34 @@ def test_matching_stops_at_the_first_gap(monkeypatch):
     found = {(r.method, r.seed): (r.rounds, round(r.sparsity, 1)) for r in stats.matching(study).itertuples()}
     # digits have 500 test images, so 1 point: imp 0 matches at 96.5 and 96.0, not at 95.0; imp 1 fails at once; random has nothing at 4
     assert found == {("imp", 0): (4, 83.2), ("imp", 1): (0, 0.0), ("random", 0): (2, 59.0), ("random", 1): (2, 59.0)}
+
+
+def test_rank_correlations_by_hand():
+    x = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert stats.rank_correlation(x, [v**3 for v in x]) == 1.0 and stats.rank_correlation(x, [-v for v in x]) == -1.0
+    assert stats.rank_correlation(x, [2.0, 1.0, 4.0, 3.0, 5.0]) == pytest.approx(0.8)  # 1 - 6 * 4 / (5 * 24)
+    assert stats.rank_correlation(x, [1.0] * 5) is None and stats.rank_correlation(x[:3], x[:3]) is None
+
+
+def test_partial_rank_correlation_by_its_formula():
+    x, y, z = [3, 1, 4, 1.5, 5, 9, 2.6], [2, 7, 1, 8, 2.8, 1.8, 4], [1, 4, 1.4, 2, 1.3, 5, 6]
+    xy, xz, yz = (stats.rank_correlation(a, b) for a, b in ((x, y), (x, z), (y, z)))
+    assert stats.rank_correlation(x, y, z) == pytest.approx((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)
+    assert stats.rank_correlation(z, y, z) is None  # nothing is left of z once z is known
+
+
+def test_lost_capacity_and_a_short_way_are_told_apart():
+    # the barrier follows the way; the loss follows the way too, but for two tickets: at equal way it says nothing
+    rows = [
+        dict(seed=s, state="trained", barrier=b, train_loss=loss, distance=b / 10)
+        for s in range(3)
+        for b, loss in zip(range(1, 9), (9, 7, 8, 6, 5, 3, 4, 2), strict=True)
+    ]
+    rows += [dict(seed=0, state="failed", barrier=None, train_loss=2.3, distance=99.0)]
+    found = stats.capacity(pd.DataFrame(rows))
+    assert found.tickets.tolist() == [8, 8, 8] and (found.way == 1.0).all() and (found.loss < -0.9).all()
+    assert found.loss_given_way.isna().all()  # the way explains all of the barrier
+
+
+def test_intervals_are_printed_with_the_decimals_asked_for():
+    assert stats.Interval(-0.001, -0.5, 0.25, 3).text(2) == "0.00 [-0.50, 0.25]"

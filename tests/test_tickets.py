@@ -159,3 +159,26 @@ def test_a_search_goes_on_through_dead_tickets_and_says_so(tiny):
         assert level["live"] == live
     states = [level["state"] for level in found]
     assert "dead" in states[:-1] and set(states[states.index("dead") :]) == {"dead"}
+
+
+def test_new_weights_under_the_same_mask(tiny):
+    study = tiny()
+    old, new = (tickets.start_of(study.ticket(m, 2, 0)) for m in ("distilled", "reinit"))
+    assert all(torch.equal(old.mask[n], new.mask[n]) for n in old.mask)
+    n = next(iter(old.mask))
+    kept = old.mask[n]
+    assert not torch.equal(old.state[n][kept], new.state[n][kept]) and not new.state[n][~kept].any()
+    other = tickets.rewind_point(study.setup(tickets.REINIT)).tensors
+    assert torch.equal(new.state[n], torch.where(kept, other[n], 0))
+
+
+def test_norms_kept_are_those_of_the_inner_loop(tiny):
+    study = tiny()
+    ticket = study.ticket("distilled-weights", 1, 0)
+    end = tickets.trained(tickets.inner_loop(ticket)).tensors
+    state = tickets.start_of(ticket).state
+    assert torch.equal(state["stem.1.weight"], end["stem.1.weight"]) and torch.equal(
+        state["stem.1.running_mean"], end["stem.1.running_mean"]
+    )
+    first = tickets.rewind_point(ticket.setup).tensors
+    assert torch.equal(tickets.start_of(study.ticket("distilled", 1, 0)).state["stem.1.weight"], first["stem.1.weight"])
