@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lotto import anatomy, sharpness
+from lotto import anatomy, regimes, sharpness
 from lotto.config import METHODS, ConfigError, Study, nearest
 from lotto.distill.judge import judgements
 from lotto.stability import STABLE, accuracies, barriers
@@ -69,6 +69,9 @@ TABLES = {
     "discarded": sharpness.discarded,
     "curvature": sharpness.curvatures,
     "capacity": lambda study: capacity(anatomy.explained(study)),
+    "inner": regimes.inner,
+    "outer": regimes.outer,
+    "time": regimes.over_time,
 }
 """What makes each table from a study."""
 
@@ -422,7 +425,7 @@ def reference(name: str, folder: Path = REFERENCE) -> Reference:
     return Reference(name, Study(**about["study"]), about["test_images"], tables)
 
 
-RUNS = {"digits-10": ("01", "02", "03", "04"), "digits-5-high": ("05",)}
+RUNS = {"digits-10": ("01", "02", "03", "04"), "digits-5-high": ("05",), "digits-10-arms": ("06",)}
 """Reference run -> the notebooks whose claims it judges."""
 
 
