@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+import copy
 
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lotto import masks
+from lotto.data import check_images
 from lotto.masks import Mask, Params
 from lotto.streams import generator
 
@@ -17,3 +24,98 @@ def random(mask: Mask, seed: int, stream: str = "score", *index: int) -> Params:
     """Uniform in [0, 1), in float64 (no ties), from the keyed stream; the same on every device."""
     draw = generator(seed, stream, *index)
     return {n: torch.rand(m.shape, generator=draw, dtype=torch.float64).to(m.device) for n, m in mask.items()}
+
+
+def snip(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask) -> Params:
+    """|w dL/dw|: by how much the loss would change, to first order, without the weight (Lee et al. 2019, arXiv 1810.02340).
+
+    Loss: mean cross-entropy over these images, of the masked net in training mode (batch statistics: at initialisation the running
+    ones are those of no image). `model` is left as it is, statistics and modes included. DataError for images or labels that no loss
+    can be computed of, MaskError for another net's mask.
+    """
+    weights, gradient = _gradient(model, images, labels, mask)
+    return {n: (w * g).abs().detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}
+
+
+def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask) -> Params:
+    """w Hg: what removing the weight costs of the gradient flow (Wang et al. 2020, arXiv 2002.07376, equation 8).
+
+    Removing w changes g'g by -2 w Hg to first order, so the weights with the largest w Hg carry most of the flow, and stay. (The
+    paper removes the largest -w Hg, which is the same. Its temperature is 1 here.) Loss, modes and errors as for `snip`; both passes
+    see the same images.
+    """
+    weights, gradient = _gradient(model, images, labels, mask, create_graph=True)
+    flow = sum((g**2).sum() for g in gradient) / 2
+    product = torch.autograd.grad(flow, list(weights.values()))  # H g
+    return {n: (w * p).detach() for (n, w), p in zip(weights.items(), product, strict=True)}
+
+
+def _gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, mask: Mask, create_graph: bool = False
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    check_images(images, labels)
+    model = copy.deepcopy(model).train()  # a copy: training mode moves running statistics
+    params = dict(model.named_parameters())
+    weights = _live(params, mask)
+    loss = F.cross_entropy(torch.func.functional_call(model, weights, (images,)), labels)
+    return weights, torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
+
+
+def synflow(model: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
+    """|w dR/dw|, R the sum of the outputs for an image of ones, all weights replaced by their magnitudes: the flow through a weight
+    (Tanaka et al. 2020, arXiv 2006.05467). In float64: in a deep net it under- or overflows float32.
+
+    shape: (channels, height, width) of an image. Biases count as 0 and a normalisation layer as its |scale| alone: statistics of an
+    image of ones mean nothing, and would stop the flow. `model` is left as it is. MaskError for another net's mask.
+    """
+    return _flow(_linear(model), shape, mask)
+
+
+def synflow_mask(model: nn.Module, shape: tuple[int, int, int], mask: Mask, live: int, rounds: int = 100) -> Mask:
+    """SynFlow's mask of exactly `live` weights, within `mask`: cut in `rounds` steps, exponentially, and scored anew before each.
+
+    Iterating is what keeps every layer alive: a layer's flow adds up to the net's whole flow, so the fewer weights it has, the higher
+    each of them scores. ValueError for a `live` beyond what `mask` has.
+    """
+    have, plain = masks.count(mask), _linear(model)
+    if not 0 < live <= have:
+        raise ValueError(f"live = {live}: give 1 to {have}, the live weights of the mask")
+    for r in range(1, rounds + 1):
+        mask = masks.keep(mask, _flow(plain, shape, mask), round(have * (live / have) ** (r / rounds)))
+    return mask
+
+
+def _flow(plain: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
+    params = dict(plain.named_parameters())
+    weights = _live(params, mask)
+    first = next(iter(params.values()))
+    total = torch.func.functional_call(plain, weights, (torch.ones(1, *shape, dtype=first.dtype, device=first.device),)).sum()
+    return {n: (w * g).detach() for (n, w), g in zip(weights.items(), torch.autograd.grad(total, list(weights.values())), strict=True)}
+
+
+def _live(params: Params, mask: Mask) -> dict[str, Tensor]:
+    whole = masks.apply(params, mask)
+    return {n: whole[n].detach().requires_grad_() for n in mask}
+
+
+def _linear(model: nn.Module) -> nn.Module:
+    # a copy in double with magnitudes for weights, without biases, its normalisations reduced to their scales
+    model = copy.deepcopy(model).double().eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
+            model.set_submodule(name, _Scale(module.weight))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.abs_() if p.ndim > 1 or isinstance(model.get_submodule(name.rpartition(".")[0]), _Scale) else p.zero_()
+    return model
+
+
+class _Scale(nn.Module):
+    """A normalisation layer without its statistics."""
+
+    def __init__(self, weight: Tensor | None):
+        super().__init__()
+        self.weight = None if weight is None else nn.Parameter(weight.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.weight is None else x * self.weight.view(-1, *[1] * (x.ndim - 2))
