@@ -352,6 +352,8 @@ class Study(Config):
     """Steps k from which notebook 06 trains anew (those within the outer recipe's)."""
     rewind_methods: Names = ("dense-rewound",)
     """Methods that it rewinds to each of them."""
+    match_methods: Names = ("dense", "imp", "distilled")
+    """Methods between whose trained nets it walks, also up to permutation."""
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Distilled images a class; the subset and the noise have as many."""
     distill_steps: Annotated[Int, Field(ge=0)] = 400
@@ -387,7 +389,7 @@ class Study(Config):
 
     @model_validator(mode="after")
     def _consistent(self):
-        for field in ("methods", "planes", "sanity", "map_methods", "rewind_methods"):
+        for field in ("methods", "planes", "sanity", "map_methods", "rewind_methods", "match_methods"):
             for name in getattr(self, field):
                 if name not in METHODS:
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")

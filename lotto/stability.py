@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lotto import data, nets, parallel
-from lotto.config import Segment, Study, Training
+from lotto import data, nets, parallel, permute
+from lotto.config import METHODS, Segment, Study, Training
 from lotto.data import Split
 from lotto.nets import State
 from lotto.store import Product, cached
@@ -102,13 +102,27 @@ def _both(model: nn.Module, train: Split, test: Split) -> dict[str, float]:
 @cached(version=1, uses=(trained,))
 def segment(line: Segment) -> Product:
     """The path between two children as a product; where a child is not trained (dead, diverged), there is none."""
+    return _walk(line)
+
+
+@cached(version=1, uses=(trained,))
+def matched_segment(line: Segment) -> Product:
+    """The same with the second child's channels permuted to match the first's (`permute.matched`): is it another basin, or the same one
+    up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""
+    return _walk(line, up_to_permutation=True)
+
+
+def _walk(line: Segment, up_to_permutation: bool = False) -> Product:
     ends = [trained(line.a), trained(line.b)]
     states = [e.metrics["state"] for e in ends]
     if any(s in ("dead", "diverged") for s in states):
         return Product({"states": states, "alphas": alphas(line.points)})
     real = data.load(line.a.ticket.setup.data)
     a, b = ({n: t.to(parallel.device()) for n, t in e.tensors.items()} for e in ends)
-    curves = path(network(line.a.ticket.setup), a, b, real.train.first(line.train_images), real.test, line.points)
+    model = network(line.a.ticket.setup)
+    if up_to_permutation:
+        b = permute.matched(a, b, permute.symmetries(model))
+    curves = path(model, a, b, real.train.first(line.train_images), real.test, line.points)
     return Product({"states": states, **curves})
 
 
@@ -219,6 +233,39 @@ def barriers(study: Study):
             row |= {k: _mean([e[k] for e in each]) for k in each[0]}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def between(study: Study):
+    """Table of paths that leave a ticket: a row a (kind, method, other, level, seed), with `barrier` and, up to permutation, `matched`.
+
+    Over `study.match_methods`. Kind "children": two children of one ticket, as everywhere (`other` is the method itself); "levels": a
+    child of a level and one of the level before (`other`); "methods": children of two methods at one level. Child 1 and child 2, so the
+    noise differs always. `matched` is None where the net's symmetries are not known. Dense nets stand at every level.
+    """
+    import pandas as pd
+
+    one = study.but(methods=study.match_methods)
+    children(one)
+    arms, lines = one.arms, []
+    for seed in range(one.seeds):
+        for before, at in itertools.pairwise((0, *one.levels)):
+            ends = {m: [one.training(m, 0 if METHODS[m].dense else at, seed, child) for child in (1, 2)] for m in arms}
+            lines += [("children", m, m, at, seed, *ends[m]) for m in arms]
+            lines += [("methods", m, n, at, seed, ends[m][0], ends[n][1]) for m, n in itertools.combinations(arms, 2)]
+            above = {m: one.training(m, before, seed, 1) for m in arms if before and not METHODS[m].dense}
+            lines += [("levels", m, str(before), at, seed, start, ends[m][1]) for m, start in above.items()]
+    what = [Segment(a=a, b=b, points=one.points, train_images=one.path_images) for *_, a, b in lines]
+    plain = parallel.compute(segment, what, "walk paths")
+    matched = parallel.compute(matched_segment, what, "match and walk") if permute.known(network(one.setup(0))) else [None] * len(what)
+    rows = []
+    for (kind, method, other, at, seed, *_), p, q in zip(lines, plain, matched, strict=True):
+        state = _worst(p.metrics["states"])
+        row = dict(kind=kind, method=method, other=other, level=at, seed=seed, state=state, barrier=None, matched=None)
+        if state == "trained":
+            row["barrier"] = _heights(p.metrics)["barrier"]
+            row["matched"] = _heights(q.metrics)["barrier"] if q else None
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["kind", "method", "other", "level", "seed", "state", "barrier", "matched"])
 
 
 def switched(study: Study):

@@ -170,3 +170,27 @@ def test_on_the_gpu(net, images):
     children = [train.train(net(), there.images, there.labels, Recipe(steps=15, lr=0.3, batch=16), child=c).state for c in (1, 1)]
     curves = stability.path(net().cuda(), *children, there, there)
     assert stability.barrier(curves["recalibrated"]["test_error"], TEN) == 0
+
+
+def test_paths_that_leave_a_ticket(tiny):
+    study = tiny(match_methods=["dense", "imp"], levels=[1, 2])
+    table = stability.between(study)
+    assert [(r.kind, r.method, r.other, r.level) for r in table.itertuples()] == [
+        ("children", "dense", "dense", 1),
+        ("children", "imp", "imp", 1),
+        ("methods", "dense", "imp", 1),
+        ("children", "dense", "dense", 2),
+        ("children", "imp", "imp", 2),
+        ("methods", "dense", "imp", 2),
+        ("levels", "imp", "1", 2),
+    ]
+    line = stability.pairs(study, "imp", 2, 0)[0]
+    plain, matched = stability.segment(line).metrics, stability.matched_segment(line).metrics
+    for end in (0, -1):  # a net in another order of its channels is the same net
+        assert plain["recalibrated"]["test_error"][end] == pytest.approx(matched["recalibrated"]["test_error"][end], abs=0.003)
+    assert plain["recalibrated"]["test_loss"][1] != matched["recalibrated"]["test_loss"][1]
+
+
+def test_nets_without_known_symmetries_are_not_matched(tiny):
+    table = stability.between(tiny(match_methods=["dense"], norm="group", width=16, levels=[1]))
+    assert table.matched.isna().all() and len(table) == 1
