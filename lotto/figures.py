@@ -628,6 +628,24 @@ def _line(fig: go.Figure, x: list, found: list[Interval], name: str, colour: str
     )
 
 
+def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """Barriers of `stability.between` as the nets are (black) and with channels permuted to match (red): mean with 95 % interval."""
+    rows = table[(table.level == level) & (table.state == "trained")]
+    fig, names = go.Figure(), []
+    for (kind, m, other), group in rows.groupby(["kind", "method", "other"], sort=False):
+        title = METHODS[m].title
+        what = {"children": f"{title}: two children", "levels": f"{title}: child of level {other}"}
+        names.append(what.get(kind) or f"{title} and {METHODS[other].title}")
+        for column, colour in (("barrier", FONT), ("matched", "#c0392b")):
+            fig.add_trace(_bold(interval(group[column].tolist()), names[-1], colour))
+    for name, colour in (("as they are", FONT), ("up to permutation", "#c0392b")):
+        fig.add_trace(go.Scatter(x=[None], y=names[:1], mode="markers", marker=dict(color=colour, size=10), name=name))
+    fig.add_vline(x=2, line=dict(color="#c0392b", width=1, dash="dash"))
+    fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
+    fig.update_xaxes(title="error barrier (points)", rangemode="tozero")
+    return _legend_below(_styled(fig, f"Barriers up to permutation, {sparsity(study, level)}", 200 + 28 * len(names)))
+
+
 def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
     """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
     arms = [m for m in study.arms if not METHODS[m].dense]

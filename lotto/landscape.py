@@ -1,19 +1,22 @@
-"""Planes through three trained nets: loss and error around and between them, with batch norm recalibrated at every point."""
+"""Planes through three trained nets, with batch norm recalibrated at every point; and how the loss rises along random directions."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from lotto import data, nets, parallel
+from lotto import data, masks, nets, parallel
 from lotto.config import Config, Study, Training
 from lotto.data import Split
 from lotto.nets import State
 from lotto.store import Product, cached
+from lotto.streams import generator
 from lotto.tickets import arms_at, network, search, trained
 from lotto.train import evaluate
 
@@ -88,6 +91,35 @@ def survey(model: nn.Module, through: Plane, train: Split, test: Split, points: 
         for name, column in zip(rows, zip(*found, strict=True), strict=True):
             rows[name].append(list(column))
     return {"x": axes[0], "y": axes[1], "corners": [list(c) for c in through.corners], **rows}
+
+
+def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> State:
+    """A Gaussian direction on the live weights, each filter (row of a weight) as long as the net's own (Li et al. 2018, arXiv 1712.09913).
+
+    So that nets of different scale are compared alike. 0 on pruned weights; norms and biases have no part in it.
+    """
+    draw, found = generator(seed, "probe", *index), {}
+    for n, m in mask.items():
+        d = torch.randn(m.shape, generator=draw).to(state[n]) * m.to(state[n].device)
+        w = torch.where(m.to(state[n].device), state[n], 0)
+        lengths = [t.flatten(1).norm(dim=1).view(-1, *[1] * (t.ndim - 1)) for t in (w, d)]
+        found[n] = d * lengths[0] / lengths[1].clamp_min(1e-30)
+    return found
+
+
+def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float], directions: int = 5, seed: int = 0) -> list[list[float]]:
+    """By how much the loss (nats) rises at each radius, a list a radius with a value a direction (`direction`); radius 1 is as far as
+    every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where the loss is not finite."""
+    state, probe = nets.copy_state(model), copy.deepcopy(model)
+    ways = [direction(state, mask, seed, 1, number) for number in range(directions)]
+
+    def loss(way: State, radius: float) -> float:
+        probe.load_state_dict({**state, **{n: state[n] + radius * d for n, d in way.items()}})
+        found = evaluate(probe, some)["loss"]
+        return math.inf if found is None else found
+
+    start = loss({}, 0.0)
+    return [[loss(way, radius) - start for way in ways] for radius in radii]
 
 
 class Scape(Config):

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel
 from lotto.config import METHODS, Config, ConfigError, Recipe, Study, Training
-from lotto.data import DataError, check_images
+from lotto.data import DataError, Split, check_images
+from lotto.landscape import rise
 from lotto.nets import evaluating
-from lotto.store import Product, cached
+from lotto.store import Cached, Product, cached
 from lotto.streams import generator
 from lotto.tickets import arms_at, level, network, rewind_point, search, trained
 from lotto.train import arithmetic
@@ -186,6 +187,82 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
     return sorted(float(v) for v in values)
 
 
+class Spectrum(NamedTuple):
+    """The density of a Hessian's eigenvalues as probes see it: points with weights, which add to 1 for each probe."""
+
+    nodes: Float[Tensor, "probes steps"]
+    weights: Float[Tensor, "probes steps"]
+
+    def curve(self, grid: Float[Tensor, " points"], width: float) -> Float[Tensor, " points"]:
+        """The density on a grid, each point a Gaussian of this `width`; it integrates to 1."""
+        bells = torch.exp(-(((grid[:, None, None] - self.nodes) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
+        return (bells * self.weights).sum((1, 2)) / len(self.nodes)
+
+    def moment(self, power: int) -> float:
+        """Mean of eigenvalue ** power; times the number of weights, power 1 is the trace."""
+        return float((self.weights * self.nodes**power).sum() / len(self.nodes))
+
+
+def density(hessian: Hessian, probes: int = 4, steps: int = 20, seed: int = 0) -> Spectrum:
+    """Spectral density by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017; for nets Ghorbani et al. 2019, arXiv 1901.10159).
+
+    Each probe is a random direction; `steps` of Lanczos from it, all vectors kept orthogonal, make a small matrix whose eigenvalues are
+    nodes and the squared first entries of its eigenvectors their weights. Exact in the first 2 * steps - 1 moments of what the probe sees.
+    """
+    found = [_lanczos(hessian, min(steps, hessian.size), generator(seed, "probe", 2, number)) for number in range(probes)]
+    return Spectrum(torch.stack([n for n, _ in found]), torch.stack([w for _, w in found]))
+
+
+def _lanczos(hessian: Hessian, steps: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    like = hessian._like()
+    q = torch.randn(hessian.size, generator=draw, dtype=torch.float64).to(like["device"])
+    basis, a, b = [q / q.norm()], [], []
+    for _ in range(steps):
+        v = (hessian @ basis[-1].to(**like)).double()
+        a.append(float(v @ basis[-1]))
+        for _ in range(2):  # twice is enough
+            for q in basis:
+                v = v - (v @ q) * q
+        b.append(float(v.norm()))
+        if b[-1] <= 1e-9 * max(1.0, max(map(abs, a))):  # the probe sees no more
+            break
+        basis.append(v / b[-1])
+    inside = torch.tensor(b[: len(a) - 1], dtype=torch.float64)
+    small = torch.diag(torch.tensor(a, dtype=torch.float64)) + torch.diag(inside, 1) + torch.diag(inside, -1)
+    values, vectors = torch.linalg.eigh(small)
+    fill = steps - len(values)  # a short run is filled up with points of no weight
+    return torch.nn.functional.pad(values, (0, fill)), torch.nn.functional.pad(vectors[0] ** 2, (0, fill))
+
+
+def layer_traces(values: Float[Tensor, " n"], mask: masks.Mask) -> dict[str, float]:
+    """The sum of a diagonal over each layer's live weights, in nats; together they are the trace. `values`: one for each live weight,
+    in the mask's order."""
+    return {n: float(v.double().sum()) for n, v in zip(mask, values.split([int(m.sum()) for m in mask.values()]), strict=True)}
+
+
+def sam(
+    model: nn.Module, images: Float[Tensor, "images c h w"], labels: Int64[Tensor, " images"], mask: masks.Mask, rho: float = 0.05
+) -> float:
+    """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the highest rise at
+    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is."""
+    check_images(images, labels)
+    params = {n: p.detach() for n, p in model.named_parameters()}
+    masks.check(mask, params)
+    live = {n: params[n].clone().requires_grad_() for n in mask}
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(model, {**params, **weights}, (images,)), labels)
+
+    with evaluating(model), arithmetic(_EXACT, images.device):
+        here = loss(live)
+        gradient = masks.apply(dict(zip(live, torch.autograd.grad(here, list(live.values())), strict=True)), mask)
+        length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values()))
+        if length == 0:
+            return 0.0
+        with torch.no_grad():
+            return float(loss({n: w + rho * gradient[n] / length for n, w in live.items()}) - here)
+
+
 class Share(NamedTuple):
     """How much of something lies on the removed weights, and what chance would have put there."""
 
@@ -253,11 +330,51 @@ def curvature(what: Curvature) -> Product:
     return _measure(what, network(ticket.setup, state), mask, how)
 
 
-def _measure(what: Curvature, model: nn.Module, mask: masks.Mask, how: str) -> Product:
+def _ready(what: Curvature, model: nn.Module, mask: masks.Mask) -> tuple[Split, masks.Mask]:
     some = data.load(what.training.ticket.setup.data).train.first(what.images)
     nets.recalibrate(model, some.images)
     # in the model's order: a mask read from its file comes sorted by name
-    mask = {n: mask[n].to(parallel.device()) for n in masks.prunable(model)}
+    return some, {n: mask[n].to(parallel.device()) for n in masks.prunable(model)}
+
+
+RADII = (0.05, 0.1, 0.2, 0.4)
+"""Where `steepness` looks along random directions, in lengths of the filters."""
+
+
+@cached(version=1, uses=(trained,))
+def steepness(what: Curvature) -> Product:
+    """How the loss of a trained net rises around it: `sam`, and `rise` at RADII (means over directions); loss, gap and norm beside."""
+    end, mask = trained(what.training), level(what.training.ticket).tensors
+    if end.metrics["state"] not in ("trained", "failed"):
+        return Product({"state": end.metrics["state"]})
+    model = network(what.training.ticket.setup, end.tensors)
+    some, mask = _ready(what, model, mask)
+    rises = [sum(r) / len(r) for r in rise(model, mask, some, RADII, seed=what.training.ticket.setup.seed)]
+    norm = math.sqrt(sum(float((p.detach() * mask[n]).square().sum()) for n, p in model.named_parameters() if n in mask))
+    up, train, test = sam(model, some.images, some.labels, mask), end.metrics["train"]["loss"], end.metrics["test"]["loss"]
+    found = {"sam": up, **{f"rise {r:g}": v for r, v in zip(RADII, rises, strict=True)}, "norm": norm, "train": train}
+    found["gap"] = None if None in (train, test) else test - train
+    return Product({"state": end.metrics["state"], **{k: v if v is not None and math.isfinite(v) else None for k, v in found.items()}})
+
+
+@cached(version=1, uses=(trained,))
+def profile(what: Curvature) -> Product:
+    """The spectral density of a trained net's Hessian on its live weights (nodes, weights), and its trace layer by layer."""
+    end = trained(what.training)
+    if end.metrics["state"] not in ("trained", "failed"):
+        return Product({"state": end.metrics["state"]})
+    model = network(what.training.ticket.setup, end.tensors)
+    some, mask = _ready(what, model, level(what.training.ticket).tensors)
+    hessian, seed = Hessian(model, some.images, some.labels, mask), what.training.ticket.setup.seed
+    seen = density(hessian, seed=seed)
+    traces = layer_traces(diagonal(hessian, what.probes, seed).mean, mask)
+    if not torch.isfinite(seen.nodes).all():
+        return Product({"state": end.metrics["state"]})
+    return Product({"state": end.metrics["state"], "live": hessian.size, "traces": traces}, {"nodes": seen.nodes, "weights": seen.weights})
+
+
+def _measure(what: Curvature, model: nn.Module, mask: masks.Mask, how: str) -> Product:
+    some, mask = _ready(what, model, mask)
     hessian = Hessian(model, some.images, some.labels, mask)
     found = diagonal(hessian, what.probes, what.training.ticket.setup.seed)
     trace, error = found.trace
@@ -316,6 +433,36 @@ def discarded(study: Study):
     return pd.DataFrame(rows, columns=["point", "method", "level", "seed", "removed", "error", *shares])
 
 
+def steepnesses(study: Study):
+    """Table of how the loss rises around trained tickets: a row a (method, level, seed), the first child.
+
+    `sam`, the rise (nats) up the gradient; `rise 0.05` and so on, along random directions inside the mask; `norm` of the live weights;
+    `train`, the final training loss; `gap`, test minus training loss.
+    """
+    import pandas as pd
+
+    arms, found = _first_children(study, steepness, "climb")
+    rows = [dict(method=m, level=at, seed=s, **p.metrics) for (m, at, s), p in zip(arms, found, strict=True)]
+    columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def profiles(study: Study) -> dict[tuple[str, int, int], Product]:
+    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.planes`, first child."""
+    one = study.but(methods=tuple(m for m in study.arms if m in study.planes) or study.arms[:1])
+    arms, found = _first_children(one, profile, "measure spectra")
+    return {arm: p for arm, p in zip(arms, found, strict=True) if "nodes" in p.tensors}
+
+
+def _first_children(study: Study, function: Cached, label: str, **more: int) -> tuple[list[tuple[str, int, int]], list[Product]]:
+    search(study)
+    arms = [(m, at, seed) for m, at in arms_at(study) for seed in range(study.seeds)]
+    runs = [study.training(*arm, 1) for arm in arms]
+    parallel.compute(trained, runs, "train tickets")
+    what = [Curvature(training=run, images=study.sharp_images, probes=study.sharp_probes, **more) for run in runs]
+    return arms, parallel.compute(function, what, label)
+
+
 def curvatures(study: Study):
     """Table of what is left: a row a (method, level, seed), the first child on its live weights.
 
@@ -324,12 +471,7 @@ def curvatures(study: Study):
     """
     import pandas as pd
 
-    search(study)
-    arms = [(m, at, seed) for m, at in arms_at(study) for seed in range(study.seeds)]
-    runs = [study.training(*arm, 1) for arm in arms]
-    parallel.compute(trained, runs, "train tickets")
-    common = dict(images=study.sharp_images, probes=study.sharp_probes, ends=study.eigenvalues)
-    found = parallel.compute(curvature, [Curvature(training=run, **common) for run in runs], "measure curvature")
+    arms, found = _first_children(study, curvature, "measure curvature", ends=study.eigenvalues)
     rows = []
     for (method, at, seed), product in zip(arms, found, strict=True):
         m = product.metrics

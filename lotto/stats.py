@@ -138,6 +138,22 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], given: Sequence[flo
     return round(float(a @ b) / scale, 12) if scale > 1e-9 * len(x) ** 3 else None
 
 
+def correlations(table, measures: Sequence[str], against: str):
+    """How each measure goes with another over an initialisation's trained tickets: a row a (measure), with the mean rank correlation
+    over initialisations and its 95 % interval, and `n`, the initialisations.
+
+    table: rows with `seed`, `state` and the named columns.
+    """
+    import pandas as pd
+
+    rows = []
+    for name in measures:
+        known = table[table.state == "trained"].dropna(subset=[name, against])
+        found = interval([rank_correlation(g[name].tolist(), g[against].tolist()) for _, g in known.groupby("seed")])
+        rows.append(dict(measure=name, correlation=found.mean, low=found.low, high=found.high, n=found.n))
+    return pd.DataFrame(rows)
+
+
 ALL = "all arms"
 """Stands for a method in tables with one row for all of a study's tickets."""
 

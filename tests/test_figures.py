@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from lotto import figures, landscape, sharpness, stability, tickets
+from lotto import anatomy, figures, landscape, regimes, sharpness, stability, tickets
 from lotto.config import METHODS
 from lotto.distill import judge
 
@@ -129,3 +129,25 @@ def test_switches_and_costs(tables):
     for cost in ("passes", "with distillation", "core-seconds"):
         fig = figures.against_cost(tables[1], costs, study, cost)
         assert len(fig.data) == 3 and all(len(t.x) == 2 for t in fig.data)
+
+
+def test_figures_of_what_makes_it_stable(tables):
+    import lotto
+    from tests.conftest import TINY
+
+    study = lotto.study("digits", **{**TINY, "seeds": 2, "methods": ["dense", "imp", "distilled"], "match_methods": ["dense", "imp"]})
+    inner = regimes.inner(study.but(map_lrs=[0.1, 0.4])).assign(state="trained", barrier=5.0)
+    inner.loc[(inner.lr == 0.1) & (inner.seed == 1), "state"] = "failed"
+    fig = figures.regime_map({m: rows for m, rows in inner.groupby("method")}, study, 2)
+    assert [t.type for t in fig.data] == ["heatmap"] * 2 and list(fig.data[0].text[0]) == ["5.0<br>1 of 2", "5.0 ± 0"]
+    assert {t.zmax for t in fig.data} == {5.0}
+    time = regimes.over_time(study).assign(state="trained", barrier=3.0)
+    assert tuple(figures.over_time(time, study, 2).data[0].x) == (0, 3, 6)
+    shared = anatomy.overlaps(study)
+    matrix = figures.overlap_matrix(shared, study, 2).data[0].z
+    assert matrix[0][0] is None and matrix[0][1] == matrix[1][0] == pytest.approx(shared[shared.level == 2].excess.mean())
+    assert len(figures.survivors(anatomy.survival(study), study, 2).data) == 2
+    assert len(figures.settled(anatomy.settled(study), study).data) == 2 * 2
+    between = stability.between(study).assign(state="trained", barrier=4.0, matched=1.0)
+    rows = figures.matched(between, study, 2)
+    assert [t.x[0] for t in rows.data[:2]] == [4.0, 1.0] and "IMP, k=0: child of level 1" in {t.y[0] for t in rows.data}

@@ -72,3 +72,36 @@ def test_planes_of_a_tiny_study(tiny, monkeypatch):
     assert set(found) == {("dense", 0), ("distilled", 1), ("distilled", 2)}
     one = found["distilled", 2]
     assert len(one["x"]) == len(one["y"]) == len(one["test_error"]) == len(one["test_error"][0]) == study.plane_points
+
+
+def test_a_direction_stays_in_the_mask_and_has_the_nets_filters_lengths(three):
+    _, (state, *_), _, mask = three
+    way = landscape.direction(state, mask, 3)
+    assert set(way) == set(mask)
+    for n, m in mask.items():
+        assert not way[n][~m].any()
+        assert torch.allclose(way[n].flatten(1).norm(dim=1), state[n].flatten(1).norm(dim=1), rtol=1e-4, atol=1e-6)
+    assert torch.equal(way["head.weight"], landscape.direction(state, mask, 3)["head.weight"])
+    assert not torch.equal(way["head.weight"], landscape.direction(state, mask, 4)["head.weight"])
+
+
+def test_the_rise_begins_at_zero_and_leaves_the_net_alone(three, images):
+    model, (state, *_), _, mask = three
+    model.load_state_dict(state)
+    nets.recalibrate(model, images[0])
+    before = nets.copy_state(model)
+    found = landscape.rise(model, mask, Split(*images), (0.0, 0.5, 2.0), directions=3)
+    assert [len(r) for r in found] == [3, 3, 3] and found[0] == [0.0] * 3 and len(set(found[2])) == 3
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_the_rise_of_a_quadratic_by_hand():
+    # one weight w and two classes: scores (w x, 0); a direction is +-|w|, so a step of radius 1 goes to 0 or to 2 w
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[3.0], [0.0]]))
+    some = Split(torch.ones(4, 1, 1, 1), torch.zeros(4, dtype=torch.int64))
+    mask = {"1.weight": torch.tensor([[True], [False]])}
+    losses = {w: float(torch.log1p(torch.exp(torch.tensor(-w)))) for w in (0.0, 3.0, 6.0)}
+    found = landscape.rise(model, mask, some, (1.0,), directions=8)[0]
+    assert all(min(abs(v - (losses[w] - losses[3.0])) for w in (0.0, 6.0)) < 1e-6 for v in found)

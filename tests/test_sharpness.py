@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import landscape, masks, nets, sharpness
+from lotto import landscape, masks, nets, sharpness, tickets
 from lotto.config import ConfigError
 from lotto.data import DataError
 
@@ -242,3 +242,75 @@ def test_products_on_a_gpu():
     here = sharpness.Hessian(model, images, labels) @ v
     there = sharpness.Hessian(model.cuda(), images.cuda(), labels.cuda()) @ v.cuda()
     torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-5)
+
+
+def test_the_spectral_density_integrates_to_one_and_has_the_moments_of_the_dense_spectrum():
+    model, images, labels = small(norm=True)
+    mask = a_mask(model)
+    h = sharpness.Hessian(model, images, labels, mask)
+    values = torch.linalg.eigvalsh(h.dense())
+    found = sharpness.density(h, probes=400, steps=8)
+    assert torch.allclose(found.weights.sum(1), torch.ones(400, dtype=torch.float64)) and found.nodes.shape == (400, 8)
+    spread = float(values.abs().max())
+    grid = torch.linspace(-3 * spread, 3 * spread, 4001, dtype=torch.float64)
+    curve = found.curve(grid, 0.1 * spread)
+    assert float(torch.trapezoid(curve, grid)) == pytest.approx(1, abs=1e-6)
+    bells = torch.exp(-(((grid[:, None] - values) / (0.1 * spread)) ** 2) / 2).mean(1) / (0.1 * spread * math.sqrt(2 * math.pi))
+    assert float(torch.trapezoid((curve - bells).abs(), grid)) < 0.15  # in shape too
+    for power in (1, 2):
+        assert found.moment(power) == pytest.approx(float((values**power).mean()), rel=0.15)
+
+
+def test_a_full_run_of_lanczos_finds_the_eigenvalues():
+    model, images, labels = small()
+    mask = {n: m if n.startswith("0") else m & False for n, m in masks.ones(model).items()}  # 12 weights
+    h = sharpness.Hessian(model, images, labels, mask)
+    found = sharpness.density(h, probes=1, steps=50)
+    seen = found.nodes[0][found.weights[0] > 0]
+    values = torch.linalg.eigvalsh(h.dense())
+    assert all(float((values - v).abs().min()) < 1e-8 for v in seen) and float(seen.max()) == pytest.approx(float(values.max()))
+
+
+def test_the_density_of_a_flat_loss_is_a_point_at_zero():
+    model, images, labels = small()
+    with torch.no_grad():
+        model[-1].weight.zero_()
+        model[-1].bias.copy_(torch.tensor([800.0, 0.0, 0.0]))  # so sure of itself that nothing moves it
+    found = sharpness.density(sharpness.Hessian(model, images, labels * 0), probes=2, steps=5)
+    assert not found.nodes.any() and torch.equal(found.weights.sum(1), torch.ones(2, dtype=torch.float64))
+
+
+def test_layer_traces_add_to_the_trace():
+    model, images, labels = small()
+    mask = a_mask(model)
+    found = sharpness.diagonal(sharpness.Hessian(model, images, labels, mask), 8)
+    layers = sharpness.layer_traces(found.mean, mask)
+    assert list(layers) == list(mask) and sum(layers.values()) == pytest.approx(found.trace[0])
+
+
+def test_sam_is_the_length_of_the_gradient_to_first_order():
+    model, images, labels = small(norm=True)
+    mask, before = a_mask(model), nets.copy_state(model)
+    with nets.evaluating(model):
+        loss = F.cross_entropy(model(images), labels)
+    grads = torch.autograd.grad(loss, [dict(model.named_parameters())[n] for n in mask])
+    length = math.sqrt(sum(float((g * m).square().sum()) for g, m in zip(grads, mask.values(), strict=True)))
+    assert sharpness.sam(model, images, labels, mask, rho=1e-5) == pytest.approx(1e-5 * length, rel=1e-3)
+    assert sharpness.sam(model, images, labels, mask, rho=0.5) > 0
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items()) and model[0].weight.grad is None
+
+
+def test_steepness_and_spectra_of_a_small_study(tiny):
+    study = tiny(methods=["dense", "imp", "random"], sharp_images=16, planes=["imp"])
+    table = sharpness.steepnesses(study)
+    assert len(table) == 1 + 2 * 2 and table.columns[4] == "sam" and table.norm.notna().any()
+    known = table.dropna(subset=["sam"])
+    assert (known.sam >= 0).all() and (known["rise 0.4"].notna()).all()
+    spectra = sharpness.profiles(study)
+    assert set(spectra) == {("imp", 1, 0), ("imp", 2, 0)}
+    one = spectra["imp", 1, 0]
+    assert one.metrics["live"] == masks.count(tickets.level(study.ticket("imp", 1, 0)).tensors)
+    assert torch.allclose(one.tensors["weights"].sum(1), torch.ones(4, dtype=torch.float64))
+    assert sharpness.curvature(sharpness.Curvature(training=study.training("imp", 1, 0, 1), images=16, probes=4)).metrics[
+        "trace"
+    ] == pytest.approx(sum(one.metrics["traces"].values()), rel=1e-4)

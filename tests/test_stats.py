@@ -87,3 +87,11 @@ def test_lost_capacity_and_a_short_way_are_told_apart():
 
 def test_intervals_are_printed_with_the_decimals_asked_for():
     assert stats.Interval(-0.001, -0.5, 0.25, 3).text(2) == "0.00 [-0.50, 0.25]"
+
+
+def test_correlations_are_those_within_an_initialisation():
+    # within each seed y rises with x, across seeds it falls: what initialisations differ in does not count
+    rows = [dict(seed=s, state="trained", x=10.0 * s + i, y=-100.0 * s + i**2) for s in range(3) for i in range(1, 6)]
+    rows += [dict(seed=0, state="failed", x=1e9, y=-1e9), dict(seed=1, state="trained", x=None, y=3.0)]
+    found = stats.correlations(pd.DataFrame(rows), ["x"], "y").iloc[0]
+    assert found.correlation == 1.0 and found.low == found.high == 1.0 and found.n == 3
