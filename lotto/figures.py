@@ -8,7 +8,7 @@ import io
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -483,6 +483,45 @@ def spectrum_and_plane(
     fig.update_annotations(font_size=12)
     note = "" if found else " (no plane: not in `planes`, or not trained)"
     return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}{note}", 420).update_layout(margin=dict(l=70))
+
+
+def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
+    """Spectral densities of trained tickets (`sharpness.profiles`), a line a method, mean over initialisations, on a logarithmic scale;
+    dense nets among them. Eigenvalues are blurred by a hundredth of the range shown."""
+    import torch
+
+    from lotto.sharpness import Spectrum
+
+    here = {k: p for k, p in found.items() if k[1] == (0 if METHODS[k[0]].dense else level)}
+    fig = go.Figure()
+    if here:
+        low = min(float(p.tensors["nodes"].min()) for p in here.values())
+        high = max(float(p.tensors["nodes"].max()) for p in here.values())
+        grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 400, dtype=torch.float64)
+        width = float(grid[-1] - grid[0]) / 100
+        for m in dict.fromkeys(k[0] for k in here):
+            curves = [Spectrum(p.tensors["nodes"], p.tensors["weights"]).curve(grid, width) for k, p in here.items() if k[0] == m]
+            mean = torch.stack(curves).mean(0).clamp_min(1e-12)
+            line = dict(color=COLOURS[m], width=2)
+            fig.add_trace(go.Scatter(x=grid.tolist(), y=mean.tolist(), mode="lines", name=METHODS[m].title, line=line))
+    fig.update_xaxes(title="eigenvalue of the Hessian on the live weights")
+    fig.update_yaxes(title="density", type="log", range=[-5, 1.5])
+    return _styled(fig, f"Spectra of trained tickets, {sparsity(study, level)}", 400, 760).update_layout(margin=dict(l=70))
+
+
+def trace_by_layer(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
+    """Share of the trace that lies in each layer (percent), a line a method, mean over initialisations; noise may carry a share below 0."""
+    fig = go.Figure()
+    here = {k: p for k, p in found.items() if k[1] == (0 if METHODS[k[0]].dense else level)}
+    for m in dict.fromkeys(k[0] for k in here):
+        traces = [p.metrics["traces"] for k, p in here.items() if k[0] == m]
+        shares = {n: interval([100 * t[n] / sum(t.values()) for t in traces]) for n in traces[0]}
+        _line(fig, [n.removesuffix(".weight") for n in shares], list(shares.values()), METHODS[m].title, COLOURS[m])
+    fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
+    fig.update_yaxes(title="share of the trace (%)")
+    return _styled(fig, f"Where the curvature of trained tickets lies, {sparsity(study, level)}", 420).update_layout(
+        margin=dict(l=70, b=130)
+    )
 
 
 def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column: str = "accuracy") -> go.Figure:

@@ -151,3 +151,13 @@ def test_figures_of_what_makes_it_stable(tables):
     between = stability.between(study).assign(state="trained", barrier=4.0, matched=1.0)
     rows = figures.matched(between, study, 2)
     assert [t.x[0] for t in rows.data[:2]] == [4.0, 1.0] and "IMP, k=0: child of level 1" in {t.y[0] for t in rows.data}
+
+
+def test_spectra_and_layers(tables):
+    study, *_ = tables
+    found = sharpness.profiles(study)
+    fig = figures.spectra(found, study, 2)
+    assert [t.name for t in fig.data] == ["dense", "distilled"] and len(fig.data[0].x) == 400
+    layers = figures.trace_by_layer(found, study, 2)
+    assert sum(layers.data[1].y) == pytest.approx(100) and len(layers.data[1].x) == 21
+    assert len(figures.spectra({}, study, 2).data) == 0
