@@ -336,9 +336,9 @@ class Study(Config):
     """Levels of notebook 05, which goes to higher sparsity."""
     switches: Levels = (0, 4, 12)
     """Switch points of the hybrid that notebook 05 compares."""
-    sanity: Names = ("random-layerwise", "reinit", "distilled-weights", "permuted")
+    sanity: Names = ("random-layerwise", "reinit", "distilled-weights")
     """Sanity arms of notebook 06, beside the study's methods."""
-    map_methods: Names = ("distilled", "real-gentle")
+    map_methods: Names = ("distilled",)
     """Methods whose inner recipe notebook 06 varies."""
     map_lrs: Rates = (0.1, 0.4)
     """Peak learning rates of that recipe."""
@@ -348,7 +348,7 @@ class Study(Config):
     """Peak learning rates of the outer recipe at which notebook 06 looks at the dense net."""
     outer_steps: Counts = (180,)
     """Steps of the outer recipe at which it does."""
-    rewinds: Counts = (5, 10, 20, 40)
+    rewinds: Counts = (5, 20)
     """Steps k from which notebook 06 trains anew (those within the outer recipe's)."""
     rewind_methods: Names = ("dense-rewound",)
     """Methods that it rewinds to each of them."""

@@ -590,7 +590,7 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
     """Heat maps over peak learning rate (x) and steps (y) of the inner recipe, one a method: mean and half its 95 % interval.
 
     tables: title -> rows of one method with `lr`, `steps`, `level`, `seed`, `state` and `column`. All panels share one scale, that of all
-    levels, so that choices can be compared. A cell where not all trained says how many did.
+    levels, so that choices can be compared. A cell where not all trained says how many did; IMP's recipe and the distilled arm's are named.
     """
     import pandas as pd
 
@@ -606,7 +606,8 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
             cells = [rows[(rows.lr == lr) & (rows.steps == s)] for lr in lrs]
             found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
             z.append([f.mean for f in found])
-            words.append([_cell(f, len(cell)) for f, cell in zip(found, cells, strict=True)])
+            marks = [_MARKS.get((lr == study.lr and s == study.steps, lr == study.inner_lr and s == study.inner_steps), "") for lr in lrs]
+            words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
         fig.add_trace(
             go.Heatmap(
                 z=z,
@@ -633,6 +634,10 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
     name = {"barrier": "Error barrier (points)", "accuracy": "Test accuracy (%)"}[column]
     height = 170 + 48 * max(len(set(t.steps)) for t in tables.values())
     return _styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70))
+
+
+_MARKS = {(True, False): "<br><b>outer recipe</b>", (False, True): "<br><b>gentle recipe</b>", (True, True): "<br><b>both recipes</b>"}
+"""Whether a cell is IMP's own recipe, whether it is the distilled arm's -> what is written in it."""
 
 
 def _cell(found: Interval, runs: int) -> str:

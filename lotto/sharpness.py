@@ -366,7 +366,7 @@ def profile(what: Curvature) -> Product:
     model = network(what.training.ticket.setup, end.tensors)
     some, mask = _ready(what, model, level(what.training.ticket).tensors)
     hessian, seed = Hessian(model, some.images, some.labels, mask), what.training.ticket.setup.seed
-    seen = density(hessian, seed=seed)
+    seen = density(hessian, 2, 16, seed)
     traces = layer_traces(diagonal(hessian, what.probes, seed).mean, mask)
     if not torch.isfinite(seen.nodes).all():
         return Product({"state": end.metrics["state"]})

@@ -310,7 +310,7 @@ def test_steepness_and_spectra_of_a_small_study(tiny):
     assert set(spectra) == {("imp", 1, 0), ("imp", 2, 0)}
     one = spectra["imp", 1, 0]
     assert one.metrics["live"] == masks.count(tickets.level(study.ticket("imp", 1, 0)).tensors)
-    assert torch.allclose(one.tensors["weights"].sum(1), torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(one.tensors["weights"].sum(1), torch.ones(2, dtype=torch.float64))
     assert sharpness.curvature(sharpness.Curvature(training=study.training("imp", 1, 0, 1), images=16, probes=4)).metrics[
         "trace"
     ] == pytest.approx(sum(one.metrics["traces"].values()), rel=1e-4)
