@@ -33,7 +33,7 @@ class Split:
     """Some images, normalised, with their labels."""
 
     images: Float[Tensor, "images channels height width"]
-    labels: Int64[Tensor, " images"]
+    labels: Int64[Tensor, " images"] | Float[Tensor, "images classes"]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,14 +74,25 @@ def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> 
         raise DataError(
             f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, height, width) is needed"
         )
-    if len(images) != len(labels) or labels.ndim != 1 or labels.dtype != torch.int64:
+    soft = labels.ndim == 2 and labels.is_floating_point()
+    if len(images) != len(labels) or not (soft or (labels.ndim == 1 and labels.dtype == torch.int64)):
         raise DataError(
-            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image"
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image, or "
+            "floating-point (images, classes), a probability a class"
         )
     if len(images) == 0:
         raise DataError("there are no images; give at least two")
     if not (ok := torch.isfinite(images).flatten(1).all(1)).all():
         raise DataError(f"image {int((~ok).nonzero()[0])} holds NaN or infinity; mend or drop it ({int((~ok).sum())} such images)")
+    if soft:
+        if classes is not None and labels.shape[1] != classes:
+            raise DataError(f"labels give {labels.shape[1]} probabilities each; there are {classes} classes")
+        if (bad := (labels < 0).any(1) | ~((labels.sum(1) - 1).abs() < 1e-3)).any():
+            i = int(bad.nonzero()[0])
+            raise DataError(
+                f"label {i} adds to {float(labels[i].sum()):.3g}; probabilities of 0 to 1 that add to 1 are needed: logits.softmax(1)"
+            )
+        return
     top = classes if classes is not None else int(labels.max()) + 1
     if (bad := (labels < 0) | (labels >= top)).any():
         i = int(bad.nonzero()[0])
@@ -277,7 +288,7 @@ def folder() -> Path:
 def check_files(data: Data) -> None:
     """Whether the files of a data set are there and whole; DataError names the first that is not, and what to do. Digits need none."""
     if data.name.endswith(".npz"):
-        _read_npz(Path(data.name))
+        read_npz(Path(data.name))
     if data.name not in SOURCES:
         return
     source = SOURCES[data.name]
@@ -323,7 +334,7 @@ def _torchvision(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
 
 
 def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
-    found = _read_npz(Path(data.name))
+    found = read_npz(Path(data.name))
     whole = {part: _checked(data.name, found, part) for part in ("", "test_") if f"{part}images" in found}
     images, labels = whole[""]
     if "test_images" in found:
@@ -357,7 +368,7 @@ def _checked(file: str, found: dict[str, Any], part: str) -> _Raw:
     return _Raw(images, labels)
 
 
-def _read_npz(file: Path) -> dict[str, Any]:
+def read_npz(file: Path) -> dict[str, Any]:
     import zipfile
 
     import numpy as np

@@ -42,7 +42,7 @@ def rewind(start: State, end: State, mask: masks.Mask, what: Literal["all", "wei
 def find(
     model: nn.Module,
     images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"],
+    labels: Int64[Tensor, " n"] | Float[Tensor, "n classes"],
     recipe: Recipe,
     rounds: int,
     fraction: float = 0.2,

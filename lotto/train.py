@@ -90,7 +90,7 @@ def arithmetic(recipe: Recipe, device: torch.device) -> Iterator[None]:
 def train(
     model: nn.Module,
     images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"],
+    labels: Int64[Tensor, " n"] | Float[Tensor, "n classes"],
     recipe: Recipe,
     mask: masks.Mask | None = None,
     *,
@@ -101,8 +101,8 @@ def train(
 ) -> Trained:
     """Train a copy of `model` from its present weights; `model` itself is left as it is.
 
-    images: normalised, on any device (the work is done there); labels: class indices. Under `mask`, a pruned weight, its
-    gradient and its momentum are exactly 0 before and after every step. The noise (data order and augmentation) is that of
+    images: normalised, on any device (the work is done there); labels: class indices, or a probability a class. Under `mask`, a pruned
+    weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data order and augmentation) is that of
     (seed, child): equal noise, equal net. `stop` ends the training before step `stop` of the recipe's schedule (a rewind point).
     A `checkpoint` makes it resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training
     (`finite` is then False) and raise nothing.

@@ -139,7 +139,10 @@ def test_figures_of_what_makes_it_stable(tables):
     inner = regimes.inner(study.but(map_lrs=[0.1, 0.4])).assign(state="trained", barrier=5.0)
     inner.loc[(inner.lr == 0.1) & (inner.seed == 1), "state"] = "failed"
     fig = figures.regime_map({m: rows for m, rows in inner.groupby("method")}, study, 2)
-    assert [t.type for t in fig.data] == ["heatmap"] * 2 and list(fig.data[0].text[0]) == ["5.0<br>1 of 2", "5.0 ± 0"]
+    assert [t.type for t in fig.data] == ["heatmap"] * 1 and list(fig.data[0].text[0]) == [
+        "5.0<br>1 of 2<br><b>gentle recipe</b>",
+        "5.0 ± 0",
+    ]
     assert {t.zmax for t in fig.data} == {5.0}
     time = regimes.over_time(study).assign(state="trained", barrier=3.0)
     assert tuple(figures.over_time(time, study, 2).data[0].x) == (0, 3, 6)
