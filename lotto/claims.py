@@ -72,6 +72,7 @@ TABLES = {
     "inner": regimes.inner,
     "outer": regimes.outer,
     "time": regimes.over_time,
+    "sets": regimes.sets,
 }
 """What makes each table from a study."""
 

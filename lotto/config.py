@@ -160,14 +160,18 @@ class Distill(Config):
     """Siamese flips."""
 
 
+CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
+"""Small sets that are not distilled."""
+
+
 class Images(Config):
     """What an inner loop trains on."""
 
-    kind: Literal["real", "distilled", "permuted", "subset", "easy", "noise"] = "real"
-    """All real training images; a distilled set, or one with its labels permuted; equally many real ones, drawn at random or the
-    easiest; noise images."""
+    kind: Literal["real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise"] = "real"
+    """All real training images; a distilled set, or one with its labels permuted; equally many real ones: drawn at random, the easiest,
+    by herding, as centres, or four times as many at half the size; noise images."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
-    """Images a class, for `subset`, `easy` and `noise`."""
+    """Images a class, for the sets that are not distilled."""
     distill: Distill | None = None
     """How the distilled set is made."""
     seed: Annotated[Int, Field(ge=0)] = 0
@@ -177,7 +181,7 @@ class Images(Config):
     def _complete(self):
         if (self.kind in ("distilled", "permuted")) != (self.distill is not None):
             raise ValueError(f"images of kind {self.kind!r} {'need' if self.distill is None else 'take no'} `distill`")
-        if (self.kind in ("subset", "easy", "noise")) != (self.ipc is not None):
+        if (self.kind in CONTROLS) != (self.ipc is not None):
             raise ValueError(f"images of kind {self.kind!r} {'need' if self.ipc is None else 'take no'} `ipc`")
         return self
 
@@ -368,6 +372,8 @@ class Study(Config):
     """Their blocks."""
     ipcs: Counts = (1, 10)
     """Images a class at which sets are judged."""
+    judge_kinds: Names = ("distilled", "subset", "noise")
+    """Kinds of sets that are judged, each of equal size."""
     judge_nets: Annotated[Int, Field(ge=1)] = 3
     """Fresh nets that judge each set."""
     judge_steps: Annotated[Int, Field(ge=1)] = 100
@@ -395,6 +401,8 @@ class Study(Config):
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
+        if other := [k for k in self.judge_kinds if k not in ("distilled", "permuted", *CONTROLS)]:
+            raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use distilled, permuted, {', '.join(CONTROLS)}")
         if other := [m for m in self.rewind_methods if not METHODS[m].rewound]:
             known = ", ".join(m for m in METHODS if METHODS[m].rewound)
             raise ValueError(f"rewind_methods: {other[0]!r} is not rewound to a step k; use {known}")
@@ -479,7 +487,7 @@ class Study(Config):
         return {
             "real": lambda: Images(),
             **{k: lambda k=k: Images(kind=k, distill=self.distillation, seed=seed) for k in ("distilled", "permuted")},
-            **{k: lambda k=k: Images(kind=k, ipc=self.ipc, seed=seed) for k in ("subset", "easy", "noise")},
+            **{k: lambda k=k: Images(kind=k, ipc=self.ipc, seed=seed) for k in CONTROLS},
         }[kind]()
 
     def ticket(self, method: str, level: int, seed: int) -> Ticket:
@@ -588,6 +596,9 @@ METHODS: dict[str, Method] = {
     ),
     "permuted": Method("distilled, labels permuted", "distilled images under wrong labels", _trained("permuted", "gentle"), default=False),
     "easy": Method("easiest real", "as many real images, the easiest of each class", _trained("easy", "gentle"), default=False),
+    "herding": Method("herding", "as many real images, chosen by herding", _trained("herding", "gentle"), default=False),
+    "kcenter": Method("k-centre", "as many real images, chosen as centres", _trained("kcenter", "gentle"), default=False),
+    "patches": Method("patches", "four easy real images in the place of one", _trained("patches", "gentle"), default=False),
     "distilled-fast": Method(
         "distilled, IMP's rate", "distilled images, the gentle recipe at the outer rate", _trained("distilled", "fast"), default=False
     ),

@@ -41,6 +41,9 @@ COLOURS = {
     "real-gentle-weights": "#8fbf4d",
     "permuted": "#c0392b",
     "easy": "#2e8b8b",
+    "herding": "#5b8c5a",
+    "kcenter": "#9bc53d",
+    "patches": "#c9cba3",
     "distilled-fast": "#e6781e",
     "distilled-long": "#b5651d",
     "real-gentle-long": "#0f6b45",
@@ -780,8 +783,8 @@ def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
 
 def judged(table: pd.DataFrame, study: Study) -> go.Figure:
     """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the ceiling as a line."""
-    kinds = [k for k in ("noise", "subset", "distilled") if k in set(table.method)]
-    names = {"noise": "noise images", "subset": "real images, drawn at random", "distilled": "distilled images"}
+    kinds = [k for k in dict.fromkeys(table.method) if k != "real"][::-1]
+    names = {k: METHODS[k].title for k in kinds}
     titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.ipcs]
     fig = make_subplots(cols=len(study.ipcs), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
     ceiling = interval(list(by_seed(table, "real", 0, "accuracy").values()))
@@ -795,7 +798,25 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
         if ceiling.mean is not None:
             fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title="test accuracy of fresh nets (%)", range=[0, 100], row=1, col=c)
-    return _styled(fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 280).update_layout(margin=dict(l=200))
+    return _styled(fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 196 + 28 * len(kinds)).update_layout(
+        margin=dict(l=200)
+    )
+
+
+def worth(table: pd.DataFrame, column: str, axis: str) -> go.Figure:
+    """What masks are worth over what the sets they were found with are worth to a fresh net (`regimes.sets`): a dot an initialisation,
+    a large mark the mean; shapes by images a class."""
+    fig, symbols, sizes = go.Figure(), ["circle", "square", "diamond", "cross"], sorted(set(table.level))
+    for (method, level), rows in table[table.state == "trained"].groupby(["method", "level"], sort=False):
+        look = dict(color=COLOURS[method], symbol=symbols[sizes.index(level) % len(symbols)])
+        name = f"{METHODS[method].title}, {level} a class"
+        x, y = rows.worth.tolist(), rows[column].tolist()
+        fig.add_trace(go.Scatter(x=x, y=y, mode="markers", showlegend=False, hoverinfo="skip", marker=dict(**look, size=5, opacity=0.4)))
+        mean = dict(x=[rows.worth.mean()], y=[rows[column].mean()])
+        fig.add_trace(go.Scatter(**mean, mode="markers", name=name, marker=dict(**look, size=12, line=dict(color="white", width=1))))
+    fig.update_xaxes(title="accuracy of fresh nets trained on the set (%)")
+    fig.update_yaxes(title=axis)
+    return _styled(fig, "Does a better set make a better mask?", 440).update_layout(margin=dict(l=70), legend=dict(font=dict(size=10)))
 
 
 def grid(images, labels, per_class: int, title: str) -> go.Figure:

@@ -6,6 +6,7 @@ Each sweep is a table of the study's own measures (`stability.swept`) with colum
 from __future__ import annotations
 
 from lotto.config import METHODS, Study
+from lotto.distill.judge import judgements
 from lotto.stability import swept
 
 
@@ -31,6 +32,18 @@ def outer(study: Study):
         for steps in study.outer_steps
     }
     return swept(cells, ("lr", "steps"))
+
+
+def sets(study: Study):
+    """Table of sets and the masks found with them: a row a (method, level, seed), with `worth`, the accuracy of fresh nets trained on the
+    set (`judge.judgements`), and `state`, `accuracy`, `barrier` of the tickets found with it at the study's last level.
+
+    `method`: the kind of set, over `study.judge_kinds`; `level`: images a class, over `study.ipcs`. All in the gentle recipe.
+    """
+    worth = judgements(study).rename(columns={"accuracy": "worth"})[["method", "level", "seed", "worth"]]
+    cells = {(i,): study.but(ipc=i, methods=study.judge_kinds, levels=study.levels[-1:]) for i in study.ipcs}
+    table = swept(cells, ("ipc",)).drop(columns="level").rename(columns={"ipc": "level"})
+    return table.merge(worth, on=["method", "level", "seed"])
 
 
 def over_time(study: Study):

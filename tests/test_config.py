@@ -94,7 +94,7 @@ def test_incomplete_descriptions_are_refused():
         Images(kind="real", ipc=3)
     with pytest.raises(ConfigError, match="needs `images`"):
         Round()
-    with pytest.raises(ConfigError, match="takes no images"):
+    with pytest.raises(ConfigError, match="takes no `images`"):
         Round(score="random", images=Images(), recipe=Recipe())
     with pytest.raises(ConfigError, match="rewind = 500"):
         Setup(rewind=500)

@@ -164,3 +164,15 @@ def test_spectra_and_layers(tables):
     layers = figures.trace_by_layer(found, study, 2)
     assert sum(layers.data[1].y) == pytest.approx(100) and len(layers.data[1].x) == 21
     assert len(figures.spectra({}, study, 2).data) == 0
+
+
+def test_worth_has_a_mark_a_set(tables):
+    study = tables[0]
+    table = regimes.sets(study.but(judge_kinds=["distilled", "subset"])).assign(state="trained", barrier=1.0)
+    fig = figures.worth(table, "barrier", "error barrier (points)")
+    assert sorted(t.name for t in fig.data if t.name) == [
+        "distilled, 1 a class",
+        "distilled, 2 a class",
+        "equally many real, 1 a class",
+        "equally many real, 2 a class",
+    ]

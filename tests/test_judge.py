@@ -5,10 +5,10 @@ from lotto.distill import judge
 def test_every_set_is_judged_in_equal_steps(tiny):
     study = tiny(seeds=2)
     table = judge.judgements(study)
-    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in judge.KINDS for i in (1, 2)} | {("real", 0)}
+    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in study.judge_kinds for i in (1, 2)} | {("real", 0)}
     assert len(table) == 2 * (2 * 3 + 1) and table.accuracy.between(0, 100).all()
     assert sorted(set(table.images)) == [10, 20, 100]
-    recipes = {judge.judging(study, k, i, s, 0).recipe for k in judge.KINDS for i in (1, 2) for s in (0, 1)}
+    recipes = {judge.judging(study, k, i, s, 0).recipe for k in study.judge_kinds for i in (1, 2) for s in (0, 1)}
     assert len(recipes) == 1 and recipes.pop().steps == study.judge_steps
 
 

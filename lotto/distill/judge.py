@@ -13,9 +13,6 @@ from lotto.store import Product, cached
 from lotto.streams import generator
 from lotto.train import evaluate_splits, outcome, train
 
-KINDS = ("distilled", "subset", "noise")
-"""What is judged: the distilled set, and two controls with as many images."""
-
 
 class Judging(Config):
     """One fresh net trained on one small set (or, for `real`, on all training images: the ceiling)."""
@@ -76,14 +73,16 @@ def stage(study: Study, ipc: int, seed: int, steps: int) -> SetOf:
 def judgements(study: Study):
     """Table of what sets are worth: a row a (method, level, seed), nets averaged; test accuracy in points (None where a net diverged).
 
-    `method` is the kind of set, one of KINDS, or `real`: the same net on all training images, the ceiling; `level` the images a class (0
-    for `real`). Each seed has a distilled set, a subset and a noise set of its own; all nets take equally many steps. A net that only
-    guesses counts: that is what its set is worth.
+    `method` is the kind of set, one of `study.judge_kinds`, or `real`: the same net on all training images, the ceiling; `level` the
+    images a class (0 for `real`). Each seed has sets of its own; all nets take equally many steps. A net that only guesses counts: that
+    is what its set is worth.
     """
     import pandas as pd
 
     make(study)
-    arms = [(kind, i, s) for kind in KINDS for i in study.ipcs for s in range(study.seeds)] + [("real", 0, s) for s in range(study.seeds)]
+    arms = [(kind, i, s) for kind in study.judge_kinds for i in study.ipcs for s in range(study.seeds)] + [
+        ("real", 0, s) for s in range(study.seeds)
+    ]
     what = [judging(study, kind, max(i, 1), s, n) for kind, i, s in arms for n in range(study.judge_nets)]
     found = iter(parallel.compute(judged, what, "judge sets"))
     rows = []

@@ -11,6 +11,7 @@ from torch import Tensor
 from lotto import data, nets
 from lotto.config import Config, Data, Images, Net, Recipe
 from lotto.data import RealData, Split
+from lotto.distill import coresets
 from lotto.distill.matching import match_distributions
 from lotto.distill.synset import SynSet, spread
 from lotto.parallel import device
@@ -88,17 +89,19 @@ class Judges(Config):
 
 @cached(version=1)
 def difficulty(what: Judges) -> Product:
-    """EL2N (Paul et al. 2021, arXiv 2107.07075): the length of softmax minus one-hot label, early in training, mean over fresh nets;
-    as a tensor with a score a training image."""
-    real, total = data.load(what.data), 0.0
+    """What fresh nets, early in training, make of each training image, as tensors: `el2n` (Paul et al. 2021, arXiv 2107.07075), the length
+    of softmax minus one-hot label, mean over the nets; `features`, what the first net's head sees."""
+    real, total, features = data.load(what.data), 0.0, []
     for number in range(what.nets):
         seed = generator(what.seed, "judge", number).initial_seed()
         net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
         net.load_state_dict(train(net, real.train.images, real.train.labels, what.recipe, seed=seed).state)
         with torch.no_grad(), nets.evaluating(net):
-            guessed = torch.cat([net(x).softmax(1) for x in real.train.images.split(1024)])
+            seen = torch.cat([net.features(x) for x in real.train.images.split(1024)])
+            guessed = net.head(seen).softmax(1)
+        features.append(seen.cpu())
         total = total + (guessed - torch.nn.functional.one_hot(real.train.labels, len(real.classes))).norm(dim=1)
-    return Product({"images": len(real.train)}, {"el2n": (total / what.nets).cpu()})
+    return Product({"images": len(real.train)}, {"el2n": (total / what.nets).cpu(), "features": features[0]})
 
 
 def small_set(what: SetOf) -> SynSet:
@@ -111,8 +114,14 @@ def small_set(what: SetOf) -> SynSet:
         t = product.tensors
         return SynSet(t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], product.metrics["recipe"])
     real = data.load(what.data)
-    if kind == "easy":
-        return easiest(real, ipc, difficulty(Judges(data=what.data, seed=seed)).tensors["el2n"], seed)
+    if kind in ("easy", "herding", "kcenter", "patches"):
+        seen = difficulty(Judges(data=what.data, seed=seed)).tensors
+        if kind == "easy":
+            return easiest(real, ipc, seen["el2n"], seed)
+        if kind == "patches":
+            return coresets.patches(real, seen["el2n"], ipc, seed=seed)
+        index = getattr(coresets, kind)(seen["features"], real.train.labels, ipc).to(real.train.images.device)
+        return _chosen(real, index, {"method": kind, "ipc": ipc, "seed": seed})
     return {"subset": subset, "noise": noise}[kind](real, ipc, seed)
 
 
