@@ -372,7 +372,7 @@ class Study(Config):
     """Their blocks."""
     ipcs: Counts = (1, 10)
     """Images a class at which sets are judged."""
-    judge_kinds: Names = ("distilled", "subset", "noise")
+    judge_kinds: Names = ("distilled", "subset", "herding", "patches", "noise")
     """Kinds of sets that are judged, each of equal size."""
     judge_nets: Annotated[Int, Field(ge=1)] = 3
     """Fresh nets that judge each set."""

@@ -215,7 +215,7 @@ def check(study: Study) -> None:
     real = data.load(study.dataset)
     network(study.setup(0))
     fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
-    most = fewest // 4 if "patches" in (*study.methods, *study.judge_kinds) else fewest  # a patch holds four
+    most = fewest // 4 if "patches" in study.methods else fewest  # a patch holds four
     if ipc > most:
         raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images; give at most {most}")
     match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")

@@ -81,6 +81,7 @@ TINY = dict(
     high_levels=[1, 2],
     switches=[0, 1],
     ipcs=[1, 2],
+    judge_kinds=["distilled", "subset", "noise"],
     judge_nets=1,
     judge_steps=4,
     judge_batch=8,
