@@ -160,6 +160,35 @@ class Distill(Config):
     """Siamese flips."""
 
 
+class Gradient(Config):
+    """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one step)."""
+
+    ipc: Annotated[Int, Field(ge=1)] = 10
+    """Stored images a class."""
+    steps: Annotated[Int, Field(ge=0)] = 400
+    """Pixel updates."""
+    lr: Annotated[Float, Field(gt=0)] = 0.1
+    """Learning rate of the pixels at 10 images a class; it grows with them."""
+    batch: Annotated[Int, Field(ge=1)] = 32
+    """Real images a class and step."""
+    width: Annotated[Int, Field(ge=1)] = 32
+    """Channels of the ConvNets (instance norm)."""
+    depth: Annotated[Int, Field(ge=1, le=6)] = 2
+    """Their blocks."""
+    shift: Annotated[Int, Field(ge=0)] = 1
+    """Siamese shifts."""
+    flip: bool = False
+    """Siamese flips."""
+    factor: Annotated[Int, Field(ge=1, le=4)] = 1
+    """A stored image holds factor x factor smaller ones."""
+    life: Annotated[Int, Field(ge=1)] = 50
+    """Steps after which a net is replaced by a fresh one."""
+    net_steps: Annotated[Int, Field(ge=0)] = 1
+    """Steps on real images that it takes after each matching."""
+    net_lr: Annotated[Float, Field(gt=0)] = 0.01
+    """Their learning rate."""
+
+
 CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
 """Small sets that are not distilled."""
 
@@ -172,7 +201,7 @@ class Images(Config):
     by herding, as centres, or four times as many at half the size; noise images."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
     """Images a class, for the sets that are not distilled."""
-    distill: Distill | None = None
+    distill: Distill | Gradient | None = None
     """How the distilled set is made."""
     seed: Annotated[Int, Field(ge=0)] = 0
     """Seed of the distillation, the subset or the noise."""
@@ -360,6 +389,14 @@ class Study(Config):
     """Methods between whose trained nets it walks, also up to permutation."""
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Distilled images a class; the subset and the noise have as many."""
+    distill_method: Literal["dist", "grad"] = "dist"
+    """Distillation by matching distributions of features, or gradients."""
+    grad_lr: Annotated[Float, Field(gt=0)] = 0.1
+    """Learning rate of the pixels in gradient matching, at 10 images a class."""
+    grad_factor: Annotated[Int, Field(ge=1, le=4)] = 1
+    """There, a stored image holds factor x factor smaller ones."""
+    grad_life: Annotated[Int, Field(ge=1)] = 50
+    """There, steps after which a net is replaced by a fresh one."""
     distill_steps: Annotated[Int, Field(ge=0)] = 400
     """Steps of the distillation."""
     distill_lr: Annotated[Float, Field(gt=0)] = 0.03
@@ -459,18 +496,13 @@ class Study(Config):
         return Data(name=self.data, image_size=self.image_size, train_size=self.train_size, held_out=self.held_out)
 
     @property
-    def distillation(self) -> Distill:
+    def distillation(self) -> Distill | Gradient:
         """How the distilled sets are made."""
-        return Distill(
-            ipc=self.ipc,
-            steps=self.distill_steps,
-            lr=self.distill_lr,
-            batch=self.distill_batch,
-            width=self.distill_width,
-            depth=self.distill_depth,
-            shift=self.shift,
-            flip=self.flip,
-        )
+        common = dict(ipc=self.ipc, steps=self.distill_steps, batch=self.distill_batch, width=self.distill_width, depth=self.distill_depth)
+        common |= dict(shift=self.shift, flip=self.flip)
+        if self.distill_method == "grad":
+            return Gradient(**common, lr=self.grad_lr, factor=self.grad_factor, life=self.grad_life)
+        return Distill(**common, lr=self.distill_lr)
 
     def setup(self, seed: int, rewind: int = 0) -> Setup:
         """Initialisation number `seed`."""

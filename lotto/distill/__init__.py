@@ -1,7 +1,8 @@
 """Small sets of images that stand in for a large one, and the controls that show what such a set is worth."""
 
+from lotto.distill.gradients import match_gradients
 from lotto.distill.matching import match_distributions
 from lotto.distill.sets import SetOf, distilled, inner_images, noise, small_set, subset
 from lotto.distill.synset import SynSet
 
-__all__ = ["SetOf", "SynSet", "distilled", "inner_images", "match_distributions", "noise", "small_set", "subset"]
+__all__ = ["SetOf", "SynSet", "distilled", "inner_images", "match_distributions", "match_gradients", "noise", "small_set", "subset"]

@@ -142,7 +142,9 @@ def _tensors(path: Path, whitened: bool | None, factor: int | None) -> tuple[Ten
         return pixels.clamp(0, 1), labels.long(), {"read as": f"{took}; {100 * outside:.1f} % of its pixels were cut to [0, 1]"}
     if isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(t, Tensor) for t in found):
         images, labels = found
-        return images.detach().float(), labels.long(), {"read as": f"IDC, factor {factor or 1}"}
+        images = images.detach().float()
+        cut = f"; {100 * float(((images < 0) | (images > 1)).double().mean()):.1f} % of its pixels were cut to [0, 1]"
+        return images.clamp(0, 1), labels.long(), {"read as": f"IDC, factor {factor or 1}{cut}"}  # as IDC does when it next reads them
     raise DataError(f"{path}: holds {_what(found)}, which is none of the formats that are known: {KNOWN}")
 
 

@@ -9,9 +9,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lotto import data, nets
-from lotto.config import Config, Data, Images, Net, Recipe
+from lotto.config import Config, Data, Gradient, Images, Net, Recipe
 from lotto.data import RealData, Split
 from lotto.distill import coresets
+from lotto.distill.gradients import NET_BATCH, match_gradients
 from lotto.distill.matching import match_distributions
 from lotto.distill.synset import SynSet, spread
 from lotto.parallel import device
@@ -65,13 +66,16 @@ def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
 def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
     real = data.load(what.data)
-    made, losses = match_distributions(real, what.images.distill, what.images.seed, checkpoint)
+    recipe = what.images.distill
+    method = match_gradients if isinstance(recipe, Gradient) else match_distributions
+    made, losses = method(real, recipe, what.images.seed, checkpoint)
+    seen = recipe.batch * len(made.classes) + (NET_BATCH * recipe.net_steps if isinstance(recipe, Gradient) else 0)
     return Product(
         {
             "losses": [round(x, 6) for x in losses],
             "classes": list(made.classes),
             "recipe": made.recipe,
-            "real_passes": what.images.distill.steps * what.images.distill.batch * len(made.classes),
+            "real_passes": recipe.steps * seen,
         },
         {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std},
     )
@@ -112,7 +116,9 @@ def small_set(what: SetOf) -> SynSet:
     if kind == "distilled":
         product = distilled(what)
         t = product.tensors
-        return SynSet(t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], product.metrics["recipe"])
+        recipe = product.metrics["recipe"]
+        parts = (t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], recipe)
+        return SynSet(*parts, factor=recipe.get("factor", 1))
     real = data.load(what.data)
     if kind in ("easy", "herding", "kcenter", "patches"):
         seen = difficulty(Judges(data=what.data, seed=seed)).tensors
