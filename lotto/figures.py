@@ -639,7 +639,7 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
     return _styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70))
 
 
-_MARKS = {(True, False): "<br><b>outer recipe</b>", (False, True): "<br><b>gentle recipe</b>", (True, True): "<br><b>both recipes</b>"}
+_MARKS = {(True, False): "<br><b>outer</b>", (False, True): "<br><b>gentle</b>", (True, True): "<br><b>both</b>"}
 """Whether a cell is IMP's own recipe, whether it is the distilled arm's -> what is written in it."""
 
 

@@ -140,7 +140,7 @@ def test_figures_of_what_makes_it_stable(tables):
     inner.loc[(inner.lr == 0.1) & (inner.seed == 1), "state"] = "failed"
     fig = figures.regime_map({m: rows for m, rows in inner.groupby("method")}, study, 2)
     assert [t.type for t in fig.data] == ["heatmap"] * 1 and list(fig.data[0].text[0]) == [
-        "5.0<br>1 of 2<br><b>gentle recipe</b>",
+        "5.0<br>1 of 2<br><b>gentle</b>",
         "5.0 ± 0",
     ]
     assert {t.zmax for t in fig.data} == {5.0}
