@@ -220,7 +220,11 @@ CLAIMS = (
         headline=True,
     ),
     Claim(
-        *("06", _STABLE + "is the norm parameters': with weights only rewound, they are more stable", HERE),
+        *(
+            "06",
+            _STABLE + "gains from norms and biases left as the inner loop made them: with weights only rewound, they are more stable",
+            HERE,
+        ),
         *("barrier", "distilled-weights", "lower", "distilled"),
         headline=True,
     ),
