@@ -270,6 +270,13 @@ class Verdict:
     """The paired difference, or the value itself against the threshold."""
     lost: int
     """Initialisations left out because the method or its control did not train."""
+    at: str
+    """Where in the table: "83.2 % sparsity", "10 a class", or nothing."""
+
+    @property
+    def brief(self) -> str:
+        """The text without `at`."""
+        return self.text.removeprefix(f"at {self.at}, ")
 
     @property
     def sentence(self) -> str:
@@ -307,6 +314,7 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
     else:
         decided, threshold, used = paired(a, b), -margin if claim.rule == "matches" else 0.0, a.keys() & b.keys()
     sparsity = "" if claim.levels == "ipcs" else f"{100 * (1 - study.density(level)):.1f}"
+    where = f"{sparsity} % sparsity" if "{sparsity}" in claim.text else f"{level} a class" if "{ipc}" in claim.text else ""
     text = claim.text.format(sparsity=sparsity, k=study.rewind, ipc=level, margin=f"{margin:.1f}")
     return Verdict(
         claim,
@@ -316,6 +324,7 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
         interval([b[s] for s in sorted(b) if s in used or claim.rule in ("above", "below")]),
         decided,
         study.seeds - len(used),
+        where,
     )
 
 
@@ -339,7 +348,7 @@ def as_table(found: list[Verdict]):
     """A row a verdict: claim, verdict, measure with interval, control with interval, what decided."""
     import pandas as pd
 
-    columns = ["claim", "verdict", "measure", "value", "n", "control", "beside", "decided_by", "source"]
+    columns = ["claim", "verdict", "measure", "value", "n", "control", "beside", "decided_by", "source", "brief", "at"]
     return pd.DataFrame(
         [
             dict(
@@ -352,6 +361,8 @@ def as_table(found: list[Verdict]):
                 beside=v.control.text(MEASURES[v.claim.measure].digits),
                 decided_by=v.decided_by.text(MEASURES[v.claim.measure].digits),
                 source=v.claim.source,
+                brief=v.brief,
+                at=v.at,
             )
             for v in found
         ],
@@ -452,6 +463,18 @@ def overview(runs: dict[str, list[Verdict]] | None = None, headlines: bool = Fal
         table.insert(0, "run", title)
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+def digest(table: Any) -> str:
+    """A table of `overview` as Markdown with one row a claim, its verdicts at all levels below each other."""
+    lines = ["| claim | source | here | run |", "|---|---|---|---|"]
+    for (run, claim), rows in table.groupby(["run", "brief"], sort=False):
+        verdicts = []
+        for r in rows.itertuples():
+            beside = f", against {r.control} {r.beside}" if r.beside != "none" else ""
+            verdicts.append(f"{r.at + ': ' if r.at else ''}**{r.verdict}** ({r.measure} {r.value}{beside}, n = {r.n})")
+        lines.append(f"| {claim} | {rows.source.iloc[0]} | {'<br>'.join(verdicts)} | {run} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(table: Any) -> str:

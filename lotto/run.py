@@ -439,10 +439,10 @@ MARKS = "<!-- claims: made by python -m lotto.run claims -->", "<!-- end of clai
 
 def readme(text: str) -> str:
     """The README's text with its table of claims made anew from the reference runs."""
-    from lotto.claims import markdown, overview
+    from lotto.claims import digest, overview
 
     before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{markdown(overview(headlines=True))}{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    return f"{before}{MARKS[0]}\n{digest(overview(headlines=True))}{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
 def claims(argv: Sequence[str]) -> int:

@@ -193,3 +193,17 @@ def test_a_claim_over_all_arms_has_no_control(study):
     assert found[0].sentence.endswith("rank correlation of barrier and final training loss -0.60 [-0.85, -0.35] over 3 initialisations.")
     row = claims.markdown(claims.as_table(found)).splitlines()[2]
     assert "-0.60 [-0.85, -0.35], n = 3 | 0 |" in row
+
+
+def test_the_digest_has_a_row_a_claim_with_all_its_levels():
+    study = lotto.study(levels=[4, 8])
+    found = claims.judge_all("03", {"barrier": table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0))}, study, 500)
+    rows = claims.as_table(found)
+    rows.insert(0, "run", "this run")
+    lines = claims.digest(rows).splitlines()
+    assert lines[2] == (
+        f"| the distilled subnetwork is more stable than IMP's | {claims.PAPER} | "
+        "83.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3)<br>"
+        "97.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3) | this run |"
+    )
+    assert len(lines) == 2 + len(set(rows.brief))
