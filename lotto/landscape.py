@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from lotto import data, masks, nets, parallel
-from lotto.config import Config, Study, Training
+from lotto.config import Config, Recipe, Study, Training
 from lotto.data import Split
 from lotto.nets import State
 from lotto.store import Product, cached
 from lotto.streams import generator
 from lotto.tickets import arms_at, network, search, trained
-from lotto.train import evaluate
+from lotto.train import arithmetic, evaluate
 
 
 class Plane(NamedTuple):
@@ -109,7 +109,9 @@ def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> Sta
 
 def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float], directions: int = 5, seed: int = 0) -> list[list[float]]:
     """By how much the loss (nats) rises at each radius, a list a radius with a value a direction (`direction`); radius 1 is as far as
-    every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where the loss is not finite."""
+    every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where the loss is not finite, NaN where
+    it is not even at the net itself. MaskError for another net's mask."""
+    masks.check(mask, dict(model.named_parameters()))
     state, probe = nets.copy_state(model), copy.deepcopy(model)
     ways = [direction(state, mask, seed, 1, number) for number in range(directions)]
 
@@ -118,8 +120,9 @@ def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float]
         found = evaluate(probe, some)["loss"]
         return math.inf if found is None else found
 
-    start = loss({}, 0.0)
-    return [[loss(way, radius) - start for way in ways] for radius in radii]
+    with arithmetic(Recipe(precision="float32"), some.images.device):  # near the net, the rise is below TF32's rounding
+        start = loss({}, 0.0)
+        return [[loss(way, radius) - start for way in ways] for radius in radii]
 
 
 class Scape(Config):

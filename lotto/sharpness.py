@@ -11,6 +11,7 @@ Two questions are kept apart. What is discarded: how much of the dense net's cur
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -202,13 +203,21 @@ class Spectrum(NamedTuple):
         """Mean of eigenvalue ** power; times the number of weights, power 1 is the trace."""
         return float((self.weights * self.nodes**power).sum() / len(self.nodes))
 
+    def negative(self, beyond: float = 0.01) -> float:
+        """Share of the density, in [0, 1], below -`beyond` times the largest node in magnitude: clearly negative curvature."""
+        return float(self.weights[self.nodes < -beyond * self.nodes.abs().max()].sum() / len(self.nodes))
+
 
 def density(hessian: Hessian, probes: int = 4, steps: int = 20, seed: int = 0) -> Spectrum:
     """Spectral density by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017; for nets Ghorbani et al. 2019, arXiv 1901.10159).
 
     Each probe is a random direction; `steps` of Lanczos from it, all vectors kept orthogonal, make a small matrix whose eigenvalues are
     nodes and the squared first entries of its eigenvectors their weights. Exact in the first 2 * steps - 1 moments of what the probe sees.
+    A probe that has seen everything earlier (low rank, few weights) is filled up with nodes of weight 0. Nodes are NaN where the loss is
+    not finite. ConfigError without a probe or a step.
     """
+    if min(probes, steps) < 1:
+        raise ConfigError(f"probes = {probes}, steps = {steps}: give at least 1 of each")
     found = [_lanczos(hessian, min(steps, hessian.size), generator(seed, "probe", 2, number)) for number in range(probes)]
     return Spectrum(torch.stack([n for n, _ in found]), torch.stack([w for _, w in found]))
 
@@ -220,11 +229,13 @@ def _lanczos(hessian: Hessian, steps: int, draw: torch.Generator) -> tuple[Tenso
     for _ in range(steps):
         v = (hessian @ basis[-1].to(**like)).double()
         a.append(float(v @ basis[-1]))
+        if not math.isfinite(a[-1]):
+            return torch.full((steps,), math.nan, dtype=torch.float64), torch.full((steps,), 1 / steps, dtype=torch.float64)
         for _ in range(2):  # twice is enough
             for q in basis:
                 v = v - (v @ q) * q
         b.append(float(v.norm()))
-        if b[-1] <= 1e-9 * max(1.0, max(map(abs, a))):  # the probe sees no more
+        if b[-1] <= 1e-9 * max(map(abs, (*a, *b))):  # the probe sees no more; relative, as flat nets have tiny curvature
             break
         basis.append(v / b[-1])
     inside = torch.tensor(b[: len(a) - 1], dtype=torch.float64)
@@ -235,32 +246,47 @@ def _lanczos(hessian: Hessian, steps: int, draw: torch.Generator) -> tuple[Tenso
 
 
 def layer_traces(values: Float[Tensor, " n"], mask: masks.Mask) -> dict[str, float]:
-    """The sum of a diagonal over each layer's live weights, in nats; together they are the trace. `values`: one for each live weight,
-    in the mask's order."""
+    """The sum of a diagonal over each layer's live weights, in nats; together they are the trace.
+
+    values: one for each live weight, as `diagonal` has them: in the model's order. `mask` must have its layers in that order
+    (`masks.prunable`) too; one read from a file comes sorted by name.
+    """
     return {n: float(v.double().sum()) for n, v in zip(mask, values.split([int(m.sum()) for m in mask.values()]), strict=True)}
 
 
 def sam(
-    model: nn.Module, images: Float[Tensor, "images c h w"], labels: Int64[Tensor, " images"], mask: masks.Mask, rho: float = 0.05
+    model: nn.Module,
+    images: Float[Tensor, "images c h w"],
+    labels: Int64[Tensor, " images"],
+    mask: masks.Mask,
+    rho: float = 0.05,
+    batch: int = 512,
 ) -> float:
     """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the highest rise at
-    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is."""
+    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is, NaN where the
+    loss is not finite."""
     check_images(images, labels)
     params = {n: p.detach() for n, p in model.named_parameters()}
     masks.check(mask, params)
     live = {n: params[n].clone().requires_grad_() for n in mask}
 
-    def loss(weights: dict[str, Tensor]) -> Tensor:
-        return F.cross_entropy(torch.func.functional_call(model, {**params, **weights}, (images,)), labels)
+    def losses(weights: dict[str, Tensor]) -> Iterator[Tensor]:  # a batch's part of the mean each
+        for some, theirs in zip(images.split(batch), labels.split(batch), strict=True):
+            scores = torch.func.functional_call(model, {**params, **weights}, (some,))
+            yield F.cross_entropy(scores, theirs) * (len(some) / len(images))
 
     with evaluating(model), arithmetic(_EXACT, images.device):
-        here = loss(live)
-        gradient = masks.apply(dict(zip(live, torch.autograd.grad(here, list(live.values())), strict=True)), mask)
+        here, gradient = 0.0, {n: torch.zeros_like(w) for n, w in live.items()}
+        for part in losses(live):
+            here = here + part.detach()
+            for g, more in zip(gradient.values(), torch.autograd.grad(part, list(live.values()), materialize_grads=True), strict=True):
+                g += more
+        gradient = masks.apply(gradient, mask)
         length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values()))
         if length == 0:
             return 0.0
         with torch.no_grad():
-            return float(loss({n: w + rho * gradient[n] / length for n, w in live.items()}) - here)
+            return float(sum(losses({n: w + rho * gradient[n] / length for n, w in live.items()})) - here)
 
 
 class Share(NamedTuple):
@@ -445,6 +471,20 @@ def steepnesses(study: Study):
     rows = [dict(method=m, level=at, seed=s, **p.metrics) for (m, at, s), p in zip(arms, found, strict=True)]
     columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def deepened(study: Study):
+    """The table of `steepnesses` with what the spectra of the same nets say.
+
+    `trace` (nats): the layers' together, Hutchinson's estimate; `negative`: share of clearly negative curvature, in [0, 1]
+    (`Spectrum.negative`). No numbers where a net did not train.
+    """
+    _, found = _first_children(study, profile, "measure spectra")
+    spectra = [Spectrum(p.tensors["nodes"], p.tensors["weights"]) if "nodes" in p.tensors else None for p in found]
+    return steepnesses(study).assign(
+        trace=[sum(p.metrics["traces"].values()) if s else math.nan for p, s in zip(found, spectra, strict=True)],
+        negative=[s.negative() if s else math.nan for s in spectra],
+    )
 
 
 def profiles(study: Study) -> dict[tuple[str, int, int], Product]:

@@ -93,6 +93,8 @@ def test_the_rise_begins_at_zero_and_leaves_the_net_alone(three, images):
     found = landscape.rise(model, mask, Split(*images), (0.0, 0.5, 2.0), directions=3)
     assert [len(r) for r in found] == [3, 3, 3] and found[0] == [0.0] * 3 and len(set(found[2])) == 3
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    with pytest.raises(masks.MaskError, match="another net"):
+        landscape.rise(model, {"x": torch.ones(2, dtype=torch.bool)}, Split(*images), (0.5,))
 
 
 def test_the_rise_of_a_quadratic_by_hand():

@@ -280,6 +280,38 @@ def test_the_density_of_a_flat_loss_is_a_point_at_zero():
     assert not found.nodes.any() and torch.equal(found.weights.sum(1), torch.ones(2, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("scale", [1, 1e-10])  # flat nets have spectra too
+def test_low_rank_ends_lanczos_early_at_every_scale(scale):
+    h = sharpness.Hessian(*small())
+    torch.manual_seed(1)
+    axes, _ = torch.linalg.qr(torch.randn(h.size, 3, dtype=torch.float64))
+    values = torch.tensor([-1.0, 3.0, 5.0], dtype=torch.float64)
+    h.products = lambda vectors: scale * (vectors @ axes * values) @ axes.T
+    found = sharpness.density(h, probes=3, steps=8)
+    assert found.nodes.shape == (3, 8) and torch.allclose(found.weights.sum(1), torch.ones(3, dtype=torch.float64))
+    for nodes, weights in zip(found.nodes / scale, found.weights, strict=True):
+        assert nodes[weights > 0].tolist() == pytest.approx([-1, 0, 3, 5], abs=1e-8)  # of the rest it sees one point at 0
+
+
+def test_the_negative_share_by_hand():
+    nodes = torch.tensor([[-1.0, -0.01, 0.5, 2.0], [-0.03, 0.0, 0.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.0, 0.5]], dtype=torch.float64)
+    found = sharpness.Spectrum(nodes, weights)  # below -0.02: 0.1 of the first probe, 0.2 of the second
+    assert found.negative() == pytest.approx(0.15) and found.negative(0.1) == pytest.approx(0.05)
+    assert sharpness.Spectrum(0 * nodes, weights).negative() == 0
+
+
+def test_a_loss_that_is_not_finite_has_no_density_and_no_rise():
+    model, images, labels = small()
+    with torch.no_grad():
+        model[-1].weight.fill_(1e308).mul_(1.7)  # finite, but the scores are not
+    found = sharpness.density(sharpness.Hessian(model, images, labels), probes=2, steps=3)
+    assert found.nodes.isnan().all() and found.weights.sum(1).tolist() == pytest.approx([1, 1])
+    assert math.isnan(sharpness.sam(model, images, labels, masks.ones(model)))
+    with pytest.raises(ConfigError, match="probes = 2, steps = 0: give at least 1 of each"):
+        sharpness.density(sharpness.Hessian(model, images, labels), probes=2, steps=0)
+
+
 def test_layer_traces_add_to_the_trace():
     model, images, labels = small()
     mask = a_mask(model)
@@ -298,6 +330,33 @@ def test_sam_is_the_length_of_the_gradient_to_first_order():
     assert sharpness.sam(model, images, labels, mask, rho=1e-5) == pytest.approx(1e-5 * length, rel=1e-3)
     assert sharpness.sam(model, images, labels, mask, rho=0.5) > 0
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items()) and model[0].weight.grad is None
+
+
+@pytest.mark.parametrize("batch", [512, 3])  # 3: four images in batches of 3 and 1, each image weighted alike
+def test_sam_by_hand(batch):
+    # one live weight w and two classes: scores (w x, 0), loss log(1 + exp(-w x)), which rises as w falls
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False)).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[3.0], [0.0]]))
+    images = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64).view(4, 1, 1, 1)
+    mask = {"1.weight": torch.tensor([[True], [False]])}
+    mean = {w: sum(math.log1p(math.exp(-w * x)) for x in (1, 2, 3, 4)) / 4 for w in (3.0, 2.5)}
+    found = sharpness.sam(model, images, torch.zeros(4, dtype=torch.int64), mask, rho=0.5, batch=batch)
+    assert found == pytest.approx(mean[2.5] - mean[3.0], rel=1e-9)
+    assert model.training and model[1].weight.grad is None
+
+
+def test_deepened_joins_steepness_and_spectra(tiny, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")
+    study = tiny(methods=["dense", "random"], levels=[1], sharp_images=16)
+    table = sharpness.deepened(study)
+    assert table.columns.is_unique and table.columns[-2:].tolist() == ["trace", "negative"]
+    assert table[["sam", "rise 0.2", "norm", "gap"]].equals(sharpness.steepnesses(study)[["sam", "rise 0.2", "norm", "gap"]])
+    assert table.negative.between(0, 1).all()
+    what = sharpness.Curvature(training=study.training("random", 1, 0, 1), images=16, probes=4)  # as `curvatures` has it
+    assert table.set_index("method").trace["random"] == pytest.approx(sharpness.curvature(what).metrics["trace"], rel=1e-4)
+    gone = sharpness.deepened(study.but(lr=100, steps=30, rewind=1))
+    assert set(gone.state) == {"diverged"} and gone[["sam", "trace", "negative"]].isna().all(axis=None)
 
 
 def test_steepness_and_spectra_of_a_small_study(tiny):
