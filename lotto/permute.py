@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from lotto.config import ConfigError
+from lotto.config import ConfigError, nearest
 from lotto.nets import VGG, ConvNet, ResNet, State
 from lotto.streams import generator
 
@@ -57,7 +57,7 @@ def symmetries(model: nn.Module) -> Symmetries:
     """
     if not isinstance(model, ConvNet | VGG | ResNet):
         raise ConfigError(f"symmetries of a {type(model).__name__} are not known; use a ConvNet, VGG or ResNet of lotto.nets")
-    if any(isinstance(m, nn.GroupNorm) and m.num_groups != m.num_channels for m in model.modules()):
+    if any(isinstance(m, nn.GroupNorm) and m.num_groups not in (1, m.num_channels) for m in model.modules()):
         raise ConfigError("norm = 'group': channels of one group may not change places with others; use batch, instance or none")
     groups: dict[str, list[Axis]] = {}
     state = model.state_dict()
@@ -101,9 +101,16 @@ def symmetries(model: nn.Module) -> Symmetries:
 
 
 def permute(state: State, permutations: Permutations, of: Symmetries) -> State:
-    """The state with its channels in the order that `permutations` gives. Masks permute in the same way: names they lack are left out."""
+    """The state with its channels in the order that `permutations` gives. Masks permute in the same way: names they lack are left out.
+
+    ConfigError for a group that is not there, and for an order that does not hold each of its channels once.
+    """
     state = dict(state)
     for group, order in permutations.items():
+        if group not in of.groups:
+            raise ConfigError(f"group {group!r} is not there; {nearest(group, list(of.groups))}")
+        if not torch.equal(order.sort().values, torch.arange(of.sizes[group])):
+            raise ConfigError(f"group {group!r}: an order of its {of.sizes[group]} channels holds each once; give a permutation")
         for axis in of.groups[group]:
             if axis.tensor in state:
                 t = state[axis.tensor]

@@ -15,12 +15,14 @@ from jaxtyping import install_import_hook  # noqa: E402
 import tests.shapes  # noqa: E402, F401
 
 SHAPED = [
+    "lotto.anatomy",
     "lotto.augment",
     "lotto.data",
     "lotto.distill",
     "lotto.landscape",
     "lotto.masks",
     "lotto.nets",
+    "lotto.permute",
     "lotto.scores",
     "lotto.sharpness",
     "lotto.stability",

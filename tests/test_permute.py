@@ -9,7 +9,7 @@ NETS = [
     Net(name="convnet", width=6, norm="batch", depth=2),
     Net(name="convnet", width=6, norm="none", depth=3),
     Net(name="convnet", width=6, norm="instance", depth=2),
-    Net(name="vgg16", width=3, norm="batch"),
+    Net(name="vgg16", width=4, norm="batch", init="he"),
     Net(name="resnet10", width=4, norm="batch"),
     Net(name="resnet18", width=4, norm="none"),
     Net(name="resnet20", width=4, norm="batch"),
@@ -40,7 +40,9 @@ def test_permuting_leaves_the_function_as_it_is(net):
     before, state = model(images).detach(), nets.copy_state(model)
     model.load_state_dict(permute.permute(state, shuffled(of), of))
     assert any(not torch.equal(t, state[n]) for n, t in model.state_dict().items())
-    assert torch.allclose(model(images), before, atol=1e-10)
+    assert torch.allclose(model(images), before, atol=1e-10) and float(before.std(0).min()) > 1e-6
+    back = {g: p.argsort() for g, p in shuffled(of).items()}
+    assert all(torch.equal(permute.permute(nets.copy_state(model), back, of)[n], t) for n, t in state.items())
 
 
 @each
@@ -108,3 +110,13 @@ def test_nets_whose_symmetries_are_not_known():
     with pytest.raises(ConfigError, match="norm = 'group'"):
         permute.symmetries(grouped)
     assert not permute.known(grouped) and permute.known(build(NETS[0]))
+    assert permute.known(nets.build(Net(name="convnet", width=5, norm="group"), (1, 8, 8), 3, 0))  # one group: all may change places
+
+
+def test_orders_that_are_none(net):
+    model = net()
+    of, state = permute.symmetries(model), nets.copy_state(model)
+    with pytest.raises(ConfigError, match="an order of its 4 channels holds each once"):
+        permute.permute(state, {"stem": torch.tensor([0, 1, 1, 2])}, of)
+    with pytest.raises(ConfigError, match="group 'stam' is not there; did you mean 'stem'"):
+        permute.permute(state, {"stam": torch.arange(4)}, of)
