@@ -203,10 +203,6 @@ class Spectrum(NamedTuple):
         """Mean of eigenvalue ** power; times the number of weights, power 1 is the trace."""
         return float((self.weights * self.nodes**power).sum() / len(self.nodes))
 
-    def negative(self, beyond: float = 0.01) -> float:
-        """Share of the density, in [0, 1], below -`beyond` times the largest node in magnitude: clearly negative curvature."""
-        return float(self.weights[self.nodes < -beyond * self.nodes.abs().max()].sum() / len(self.nodes))
-
 
 def density(hessian: Hessian, probes: int = 4, steps: int = 20, seed: int = 0) -> Spectrum:
     """Spectral density by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017; for nets Ghorbani et al. 2019, arXiv 1901.10159).
@@ -471,20 +467,6 @@ def steepnesses(study: Study):
     rows = [dict(method=m, level=at, seed=s, **p.metrics) for (m, at, s), p in zip(arms, found, strict=True)]
     columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def deepened(study: Study):
-    """The table of `steepnesses` with what the spectra of the same nets say.
-
-    `trace` (nats): the layers' together, Hutchinson's estimate; `negative`: share of clearly negative curvature, in [0, 1]
-    (`Spectrum.negative`). No numbers where a net did not train.
-    """
-    _, found = _first_children(study, profile, "measure spectra")
-    spectra = [Spectrum(p.tensors["nodes"], p.tensors["weights"]) if "nodes" in p.tensors else None for p in found]
-    return steepnesses(study).assign(
-        trace=[sum(p.metrics["traces"].values()) if s else math.nan for p, s in zip(found, spectra, strict=True)],
-        negative=[s.negative() if s else math.nan for s in spectra],
-    )
 
 
 def profiles(study: Study) -> dict[tuple[str, int, int], Product]:

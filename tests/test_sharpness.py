@@ -293,14 +293,6 @@ def test_low_rank_ends_lanczos_early_at_every_scale(scale):
         assert nodes[weights > 0].tolist() == pytest.approx([-1, 0, 3, 5], abs=1e-8)  # of the rest it sees one point at 0
 
 
-def test_the_negative_share_by_hand():
-    nodes = torch.tensor([[-1.0, -0.01, 0.5, 2.0], [-0.03, 0.0, 0.0, 1.0]], dtype=torch.float64)
-    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.0, 0.5]], dtype=torch.float64)
-    found = sharpness.Spectrum(nodes, weights)  # below -0.02: 0.1 of the first probe, 0.2 of the second
-    assert found.negative() == pytest.approx(0.15) and found.negative(0.1) == pytest.approx(0.05)
-    assert sharpness.Spectrum(0 * nodes, weights).negative() == 0
-
-
 def test_a_loss_that_is_not_finite_has_no_density_and_no_rise():
     model, images, labels = small()
     with torch.no_grad():
@@ -344,19 +336,6 @@ def test_sam_by_hand(batch):
     found = sharpness.sam(model, images, torch.zeros(4, dtype=torch.int64), mask, rho=0.5, batch=batch)
     assert found == pytest.approx(mean[2.5] - mean[3.0], rel=1e-9)
     assert model.training and model[1].weight.grad is None
-
-
-def test_deepened_joins_steepness_and_spectra(tiny, monkeypatch):
-    monkeypatch.setenv("LOTTO_JOBS", "1")
-    study = tiny(methods=["dense", "random"], levels=[1], sharp_images=16)
-    table = sharpness.deepened(study)
-    assert table.columns.is_unique and table.columns[-2:].tolist() == ["trace", "negative"]
-    assert table[["sam", "rise 0.2", "norm", "gap"]].equals(sharpness.steepnesses(study)[["sam", "rise 0.2", "norm", "gap"]])
-    assert table.negative.between(0, 1).all()
-    what = sharpness.Curvature(training=study.training("random", 1, 0, 1), images=16, probes=4)  # as `curvatures` has it
-    assert table.set_index("method").trace["random"] == pytest.approx(sharpness.curvature(what).metrics["trace"], rel=1e-4)
-    gone = sharpness.deepened(study.but(lr=100, steps=30, rewind=1))
-    assert set(gone.state) == {"diverged"} and gone[["sam", "trace", "negative"]].isna().all(axis=None)
 
 
 def test_steepness_and_spectra_of_a_small_study(tiny):
