@@ -453,10 +453,13 @@ def claims(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/, then nbval over the notebooks, in one temporary store; the worse exit code."""
+    """pytest over tests/ (a process a core), then nbval over the notebooks, in one temporary store; the worse exit code."""
+    from lotto.parallel import jobs
+
+    spread = [] if argv or jobs() == 1 else ["-n", str(jobs()), "--dist", "loadfile"]
     with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch, kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
         # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's kernels
-        first = subprocess.call([sys.executable, "-m", "pytest", *argv], cwd=CLONE)
+        first = subprocess.call([sys.executable, "-m", "pytest", *spread, *argv], cwd=CLONE)
         if argv:  # a part of the tests was asked for
             return first
         second = subprocess.call(
