@@ -10,9 +10,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import masks
+from lotto.config import Recipe
 from lotto.data import check_images
 from lotto.masks import Mask, Params
 from lotto.streams import generator
+from lotto.train import arithmetic
 
 
 def magnitude(params: Params, mask: Mask) -> Params:
@@ -29,44 +31,60 @@ def random(mask: Mask, seed: int, stream: str = "score", *index: int) -> Params:
 def snip(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask) -> Params:
     """|w dL/dw|: by how much the loss would change, to first order, without the weight (Lee et al. 2019, arXiv 1810.02340).
 
-    Loss: mean cross-entropy over these images, of the masked net in training mode (batch statistics: at initialisation the running
-    ones are those of no image). `model` is left as it is, statistics and modes included. DataError for images or labels that no loss
-    can be computed of, MaskError for another net's mask.
+    Loss: mean cross-entropy (nats) over these images, of the masked net, normalised with the statistics of these images (at
+    initialisation the running ones are those of no image), without dropout. `model` is left as it is, statistics and modes included.
+    DataError for images or labels that no loss can be computed of, MaskError for another net's mask.
     """
-    weights, gradient = _gradient(model, images, labels, mask)
-    return {n: (w * g).abs().detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}
+    with arithmetic(_EXACT, images.device):
+        weights, gradient = _gradient(model, images, labels, mask)
+    return {n: (w * gradient[n]).abs().detach() for n, w in weights.items()}
 
 
-def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask) -> Params:
+def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask, temperature: float = 1.0) -> Params:
     """w Hg: what removing the weight costs of the gradient flow (Wang et al. 2020, arXiv 2002.07376, equation 8).
 
-    Removing w changes g'g by -2 w Hg to first order, so the weights with the largest w Hg carry most of the flow, and stay. (The
-    paper removes the largest -w Hg, which is the same. Its temperature is 1 here.) Loss, modes and errors as for `snip`; both passes
-    see the same images.
+    Removing w changes the flow g'g by -2 w Hg to first order, so the weights with the largest w Hg carry most of it, and stay. (The
+    paper removes the largest -w Hg, which is the same.) g and H are those of the live weights: a pruned one no longer learns.
+
+    The net's outputs are divided by `temperature`. The published code takes 200, at which all classes are about as likely to the net and
+    the gradient hardly depends on what it says of an image. Loss and errors as for `snip`, and ValueError for a temperature not above 0;
+    both passes see the same images.
     """
-    weights, gradient = _gradient(model, images, labels, mask, create_graph=True)
-    flow = sum((g**2).sum() for g in gradient) / 2
-    product = torch.autograd.grad(flow, list(weights.values()))  # H g
+    if not temperature > 0:
+        raise ValueError(f"temperature = {temperature}: give a number above 0")
+    with arithmetic(_EXACT, images.device):
+        weights, gradient = _gradient(model, images, labels, mask, temperature, create_graph=True)
+        flow = sum((g**2).where(mask[n], 0).sum() for n, g in gradient.items()) / 2
+        product = torch.autograd.grad(flow, list(weights.values()), materialize_grads=True)  # H g
     return {n: (w * p).detach() for (n, w), p in zip(weights.items(), product, strict=True)}
 
 
+_EXACT = Recipe(precision="float32")
+
+
 def _gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, mask: Mask, create_graph: bool = False
-) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    model: nn.Module, images: Tensor, labels: Tensor, mask: Mask, temperature: float = 1.0, create_graph: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     check_images(images, labels)
-    model = copy.deepcopy(model).train()  # a copy: training mode moves running statistics
-    params = dict(model.named_parameters())
-    weights = _live(params, mask)
-    loss = F.cross_entropy(torch.func.functional_call(model, weights, (images,)), labels)
-    return weights, torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
+    model = copy.deepcopy(model).eval()  # a copy: batch statistics move the running ones
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.train()  # these alone: dropout would draw from the global random state
+    weights = _live(dict(model.named_parameters()), mask)
+    outputs = torch.func.functional_call(model, weights, (images,))
+    check_images(images, labels, outputs.shape[1])
+    loss = F.cross_entropy(outputs / temperature, labels)
+    gradient = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
+    return weights, dict(zip(weights, gradient, strict=True))
 
 
 def synflow(model: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
     """|w dR/dw|, R the sum of the outputs for an image of ones, all weights replaced by their magnitudes: the flow through a weight
     (Tanaka et al. 2020, arXiv 2006.05467). In float64: in a deep net it under- or overflows float32.
 
-    shape: (channels, height, width) of an image. Biases count as 0 and a normalisation layer as its |scale| alone: statistics of an
-    image of ones mean nothing, and would stop the flow. `model` is left as it is. MaskError for another net's mask.
+    shape: (channels, height, width) of an image. Biases count as 0 and a normalisation layer (batch, instance, group, layer, RMS) as its
+    |scale| alone: statistics of an image of ones mean nothing, and would stop the flow. `model` is left as it is. MaskError for another
+    net's mask.
     """
     return _flow(_linear(model), shape, mask)
 
@@ -75,7 +93,8 @@ def synflow_mask(model: nn.Module, shape: tuple[int, int, int], mask: Mask, live
     """SynFlow's mask of exactly `live` weights, within `mask`: cut in `rounds` steps, exponentially, and scored anew before each.
 
     Iterating is what keeps every layer alive: a layer's flow adds up to the net's whole flow, so the fewer weights it has, the higher
-    each of them scores. ValueError for a `live` beyond what `mask` has.
+    each of them scores. That holds where the whole flow passes through the layer. A residual branch shares it with its shortcut, and may
+    lose all its weights (`masks.collapsed` names them) while the net lives. ValueError for a `live` beyond what `mask` has.
     """
     have, plain = masks.count(mask), _linear(model)
     if not 0 < live <= have:
@@ -89,8 +108,11 @@ def _flow(plain: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
     params = dict(plain.named_parameters())
     weights = _live(params, mask)
     first = next(iter(params.values()))
-    total = torch.func.functional_call(plain, weights, (torch.ones(1, *shape, dtype=first.dtype, device=first.device),)).sum()
-    return {n: (w * g).detach() for (n, w), g in zip(weights.items(), torch.autograd.grad(total, list(weights.values())), strict=True)}
+    image = torch.ones(1, *shape, dtype=first.dtype, device=first.device)
+    with arithmetic(_EXACT, first.device):
+        total = torch.func.functional_call(plain, weights, (image,)).sum()
+        gradient = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
+    return {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}
 
 
 def _live(params: Params, mask: Mask) -> dict[str, Tensor]:
@@ -101,21 +123,25 @@ def _live(params: Params, mask: Mask) -> dict[str, Tensor]:
 def _linear(model: nn.Module) -> nn.Module:
     # a copy in double with magnitudes for weights, without biases, its normalisations reduced to their scales
     model = copy.deepcopy(model).double().eval()
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
-            model.set_submodule(name, _Scale(module.weight))
+    trailing = nn.LayerNorm | nn.RMSNorm  # their scales belong to the last dimensions; the others' to the channels
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | trailing):
+            model.set_submodule(name, _Scale(module.weight, isinstance(module, trailing)))
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.abs_() if p.ndim > 1 or isinstance(model.get_submodule(name.rpartition(".")[0]), _Scale) else p.zero_()
+            p.zero_() if "bias" in name.rpartition(".")[2] else p.abs_()
     return model
 
 
 class _Scale(nn.Module):
     """A normalisation layer without its statistics."""
 
-    def __init__(self, weight: Tensor | None):
+    def __init__(self, weight: Tensor | None, trailing: bool):
         super().__init__()
         self.weight = None if weight is None else nn.Parameter(weight.detach().clone())
+        self.trailing = trailing
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if self.weight is None else x * self.weight.view(-1, *[1] * (x.ndim - 2))
+        if self.weight is None:
+            return x
+        return x * (self.weight if self.trailing else self.weight.view(-1, *[1] * (x.ndim - 2)))
