@@ -421,13 +421,13 @@ class Study(Config):
     """Their batch size."""
     sharp_images: Annotated[Int, Field(ge=2)] = 128
     """Training images in the loss whose curvature is measured."""
-    sharp_probes: Annotated[Int, Field(ge=4)] = 12
+    sharp_probes: Annotated[Int, Field(ge=4)] = 8
     """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many)."""
     eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
     """Eigenvalues at each end of the spectrum."""
     planes: Names = ("dense", "imp", "distilled", "real-gentle")
     """Methods for which a plane through three children is drawn."""
-    plane_points: Annotated[Int, Field(ge=3, le=101)] = 9
+    plane_points: Annotated[Int, Field(ge=3, le=101)] = 7
     """Grid points along each side of a plane."""
 
     @model_validator(mode="after")

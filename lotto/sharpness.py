@@ -470,8 +470,9 @@ def steepnesses(study: Study):
 
 
 def profiles(study: Study) -> dict[tuple[str, int, int], Product]:
-    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.planes`, first child."""
-    one = study.but(methods=tuple(m for m in study.arms if m in study.planes) or study.arms[:1])
+    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.planes` at the last level, and of the
+    dense net where it is among them; first child."""
+    one = study.but(methods=tuple(m for m in study.arms if m in study.planes) or study.arms[:1], levels=study.levels[-1:])
     arms, found = _first_children(one, profile, "measure spectra")
     return {arm: p for arm, p in zip(arms, found, strict=True) if "nodes" in p.tensors}
 
