@@ -500,7 +500,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
     if here:
         low = min(float(p.tensors["nodes"].min()) for p in here.values())
         high = max(float(p.tensors["nodes"].max()) for p in here.values())
-        grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 400, dtype=torch.float64)
+        grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 240, dtype=torch.float64)
         width = float(grid[-1] - grid[0]) / 100
         for m in dict.fromkeys(k[0] for k in here):
             curves = [Spectrum(p.tensors["nodes"], p.tensors["weights"]).curve(grid, width) for k, p in here.items() if k[0] == m]
@@ -890,7 +890,8 @@ def show(fig: go.Figure) -> None:
     bundle = {"application/vnd.plotly.v1+json": fig.to_plotly_json() | {"config": {"displaylogo": False}}}
     from plotly.utils import PlotlyJSONEncoder
 
-    bundle = json.loads(json.dumps(bundle, cls=PlotlyJSONEncoder))
+    # six digits are more than a screen shows, and half the size of a page
+    bundle = json.loads(json.dumps(bundle, cls=PlotlyJSONEncoder), parse_float=lambda text: float(f"{float(text):.6g}"))
     if os.environ.get("LOTTO_HEADLESS") and (png := still(fig)):
         bundle["image/png"] = base64.b64encode(png).decode()
     display(bundle, raw=True)

@@ -67,8 +67,9 @@ def test_all_paths_and_grid_are_json(tables):
 def test_show_without_a_browser_is_interactive_only(monkeypatch, capsys):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
-    figures.show(go.Figure(go.Scatter(x=[1], y=[2])))
+    figures.show(go.Figure(go.Scatter(x=[1], y=[2.123456789])))
     assert list(shown[0]) == ["application/vnd.plotly.v1+json"]
+    assert shown[0]["application/vnd.plotly.v1+json"]["data"][0]["y"] == [2.12346]
 
 
 def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(tables):
@@ -160,7 +161,7 @@ def test_spectra_and_layers(tables):
     study, *_ = tables
     found = sharpness.profiles(study)
     fig = figures.spectra(found, study, 2)
-    assert [t.name for t in fig.data] == ["dense", "distilled"] and len(fig.data[0].x) == 400
+    assert [t.name for t in fig.data] == ["dense", "distilled"] and len(fig.data[0].x) == 240
     layers = figures.trace_by_layer(found, study, 2)
     assert sum(layers.data[1].y) == pytest.approx(100) and len(layers.data[1].x) == 21
     assert len(figures.spectra({}, study, 2).data) == 0
