@@ -500,7 +500,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
     if here:
         low = min(float(p.tensors["nodes"].min()) for p in here.values())
         high = max(float(p.tensors["nodes"].max()) for p in here.values())
-        grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 240, dtype=torch.float64)
+        grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 120, dtype=torch.float64)
         width = float(grid[-1] - grid[0]) / 100
         for m in dict.fromkeys(k[0] for k in here):
             curves = [Spectrum(p.tensors["nodes"], p.tensors["weights"]).curve(grid, width) for k, p in here.items() if k[0] == m]
@@ -874,12 +874,12 @@ def still(fig: go.Figure) -> bytes | None:
 
 
 def _few_colours(png: bytes) -> bytes:
-    # a palette of 128 colours, chosen to cover all that a chart has, makes the picture a third as large
+    # a palette of 32 colours, chosen to cover all that a chart has, makes the picture a quarter as large
     from PIL import Image
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    picture.quantize(32, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "png", optimize=True)
     return out.getvalue()
 
 

@@ -161,7 +161,7 @@ def test_spectra_and_layers(tables):
     study, *_ = tables
     found = sharpness.profiles(study)
     fig = figures.spectra(found, study, 2)
-    assert [t.name for t in fig.data] == ["dense", "distilled"] and len(fig.data[0].x) == 240
+    assert [t.name for t in fig.data] == ["dense", "distilled"] and len(fig.data[0].x) == 120
     layers = figures.trace_by_layer(found, study, 2)
     assert sum(layers.data[1].y) == pytest.approx(100) and len(layers.data[1].x) == 21
     assert len(figures.spectra({}, study, 2).data) == 0
