@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
+    "anatomy",
     "augment",
     "bench",
     "claims",
@@ -21,6 +22,8 @@ _MODULES = (
     "masks",
     "nets",
     "parallel",
+    "permute",
+    "regimes",
     "run",
     "scores",
     "sharpness",

@@ -422,7 +422,8 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
     fig.update_xaxes(title=axes[0], type="log")
     fig.update_yaxes(title=axes[1], rangemode="tozero")
     shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))
-    return _styled(fig, f"{title}<br><sub>{shapes}</sub>", 460).update_layout(margin=dict(l=70))
+    legend = dict(font=dict(size=10), tracegroupgap=0)
+    return _styled(fig, f"{title}<br><sub>{shapes}</sub>", 480).update_layout(margin=dict(l=70), legend=legend)
 
 
 def spectrum_and_plane(
@@ -490,7 +491,7 @@ def spectrum_and_plane(
 
 def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
     """Spectral densities of trained tickets (`sharpness.profiles`), a line a method, mean over initialisations, on a logarithmic scale;
-    dense nets among them. Eigenvalues are blurred by a hundredth of the range shown."""
+    dense nets among them. Eigenvalues are blurred by a hundredth of the range shown, which ends at 1.5 times the middle net's highest."""
     import torch
 
     from lotto.sharpness import Spectrum
@@ -499,7 +500,11 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
     fig = go.Figure()
     if here:
         low = min(float(p.tensors["nodes"].min()) for p in here.values())
-        high = max(float(p.tensors["nodes"].max()) for p in here.values())
+        tops = sorted(float(p.tensors["nodes"].max()) for p in here.values())
+        high = min(tops[-1], 1.5 * tops[len(tops) // 2])  # one sharp net would else press all others to the edge
+        if tops[-1] > high:
+            beyond = dict(text=f"▶ up to {tops[-1]:.0f}", x=0.99, xref="paper", y=0.97, yref="paper", xanchor="right", showarrow=False)
+            fig.add_annotation(**beyond, font=dict(size=10, color="#666666"))
         grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, 120, dtype=torch.float64)
         width = float(grid[-1] - grid[0]) / 100
         for m in dict.fromkeys(k[0] for k in here):
@@ -868,18 +873,18 @@ def still(fig: go.Figure) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _few_colours(camera.calc_fig_sync(fig, opts=dict(format="png", scale=1)))
+            return _few_colours(camera.calc_fig_sync(fig, opts=dict(format="png", scale=0.9)))
     except Exception:
         return None
 
 
 def _few_colours(png: bytes) -> bytes:
-    # a palette of 32 colours, chosen to cover all that a chart has, makes the picture a quarter as large
+    # a palette of 64 colours, chosen to cover all that a chart has, makes the picture a third as large
     from PIL import Image
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(32, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    picture.quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "png", optimize=True)
     return out.getvalue()
 
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import lotto
+
 CLONE = Path(__file__).resolve().parents[1]
 
 
@@ -102,3 +104,8 @@ def test_help_from_anywhere():
     assert out.returncode == 0, out.stderr
     for option in ("--preset", "--only", "--from", "-p NAME VALUE", "--seeds", "--device", "--jobs", "--out", "--force", "--keep-going"):
         assert option in out.stdout
+
+
+def test_every_module_is_had_from_the_package():
+    files = {p.stem for p in (CLONE / "lotto").glob("*.py")} - {"__init__"}
+    assert files | {"distill"} == set(lotto._MODULES) and all(getattr(lotto, name) for name in lotto._MODULES)
