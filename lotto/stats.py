@@ -46,12 +46,12 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     n = len(found)
     if n == 0:
         return Interval(None, None, None, 0)
-    mean = sum(found) / n
+    mean = math.fsum(found) / n  # fsum: `sum` rounds otherwise from Python 3.12 on, and a table must read the same everywhere
     if n == 1:
         return Interval(mean, None, None, 1)
     from scipy.stats import t
 
-    half = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(sum((v - mean) ** 2 for v in found) / (n - 1) / n)
+    half = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (n - 1) / n)
     return Interval(mean, mean - half, mean + half, n)
 
 
