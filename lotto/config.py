@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 
 class ConfigError(ValueError):
@@ -51,12 +51,21 @@ Norm = Literal["batch", "instance", "group", "none"]
 Init = Literal["torch", "he"]
 Schedule = Literal["onecycle", "cosine", "step", "constant"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+Ops = Annotated[tuple[Literal["color", "scale", "rotate", "cutout"], ...], BeforeValidator(_a_list)]
 
 
 class Config(BaseModel):
     """Base of all descriptions: frozen, hashable, no unknown fields, text such as "1e-3" taken as the number it spells."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came when there were products already: not written while they have their defaults, so that those keep their keys."""
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, write):
+        fields = type(self).model_fields
+        return {n: v for n, v in write(self).items() if n not in self.later or getattr(self, n) != fields[n].default}
 
     def __init__(self, **values: Any):
         try:
@@ -119,6 +128,8 @@ class Net(Config):
 class Recipe(Config):
     """One training by SGD."""
 
+    later: ClassVar = frozenset({"ops", "cutmix"})
+
     steps: Annotated[Int, Field(ge=0)] = 180
     """Optimiser steps."""
     lr: Annotated[Float, Field(gt=0)] = 0.4
@@ -137,56 +148,112 @@ class Recipe(Config):
     """Random horizontal flips."""
     precision: Precision = "float32"
     """Arithmetic of the forward and backward pass; weights are float32 always."""
+    ops: Ops = ()
+    """Further augmentations, each image its own: color, scale, rotate, cutout (Zhao & Bilen 2021, arXiv 2102.08259)."""
+    cutmix: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    """Share of the steps in which each image has a box of another, and of its label (Yun et al. 2019, arXiv 1905.04899)."""
 
 
-class Distill(Config):
-    """How a distilled set is made (Zhao & Bilen 2023, arXiv 2110.04181: distribution matching)."""
+class Matching(Config):
+    """What all distillations have in common."""
 
-    ipc: Annotated[Int, Field(ge=1)] = 10
-    """Distilled images a class."""
-    steps: Annotated[Int, Field(ge=0)] = 400
-    """Pixel updates; each sees a fresh random ConvNet."""
-    lr: Annotated[Float, Field(gt=0)] = 0.03
-    """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc images)."""
-    batch: Annotated[Int, Field(ge=1)] = 32
-    """Real images a class and step."""
-    width: Annotated[Int, Field(ge=1)] = 32
-    """Channels of the random ConvNets (instance norm)."""
-    depth: Annotated[Int, Field(ge=1, le=6)] = 2
-    """Blocks of the random ConvNets."""
-    shift: Annotated[Int, Field(ge=0)] = 1
-    """Siamese shifts: the same for real and distilled images of a step."""
-    flip: bool = False
-    """Siamese flips."""
-
-
-class Gradient(Config):
-    """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one step)."""
+    later: ClassVar = frozenset({"ops"})
 
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Stored images a class."""
     steps: Annotated[Int, Field(ge=0)] = 400
     """Pixel updates."""
-    lr: Annotated[Float, Field(gt=0)] = 0.1
-    """Learning rate of the pixels at 10 images a class; it grows with them."""
     batch: Annotated[Int, Field(ge=1)] = 32
-    """Real images a class and step."""
+    """Images a step: real ones of each class (`Distill`, `Gradient`), or distilled ones that the student sees (`Trajectory`)."""
     width: Annotated[Int, Field(ge=1)] = 32
     """Channels of the ConvNets (instance norm)."""
     depth: Annotated[Int, Field(ge=1, le=6)] = 2
     """Their blocks."""
     shift: Annotated[Int, Field(ge=0)] = 1
-    """Siamese shifts."""
+    """Shifts, in pixels; siamese: the same for real and distilled images of a step (`Trajectory`: each image its own)."""
     flip: bool = False
-    """Siamese flips."""
+    """Flips, likewise."""
+    ops: Ops = ()
+    """Further augmentations, likewise."""
     factor: Annotated[Int, Field(ge=1, le=4)] = 1
-    """A stored image holds factor x factor smaller ones."""
+    """A stored image holds factor x factor smaller ones (multi-formation, Kim et al. 2022, arXiv 2205.14959)."""
+
+
+class Distill(Matching):
+    """How a distilled set is made by distribution matching (Zhao & Bilen 2023, arXiv 2110.04181; pool and `ce` as in Zhao et al. 2023,
+    arXiv 2307.09742)."""
+
+    later: ClassVar = frozenset({"ops", "factor", "pool", "life", "net_steps", "net_lr", "ce"})
+
+    lr: Annotated[Float, Field(gt=0)] = 0.03
+    """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc images)."""
+    pool: Annotated[Int, Field(ge=0, le=100)] = 0
+    """Nets that take turns, each trained a little after its turn; 0: a fresh random net each step."""
     life: Annotated[Int, Field(ge=1)] = 50
-    """Steps after which a net is replaced by a fresh one."""
+    """Turns after which a net of the pool is replaced by a fresh one."""
     net_steps: Annotated[Int, Field(ge=0)] = 1
-    """Steps on real images that it takes after each matching."""
+    """Steps on real images that it takes after each turn."""
     net_lr: Annotated[Float, Field(gt=0)] = 0.01
     """Their learning rate."""
+    ce: Annotated[Float, Field(ge=0)] = 0.0
+    """Weight of the distilled images' cross-entropy under the net, times the share of real images that it lately got right."""
+
+    @model_validator(mode="after")
+    def _taught(self):
+        if self.ce and not self.pool:
+            raise ValueError(f"ce = {self.ce}: random nets know no classes; give pool = 1 or more")
+        return self
+
+
+class Gradient(Matching):
+    """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one step)."""
+
+    later: ClassVar = frozenset({"ops", "pool"})
+
+    lr: Annotated[Float, Field(gt=0)] = 0.1
+    """Learning rate of the pixels at 10 images a class; it grows with them."""
+    pool: Annotated[Int, Field(ge=1, le=100)] = 1
+    """Nets that take turns."""
+    life: Annotated[Int, Field(ge=1)] = 50
+    """Turns after which a net is replaced by a fresh one."""
+    net_steps: Annotated[Int, Field(ge=0)] = 1
+    """Steps on real images that it takes after each turn."""
+    net_lr: Annotated[Float, Field(gt=0)] = 0.01
+    """Their learning rate."""
+
+
+class Trajectory(Matching):
+    """How a distilled set is made by trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932)."""
+
+    lr: Annotated[Float, Field(gt=0)] = 10.0
+    """Learning rate of the pixels (SGD, momentum 0.5) at 10 images a class; it grows with them."""
+    experts: Annotated[Int, Field(ge=1)] = 10
+    """Nets whose trainings on the real images are to be followed; made once, and shared by all sets."""
+    epochs: Annotated[Int, Field(ge=2)] = 10
+    """Epochs of each such training."""
+    expert_lr: Annotated[Float, Field(gt=0)] = 0.05
+    """Its learning rate (SGD without momentum, constant)."""
+    expert_batch: Annotated[Int, Field(ge=2)] = 64
+    """Its batch size."""
+    span: Annotated[Int, Field(ge=1)] = 2
+    """Epochs of an expert that a student is to follow."""
+    latest: Annotated[Int, Field(ge=0)] | None = None
+    """Latest epoch of an expert from which a student starts; None: as late as `span` allows."""
+    student_steps: Annotated[Int, Field(ge=1)] = 10
+    """Steps that a student takes on distilled images."""
+    student_lr: Annotated[Float, Field(gt=0)] = 0.05
+    """Its learning rate at the start of the distillation; it is learned."""
+    student_lr_lr: Annotated[Float, Field(ge=0)] = 0.01
+    """Learning rate of that rate's logarithm."""
+
+    @model_validator(mode="after")
+    def _within(self):
+        last = self.epochs - self.span
+        if last < 0:
+            raise ValueError(f"span = {self.span}: an expert trains for {self.epochs} epochs; give 1 to {self.epochs}")
+        if self.latest is not None and self.latest > last:
+            raise ValueError(f"latest = {self.latest}: from there an expert has no {self.span} epochs left; give 0 to {last}")
+        return self
 
 
 CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
@@ -201,7 +268,7 @@ class Images(Config):
     by herding, as centres, or four times as many at half the size; noise images."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
     """Images a class, for the sets that are not distilled."""
-    distill: Distill | Gradient | None = None
+    distill: Distill | Gradient | Trajectory | None = None
     """How the distilled set is made."""
     seed: Annotated[Int, Field(ge=0)] = 0
     """Seed of the distillation, the subset or the noise."""
@@ -389,24 +456,36 @@ class Study(Config):
     """Methods between whose trained nets it walks, also up to permutation."""
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Distilled images a class; the subset and the noise have as many."""
-    distill_method: Literal["dist", "grad"] = "dist"
-    """Distillation by matching distributions of features, or gradients."""
-    grad_lr: Annotated[Float, Field(gt=0)] = 0.1
-    """Learning rate of the pixels in gradient matching, at 10 images a class."""
-    grad_factor: Annotated[Int, Field(ge=1, le=4)] = 1
-    """There, a stored image holds factor x factor smaller ones."""
-    grad_life: Annotated[Int, Field(ge=1)] = 50
-    """There, steps after which a net is replaced by a fresh one."""
+    distill_method: Literal["dist", "grad", "traj"] = "dist"
+    """Distillation by matching distributions of features, gradients, or trajectories of weights."""
     distill_steps: Annotated[Int, Field(ge=0)] = 400
     """Steps of the distillation."""
-    distill_lr: Annotated[Float, Field(gt=0)] = 0.03
-    """Its learning rate."""
+    distill_lr: Annotated[Float, Field(gt=0)] | None = None
+    """Its learning rate; None: the method's own."""
     distill_batch: Annotated[Int, Field(ge=1)] = 32
-    """Real images a class in a step of it."""
+    """Real images a class in a step of it (`traj`: distilled images in a step of the student)."""
     distill_width: Annotated[Int, Field(ge=1)] = 32
-    """Channels of the nets it matches with."""
+    """Channels of the nets it matches in."""
     distill_depth: Annotated[Int, Field(ge=1, le=6)] = 2
     """Their blocks."""
+    distill_factor: Annotated[Int, Field(ge=1, le=4)] = 1
+    """A stored image holds factor x factor smaller ones."""
+    distill_ops: Ops = ()
+    """Augmentations of the distillation beside shift and flip: color, scale, rotate, cutout."""
+    distill_pool: Annotated[Int, Field(ge=0, le=100)] | None = None
+    """`dist`, `grad`: nets that take turns, trained meanwhile (`dist`, 0: a fresh random net each step); None: the method's own."""
+    distill_life: Annotated[Int, Field(ge=1)] = 50
+    """`dist` with a pool, `grad`: turns after which a net is replaced by a fresh one."""
+    distill_ce: Annotated[Float, Field(ge=0)] = 0.0
+    """`dist` with a pool: weight of the distilled images' cross-entropy."""
+    experts: Annotated[Int, Field(ge=1)] = 10
+    """`traj`: nets whose trainings on real images are followed."""
+    expert_epochs: Annotated[Int, Field(ge=2)] = 10
+    """`traj`: epochs of each."""
+    expert_span: Annotated[Int, Field(ge=1)] = 2
+    """`traj`: epochs that a student is to follow."""
+    student_steps: Annotated[Int, Field(ge=1)] = 10
+    """`traj`: steps on distilled images in which it is to."""
     ipcs: Counts = (1, 10)
     """Images a class at which sets are judged."""
     judge_kinds: Names = ("distilled", "subset", "herding", "patches", "noise")
@@ -496,13 +575,17 @@ class Study(Config):
         return Data(name=self.data, image_size=self.image_size, train_size=self.train_size, held_out=self.held_out)
 
     @property
-    def distillation(self) -> Distill | Gradient:
+    def distillation(self) -> Distill | Gradient | Trajectory:
         """How the distilled sets are made."""
-        common = dict(ipc=self.ipc, steps=self.distill_steps, batch=self.distill_batch, width=self.distill_width, depth=self.distill_depth)
-        common |= dict(shift=self.shift, flip=self.flip)
-        if self.distill_method == "grad":
-            return Gradient(**common, lr=self.grad_lr, factor=self.grad_factor, life=self.grad_life)
-        return Distill(**common, lr=self.distill_lr)
+        given = dict(ipc=self.ipc, steps=self.distill_steps, batch=self.distill_batch, width=self.distill_width, depth=self.distill_depth)
+        given |= dict(shift=self.shift, flip=self.flip, ops=self.distill_ops, factor=self.distill_factor)
+        given |= {"lr": self.distill_lr} if self.distill_lr else {}
+        if self.distill_method == "traj":
+            return Trajectory(
+                **given, experts=self.experts, epochs=self.expert_epochs, span=self.expert_span, student_steps=self.student_steps
+            )
+        given |= {"life": self.distill_life} | ({} if self.distill_pool is None else {"pool": self.distill_pool})
+        return Gradient(**given) if self.distill_method == "grad" else Distill(**given, ce=self.distill_ce)
 
     def setup(self, seed: int, rewind: int = 0) -> Setup:
         """Initialisation number `seed`."""

@@ -640,8 +640,8 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
     fig.update_yaxes(title="steps", type="category", row=1, col=1)
     fig.update_annotations(font_size=12)
     name = {"barrier": "Error barrier (points)", "accuracy": "Test accuracy (%)"}[column]
-    height = 170 + 48 * max(len(set(t.steps)) for t in tables.values())
-    return _styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70))
+    height = 190 + 48 * max(len(set(t.steps)) for t in tables.values())
+    return _styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70, b=70))
 
 
 _MARKS = {(True, False): "<br><b>outer</b>", (False, True): "<br><b>gentle</b>", (True, True): "<br><b>both</b>"}
@@ -884,7 +884,7 @@ def _few_colours(png: bytes) -> bytes:
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    picture.quantize(64, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(out, "png", optimize=True)
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
 import sys
 import threading
 import time
@@ -84,7 +85,13 @@ def compute(function: Cached, descriptions: Sequence[BaseModel], label: str = ""
     return [ready[k] for k in keys]
 
 
+_worker = False
+"""Whether this process computes for another."""
+
+
 def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
+    global _worker
+    _worker = True
     _die_with_parent()
     return key, function(description)
 
@@ -100,6 +107,39 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Steps:
+    """The steps of one long product: a bar with the loss, the time left and the memory, or now and then a line in the file `LOTTO_PROGRESS`
+    names. Silent in worker processes, whose products are what is counted."""
+
+    def __init__(self, label: str, total: int, first: int = 0):
+        self.label, self.total = label, total
+        self.file = os.environ.get("LOTTO_PROGRESS") if not _worker else None
+        self.shown = 0.0
+        self.bar = None
+        if total > first and not _worker and not self.file and not os.environ.get("LOTTO_HEADLESS"):
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=total, initial=first, desc=label, leave=False, file=sys.stderr, unit="step")
+
+    def at(self, step: int, loss: float | None = None) -> None:
+        """So many steps are done."""
+        if self.bar:
+            memory = (
+                torch.cuda.max_memory_allocated() if device().type == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            )
+            self.bar.set_postfix(loss="" if loss is None else f"{loss:.3g}", memory=f"{memory / 2**30:.1f} GiB", refresh=False)
+            self.bar.update(step - self.bar.n)
+        if self.file and time.monotonic() - self.shown > 5:
+            self.shown = time.monotonic()
+            with contextlib.suppress(OSError), Path(self.file).open("a") as f:
+                f.write(f"{self.label} {step}/{self.total}\n")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar:
+            self.bar.close()
 
 
 class _Progress:

@@ -8,7 +8,22 @@ import hashlib
 
 import torch
 
-STREAMS = ("split", "init", "order", "augment", "score", "subset", "noise", "distill", "distill-net", "shuffle", "probe", "judge")
+STREAMS = (
+    "split",
+    "init",
+    "order",
+    "augment",
+    "score",
+    "subset",
+    "noise",
+    "distill",
+    "distill-net",
+    "shuffle",
+    "probe",
+    "judge",
+    "cutmix",
+    "expert",
+)
 
 
 def generator(seed: int, stream: str, *index: int) -> torch.Generator:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel, scores
 from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
-from lotto.distill.sets import SetOf, difficulty, distilled, inner_images
+from lotto.distill.sets import SetOf, difficulty, distilled, inner_images, train_experts
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
 from lotto.train import evaluate_splits, outcome, train
@@ -232,6 +232,7 @@ def search(*studies: Study) -> None:
     # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
     # so that no worker is left alone with one at the end
     found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
+    train_experts([SetOf(data=t.setup.data, images=r.images) for _, t, _ in found for r in t.rounds if r.images])
     parallel.compute(level, [ticket for _, ticket, _ in found], "search masks")
     controls = [t.but(rounds=t.rounds[:at]) for _, t, levels in found for at in levels if t.shuffled or t.rewind_what == "reinit"]
     parallel.compute(level, controls, "match layers")

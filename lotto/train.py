@@ -64,7 +64,7 @@ def batches(
     while step < stop:
         epoch = step // per_epoch
         order = torch.randperm(n, generator=generator(seed, "order", child, epoch))
-        draws = augment.draw(n, recipe.shift, recipe.flip, generator(seed, "augment", child, epoch))
+        draws = augment.draw(n, recipe.shift, recipe.flip, generator(seed, "augment", child, epoch), recipe.ops)
         for b in range(step % per_epoch, per_epoch):
             if step == stop:
                 return
@@ -142,7 +142,14 @@ def train(
             index, draws = index.to(device), draws.to(device)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            loss = F.cross_entropy(model(augment.apply(images[index], draws, recipe.shift)), labels[index])
+            seen, goal = augment.apply(images[index], draws, recipe.shift, recipe.ops), labels[index]
+            mix = generator(seed, "cutmix", child, step) if recipe.cutmix else None
+            if mix and float(torch.rand((), generator=mix)) < recipe.cutmix:
+                seen, other, share = augment.cutmix(seen, mix)
+                scores = model(seen)
+                loss = (1 - share) * F.cross_entropy(scores, goal) + share * F.cross_entropy(scores, goal[other])
+            else:
+                loss = F.cross_entropy(model(seen), goal)
             weights.grad.zero_()
             loss.backward()
             # weight, gradient and momentum are 0 where the mask is, so the step leaves them 0: decay and momentum included

@@ -1,7 +1,7 @@
 import pytest
 
 import lotto
-from lotto.config import METHODS, PRESETS, ConfigError, Images, Recipe, Round, Setup, Study, Ticket
+from lotto.config import METHODS, PRESETS, ConfigError, Distill, Gradient, Images, Recipe, Round, Setup, Study, Ticket, Trajectory
 
 
 def test_text_is_taken_as_the_number_it_spells():
@@ -151,3 +151,26 @@ def test_the_hybrid_lies_between_imp_and_the_distilled_search():
 def test_lists_of_the_later_notebooks(given, said):
     with pytest.raises(ConfigError, match=said):
         lotto.study(**given)
+
+
+@pytest.mark.parametrize("kind", [Recipe, Distill, Gradient, Trajectory])
+def test_fields_that_came_later_change_no_older_key(kind):
+    plain = kind().model_dump(mode="json")
+    assert not kind.later & set(plain) and kind(**plain) == kind()
+    for name, value in {"ops": ["cutout"], "cutmix": 0.5, "pool": 3, "factor": 2}.items():
+        if name in kind.later:
+            dump = kind(**{name: value}).model_dump(mode="json")
+            assert dump[name] == value and kind(**dump) == kind(**{name: value})
+            assert dump == {**plain, name: value}
+
+
+def test_knowledge_of_classes_needs_a_net_that_learns():
+    with pytest.raises(ConfigError, match=r"ce = 0.5: random nets know no classes; give pool = 1 or more"):
+        lotto.study("digits", distill_ce=0.5).distillation
+    assert lotto.study("digits", distill_ce=0.5, distill_pool=4).distillation.ce == 0.5
+
+
+@pytest.mark.parametrize("method, rate", [("dist", 0.03), ("grad", 0.1), ("traj", Trajectory().lr)])
+def test_each_distillation_has_its_own_rate(method, rate):
+    assert lotto.study("digits", distill_method=method).distillation.lr == rate
+    assert lotto.study("digits", distill_method=method, distill_lr=2).distillation.lr == 2

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from lotto import data, distill
 from lotto.config import Data, Distill
 from lotto.data import DataError
-from lotto.distill import SynSet, matching, sets
+from lotto.distill import SynSet, loop, matching, sets
 from lotto.store import Checkpoint
 
 SMALL = Distill(ipc=2, steps=6, width=8)
@@ -83,8 +83,8 @@ def test_killed_and_resumed_is_the_same_to_the_bit(real, tmp_path):
 
 
 def test_the_matching_net_has_no_statistics_and_fresh_weights_each_step(real):
-    a, b = (matching._features(SMALL, real.shape, 10, 0, step) for step in (0, 1))
-    assert not list(a.buffers()) and not torch.equal(a[0].weight, b[0].weight) and not any(p.requires_grad for p in a.parameters())
+    a, b = (loop.random_net(SMALL, real, 0, step) for step in (0, 1))
+    assert not list(a.buffers()) and not torch.equal(a.features[0].weight, b.features[0].weight)
 
 
 def test_subset_and_noise_are_keyed_and_of_equal_size(real):

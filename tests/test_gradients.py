@@ -118,7 +118,7 @@ def test_batch_norm_is_refused(real):
 
 
 def test_through_the_study(tiny):
-    study = tiny(distill_method="grad", grad_factor=2, grad_life=2)
+    study = tiny(distill_method="grad", distill_factor=2, distill_life=2)
     product = distill.distilled(distill.SetOf(data=study.dataset, images=study.images("distilled", 0)))
     assert product.metrics["real_passes"] == 3 * (32 * 10 + 64) and product.metrics["recipe"]["method"] == "grad"
     assert len(distill.inner_images(study.dataset, study.images("distilled", 0))) == 80

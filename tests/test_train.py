@@ -171,9 +171,10 @@ class Stop(Exception):
     pass
 
 
-def test_killed_and_resumed_is_the_same_to_the_bit(net, images, tmp_path):
+@pytest.mark.parametrize("more", [{}, dict(ops=("color", "scale", "rotate", "cutout"), cutmix=0.7)])
+def test_killed_and_resumed_is_the_same_to_the_bit(net, images, tmp_path, more):
     mask = half(net())
-    through = run(net(), images, mask=mask)
+    through = run(net(), images, RECIPE.but(**more), mask)
 
     class Failing(Checkpoint):
         def due(self):
@@ -185,9 +186,33 @@ def test_killed_and_resumed_is_the_same_to_the_bit(net, images, tmp_path):
                 raise Stop
 
     with pytest.raises(Stop):
-        run(net(), images, mask=mask, checkpoint=Failing(tmp_path))
-    resumed = run(net(), images, mask=mask, checkpoint=Checkpoint(tmp_path))
+        run(net(), images, RECIPE.but(**more), mask, checkpoint=Failing(tmp_path))
+    resumed = run(net(), images, RECIPE.but(**more), mask, checkpoint=Checkpoint(tmp_path))
     assert equal(through.state, resumed.state) and through.losses == resumed.losses
+
+
+def test_cutmix_is_a_matter_of_the_noise_and_leaves_the_images(net, images):
+    before = images[0].clone()
+    recipe = RECIPE.but(cutmix=1.0)
+    a, b, plain, never = (
+        run(net(), images, r, child=c).state for r, c in ((recipe, 1), (recipe, 1), (RECIPE, 1), (RECIPE.but(cutmix=0.0), 1))
+    )
+    assert equal(a, b) and not equal(a, plain) and equal(plain, never) and torch.equal(images[0], before)
+
+
+def test_cutmix_by_hand(net, images):
+    """One step: the loss of mixed images is the two labels', by area."""
+    recipe = RECIPE.but(steps=1, cutmix=1.0, shift=0, batch=len(images[0]), schedule="constant", weight_decay=0.0, momentum=0.0)
+    done = run(net(), images, recipe).state
+    model, mix = net().train(), train.generator(0, "cutmix", 0, 0)
+    order = next(index for _, index, _ in train.batches(len(images[0]), recipe, 0, 0, 0, 1))
+    torch.rand((), generator=mix)
+    mixed, other, share = augment.cutmix(images[0][order], mix)
+    soft = F.one_hot(images[1][order], 4).float()
+    loss = F.cross_entropy(model(mixed), (1 - share) * soft + share * soft[other])
+    loss.backward()
+    for n, p in model.named_parameters():
+        assert torch.allclose(done[n], p.detach() - recipe.lr * p.grad, atol=1e-6)
 
 
 def test_stop_at_k_then_on_to_the_end_is_the_run_through(net, images, tmp_path):

@@ -4,5 +4,17 @@ from lotto.distill.gradients import match_gradients
 from lotto.distill.matching import match_distributions
 from lotto.distill.sets import SetOf, distilled, inner_images, noise, small_set, subset
 from lotto.distill.synset import SynSet
+from lotto.distill.trajectories import match_trajectories
 
-__all__ = ["SetOf", "SynSet", "distilled", "inner_images", "match_distributions", "match_gradients", "noise", "small_set", "subset"]
+__all__ = [
+    "SetOf",
+    "SynSet",
+    "distilled",
+    "inner_images",
+    "match_distributions",
+    "match_gradients",
+    "match_trajectories",
+    "noise",
+    "small_set",
+    "subset",
+]

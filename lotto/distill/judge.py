@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lotto import data, nets, parallel
 from lotto.config import Config, Data, Images, Int, Net, Recipe, Study
-from lotto.distill.sets import SetOf, distilled, inner_images
+from lotto.distill.sets import SetOf, distilled, inner_images, make_sets
 from lotto.store import Product, cached
 from lotto.streams import generator
 from lotto.train import evaluate_splits, outcome, train
@@ -57,7 +57,7 @@ def make(study: Study) -> None:
     """Compute the distilled sets of all sizes, and their first tenth (what the notebook shows of the way)."""
     sets = [SetOf(data=study.dataset, images=study.but(ipc=i).images("distilled", s)) for i in study.ipcs for s in range(study.seeds)]
     sets += [stage(study, i, 0, steps) for i in study.ipcs for steps in stages(study)[:-1]]
-    parallel.compute(distilled, sets, "distil")
+    make_sets(sets)
 
 
 def stages(study: Study) -> tuple[int, ...]:

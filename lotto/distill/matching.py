@@ -1,84 +1,76 @@
-"""Distribution matching: images whose mean features, in many random nets, are those of their class (arXiv 2110.04181)."""
+"""Distribution matching: images whose mean features, in many nets, are those of their class (arXiv 2110.04181)."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lotto import augment
-from lotto.config import ConfigError, Distill, Net
-from lotto.data import RealData, check_images, per_class
-from lotto.distill.synset import SynSet, spread
-from lotto.nets import build
+from lotto.config import Distill
+from lotto.data import RealData
+from lotto.distill.loop import Pool, members, random_net, run
+from lotto.distill.synset import SynSet, decode, spread
 from lotto.store import Checkpoint
 from lotto.streams import generator
 
 
 def match_distributions(real: RealData, recipe: Distill, seed: int = 0, checkpoint: Checkpoint | None = None) -> tuple[SynSet, list[float]]:
-    """`recipe.ipc` images a class whose features match the class's, and the loss of each step.
+    """`recipe.ipc` images a class whose features match the class's, and the loss of each step; resumable, errors as `loop.run` has them."""
+    return run(Distributions(real, recipe, seed), real, recipe, seed, checkpoint)
 
-    Zhao & Bilen 2023, equation 4: the squared distance between the mean features of a class's real and distilled images,
-    summed over classes, in a fresh random ConvNet (instance norm, so no statistics are shared between classes) each step,
-    both seen through the same augmentation. Starts from real images; pixels stay in [0, 1]. Only `real.train` is looked at.
-    Resumable, on the CPU to the bit. DataError where a class has fewer than ipc images.
+
+class Distributions:
+    """Zhao & Bilen 2023, equation 4: the squared distance between the mean features of a class's real and distilled images, summed over
+    classes, in a fresh random ConvNet each step, both seen through the same augmentation.
+
+    With a pool (Zhao et al. 2023, arXiv 2307.09742), in nets partly trained on real images; and then plus `ce` times the cross-entropy of
+    the distilled images, times the share of real images that the net got right: a net that knows nothing says nothing of classes.
     """
-    images, labels, classes = real.train.images, real.train.labels, len(real.classes)
-    check_images(images, labels, classes)
-    device, shape = images.device, tuple(images.shape[1:])
-    start = per_class(labels.cpu(), recipe.ipc, generator(seed, "distill"))
-    pixels = real.pixels(images[start.to(device)]).clamp(0, 1).requires_grad_()
-    syn_labels = spread(recipe.ipc, classes).to(device)
-    optimiser = torch.optim.SGD([pixels], lr=recipe.lr * recipe.ipc, momentum=0.5)  # the class mean spreads a gradient over ipc images
-    members = [(labels == c).nonzero().squeeze(1) for c in range(classes)]
-    first, losses = 0, []
-    if checkpoint and (saved := checkpoint.load()):
-        tensors, at = saved
-        with torch.no_grad():
-            pixels.copy_(tensors["pixels"])
-        if "momentum" in tensors:
-            optimiser.state[pixels]["momentum_buffer"] = tensors["momentum"].to(device)
-        first, losses = at["step"], at["losses"]
-    # the net's initialisation is drawn on the CPU, then moved: the same features on every device
-    for step in range(first, recipe.steps):
-        draw = generator(seed, "distill", 1, step)
-        net = _features(recipe, shape, classes, seed, step).to(device)
-        picked = torch.cat([m[torch.randperm(len(m), generator=draw)[: recipe.batch].to(device)] for m in members])
-        one = augment.draw(1, recipe.shift, recipe.flip, draw).to(device)
 
-        def features(x: Tensor, net=net, one=one) -> Tensor:
-            return net(augment.apply(x, augment.same(one, len(x)), recipe.shift))
+    name, momentum = "dist", 0.5
+
+    def __init__(self, real: RealData, recipe: Distill, seed: int):
+        self.real, self.recipe, self.seed = real, recipe, seed
+        self.members = members(real.train.labels, len(real.classes))
+        self.labels = spread(recipe.ipc, len(real.classes)).repeat(recipe.factor**2).to(real.train.images.device)
+        self.rate = recipe.lr * recipe.ipc  # the class mean spreads a gradient over ipc images
+        self.pool = Pool(recipe, real, seed) if recipe.pool else None
+
+    def match(self, step: int, pixels: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, ""], Float[Tensor, "n c h w"]]:
+        """Loss and its gradient in the pixels."""
+        real, recipe, images = self.real, self.recipe, self.real.train.images
+        draw = generator(self.seed, "distill", 1, step)
+        learner = self.pool.at(step) if self.pool else None
+        net = learner.model if learner else random_net(recipe, real, self.seed, step).requires_grad_(False)
+        picked = torch.cat([m[torch.randperm(len(m), generator=draw)[: recipe.batch].to(images.device)] for m in self.members])
+        one = augment.draw(1, recipe.shift, recipe.flip, draw, recipe.ops).to(images.device)
+
+        def features(x: Tensor) -> Tensor:
+            return net.features(augment.apply(x, augment.same(one, len(x)), recipe.shift, recipe.ops))
 
         with torch.no_grad():  # only the distilled images are moved, so only they need a graph
-            goal = class_means(features(images[picked]), labels[picked], classes)
-        loss = distance(goal, features(real.normalise(pixels)), syn_labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        with torch.no_grad():
-            pixels.clamp_(0, 1)
-        losses.append(float(loss.detach()))
-        if not torch.isfinite(loss):
-            raise ConfigError(f"the distillation diverged at step {step} (lr = {recipe.lr}); give a smaller distill_lr")
-        if checkpoint and checkpoint.due() and step + 1 < recipe.steps:
-            momentum = optimiser.state[pixels].get("momentum_buffer")
-            checkpoint.save(
-                {"pixels": pixels, **({"momentum": momentum} if momentum is not None else {})}, {"step": step + 1, "losses": losses}
-            )
-    done = SynSet(
-        pixels.detach().cpu(),
-        syn_labels.cpu(),
-        real.classes,
-        real.mean.cpu(),
-        real.std.cpu(),
-        {"method": "dist", "seed": seed, **recipe.model_dump(mode="json")},
-    )
-    return done, losses
+            goal = class_means(features(images[picked]), real.train.labels[picked], len(real.classes))
+        seen = features(real.normalise(decode(pixels, recipe.factor)))
+        loss = distance(goal, seen, self.labels)
+        if recipe.ce:
+            loss = loss + recipe.ce * learner.right * F.cross_entropy(net.head(seen), self.labels)
+        return loss, torch.autograd.grad(loss, pixels)[0]
 
+    def learn(self, step: int) -> None:
+        """The net whose turn it was, if there is a pool, trains a little."""
+        if self.pool:
+            self.pool.at(step).learn(step)
 
-def _features(recipe: Distill, shape: tuple[int, ...], classes: int, seed: int, step: int) -> torch.nn.Module:
-    net = Net(name="convnet", width=recipe.width, depth=recipe.depth, norm="instance")
-    return build(net, shape, classes, generator(seed, "distill-net", step).initial_seed()).requires_grad_(False).features
+    def state(self) -> dict[str, Tensor]:
+        """The pool."""
+        return self.pool.state() if self.pool else {}
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Take up what `state` gave."""
+        if self.pool:
+            self.pool.restore(tensors)
 
 
 def distance(goal: Float[Tensor, "classes d"], features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]) -> Tensor:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lotto import data, nets
-from lotto.config import Config, Data, Gradient, Images, Net, Recipe
+from lotto import data, nets, parallel
+from lotto.config import Config, Data, Gradient, Images, Net, Recipe, Trajectory
 from lotto.data import RealData, Split
 from lotto.distill import coresets
-from lotto.distill.gradients import NET_BATCH, match_gradients
+from lotto.distill.gradients import match_gradients
+from lotto.distill.loop import NET_BATCH
 from lotto.distill.matching import match_distributions
 from lotto.distill.synset import SynSet, spread
+from lotto.distill.trajectories import expert, experts, match_trajectories
 from lotto.parallel import device
 from lotto.store import Checkpoint, Product, cached
 from lotto.streams import generator
@@ -66,19 +69,39 @@ def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
 def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
     real = data.load(what.data)
-    recipe = what.images.distill
-    method = match_gradients if isinstance(recipe, Gradient) else match_distributions
-    made, losses = method(real, recipe, what.images.seed, checkpoint)
-    seen = recipe.batch * len(made.classes) + (NET_BATCH * recipe.net_steps if isinstance(recipe, Gradient) else 0)
+    recipe, seed = what.images.distill, what.images.seed
+    if isinstance(recipe, Trajectory):
+        ways = [expert(e).tensors["weights"] for e in experts(what.data, len(real.train), recipe)]
+        made, losses = match_trajectories(real, ways, recipe, seed, checkpoint)
+        seen = recipe.experts * recipe.epochs * len(real.train)
+    else:
+        method = match_gradients if isinstance(recipe, Gradient) else match_distributions
+        made, losses = method(real, recipe, seed, checkpoint)
+        seen = recipe.steps * (recipe.batch * len(made.classes) + (NET_BATCH * recipe.net_steps if recipe.pool else 0))
     return Product(
         {
             "losses": [round(x, 6) for x in losses],
             "classes": list(made.classes),
             "recipe": made.recipe,
-            "real_passes": recipe.steps * seen,
+            "real_passes": seen,
         },
         {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std},
     )
+
+
+def make_sets(what: Sequence[SetOf]) -> None:
+    """Compute distilled sets, and before them the experts that they follow (other sets cost nothing worth keeping)."""
+    wanted = [w.but(images=w.images.but(kind="distilled")) for w in what if w.images.kind in ("distilled", "permuted")]
+    train_experts(wanted)
+    parallel.compute(distilled, wanted, "distil")
+
+
+def train_experts(what: Sequence[SetOf]) -> None:
+    """Compute the experts that these sets follow; none, for methods without."""
+    recipes = {(w.data, w.images.distill) for w in what if isinstance(w.images.distill, Trajectory)}
+    ways = [e for source, recipe in recipes for e in experts(source, len(data.load(source).train), recipe)]
+    if ways:
+        parallel.compute(expert, ways, "train experts")
 
 
 class Judges(Config):
