@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lotto import anatomy, regimes, sharpness
 from lotto.config import METHODS, ConfigError, Study, nearest
-from lotto.distill.judge import judgements
+from lotto.distill.judge import judgements, robustness
 from lotto.stability import STABLE, accuracies, barriers
 from lotto.stats import ALL, Interval, by_seed, capacity, interval, matching, paired, resolution
 
@@ -65,6 +65,7 @@ TABLES = {
     "accuracy": accuracies,
     "barrier": barriers,
     "judged": judgements,
+    "robustness": robustness,
     "matching": matching,
     "discarded": sharpness.discarded,
     "curvature": sharpness.curvatures,

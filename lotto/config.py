@@ -498,6 +498,10 @@ class Study(Config):
     """Their peak learning rate."""
     judge_batch: Annotated[Int, Field(ge=2)] = 64
     """Their batch size."""
+    judge_on: Names = ("convnet",)
+    """Nets in which a set's robustness is judged: convnet (the one it was matched in), pruned (the study's own), or another by name."""
+    judge_recipes: Names = ("plain", "augmented")
+    """Recipes in which it is: plain, augmented (color, scale, rotate, cutout, and CutMix in half the steps)."""
     sharp_images: Annotated[Int, Field(ge=2)] = 128
     """Training images in the loss whose curvature is measured."""
     sharp_probes: Annotated[Int, Field(ge=4)] = 8
@@ -519,6 +523,10 @@ class Study(Config):
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
         if other := [k for k in self.judge_kinds if k not in ("distilled", "permuted", *CONTROLS)]:
             raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use distilled, permuted, {', '.join(CONTROLS)}")
+        if other := [n for n in self.judge_on if n not in ("pruned", *NETS)]:
+            raise ValueError(f"judge_on: {other[0]!r} is not a net; use pruned, {', '.join(NETS)}")
+        if other := [r for r in self.judge_recipes if r not in ("plain", "augmented")]:
+            raise ValueError(f"judge_recipes: {other[0]!r} is not known; use plain, augmented")
         if other := [m for m in self.rewind_methods if not METHODS[m].rewound]:
             known = ", ".join(m for m in METHODS if METHODS[m].rewound)
             raise ValueError(f"rewind_methods: {other[0]!r} is not rewound to a step k; use {known}")

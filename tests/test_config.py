@@ -166,7 +166,7 @@ def test_fields_that_came_later_change_no_older_key(kind):
 
 def test_knowledge_of_classes_needs_a_net_that_learns():
     with pytest.raises(ConfigError, match=r"ce = 0.5: random nets know no classes; give pool = 1 or more"):
-        lotto.study("digits", distill_ce=0.5).distillation
+        assert lotto.study("digits", distill_ce=0.5).distillation
     assert lotto.study("digits", distill_ce=0.5, distill_pool=4).distillation.ce == 0.5
 
 
