@@ -225,8 +225,8 @@ class Gradient(Matching):
 class Trajectory(Matching):
     """How a distilled set is made by trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932)."""
 
-    lr: Annotated[Float, Field(gt=0)] = 10.0
-    """Learning rate of the pixels (SGD, momentum 0.5) at 10 images a class; it grows with them."""
+    lr: Annotated[Float, Field(gt=0)] = 1.0
+    """Learning rate of the pixels (SGD, momentum 0.5)."""
     experts: Annotated[Int, Field(ge=1)] = 10
     """Nets whose trainings on the real images are to be followed; made once, and shared by all sets."""
     epochs: Annotated[Int, Field(ge=2)] = 10

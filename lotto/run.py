@@ -4,9 +4,11 @@
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
     python -m lotto.run reference NAME [...]   compute a study and keep its tables in notebooks/reference
     python -m lotto.run claims                 write the README's table of claims from the reference tables
+    python -m lotto.run card [FILE] [...]      what the study's distilled sets, or the set in a file, are worth, as JSON
     python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
 
-Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 130 interrupted.
+Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 75 paused (the time given is up), 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from lotto.config import PRESETS, ConfigError, Study, nearest, study
 
 CLONE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = CLONE / "notebooks"
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 def finish(notebook: str, verdicts: Sequence[Any] = ()) -> None:
@@ -69,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         epilog=(
             "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 environment, "
-            "130 interrupted. A stopped run goes on where it was when the same command is given again."
+            "75 paused, 130 interrupted. A stopped run goes on where it was when the same command is given again."
         ),
     )
     p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
+    p.add_argument("--time-limit", metavar="S", type=float, help="stop cleanly after so many seconds; the same command goes on from there")
     p.add_argument("--force", action="store_true", help="execute also what is up to date (stored products are still reused)")
     p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
     p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR: 170 MB)")
@@ -235,8 +238,11 @@ def kernel_environment(**more: str) -> Iterator[None]:
 
 
 def execute(job: Job) -> str | None:
-    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole."""
+    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole. Paused where the
+    time given ran out in it."""
     import papermill
+
+    from lotto.store import Paused
 
     job.out.mkdir(parents=True, exist_ok=True)
     for old in (job.partial, job.manifest):
@@ -256,6 +262,8 @@ def execute(job: Job) -> str | None:
                     store_widget_state=False,
                 )
             except Exception as error:
+                if getattr(error, "ename", "") == Paused.__name__:
+                    raise Paused("time is up") from None
                 return _last_lines(error)
             finally:
                 job.seconds = time.monotonic() - started
@@ -321,6 +329,8 @@ def run(argv: Sequence[str]) -> int:
         os.environ["LOTTO_JOBS"] = args.jobs
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
+    if args.time_limit is not None:
+        os.environ["LOTTO_DEADLINE"] = str(time.time() + args.time_limit)
     from lotto import parallel
 
     parallel.jobs()  # a wrong --jobs or --device is told now
@@ -349,6 +359,8 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
         f"preset {described.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
         flush=True,
     )
+    from lotto.store import Paused
+
     code = OK
     for job in jobs:
         if not args.force and up_to_date(job):
@@ -360,11 +372,11 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
         print(f"{job.name} ...", flush=True)
         try:
             trouble = execute(job)
-        except KeyboardInterrupt:
-            job.status = "interrupted"
+        except (KeyboardInterrupt, Paused) as stopped:
+            job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
             print(_table(jobs))
-            print("interrupted; what was finished is kept, the same command goes on from there")
-            return INTERRUPTED
+            print(f"{word}; what was finished is kept, the same command goes on from there")
+            return PAUSED if isinstance(stopped, Paused) else INTERRUPTED
         job.status = "ok" if trouble is None else "FAILED"
         if trouble is not None:
             code = FAILED
@@ -452,6 +464,36 @@ def claims(argv: Sequence[str]) -> int:
     return OK
 
 
+def card(argv: Sequence[str]) -> int:
+    """Print what the study's distilled sets are worth, or the set in a file, as JSON."""
+    p = argparse.ArgumentParser(prog="python -m lotto.run card")
+    p.add_argument(
+        "file", nargs="?", help="a SynSet, or what others have published (see lotto.distill.foreign); without: the study's own sets"
+    )
+    p.add_argument("--preset", default="digits")
+    p.add_argument(
+        "--whitened", action="store_true", default=None, help="the file's images are ZCA-whitened (without: told by their range)"
+    )
+    p.add_argument("--factor", type=int, help="of IDC's files, which do not say")
+    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    args = p.parse_args(argv)
+    described = study(args.preset, **{n: value(v) for n, v in args.parameters})
+    from lotto import data
+    from lotto.distill import foreign, judge
+    from lotto.distill.synset import SynSet
+    from lotto.tickets import check
+
+    check(described)
+    if args.file is None:
+        found: Any = [judge.card(described, ipc) for ipc in described.ipcs]
+    elif args.file.endswith(".safetensors"):
+        found = judge.card_of(SynSet.load(args.file), described)
+    else:
+        found = judge.card_of(foreign.load(args.file, data.load(described.dataset), args.whitened, args.factor), described)
+    print(json.dumps(found, indent=1))
+    return OK
+
+
 def test(argv: Sequence[str]) -> int:
     """pytest over tests/ (a process a core), then nbval over the notebooks, in one temporary store; the worse exit code."""
     from lotto.parallel import jobs
@@ -485,7 +527,7 @@ def test(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str]) -> int:
     """Dispatch; errors in what was asked are one sentence and exit code 2."""
     from lotto.data import DataError
-    from lotto.store import StoreError
+    from lotto.store import Paused, StoreError
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -495,9 +537,12 @@ def main(argv: Sequence[str]) -> int:
     for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to where we were called, not to where a kernel starts
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
-    commands = {"refresh": refresh, "reference": reference, "claims": claims, "test": test}
+    commands = {"refresh": refresh, "reference": reference, "claims": claims, "card": card, "test": test}
     try:
         return commands[argv[0]](argv[1:]) if argv and argv[0] in commands else run(argv)
+    except Paused as error:
+        print(error, file=sys.stderr)
+        return PAUSED
     except (ConfigError, DataError, StoreError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return USAGE

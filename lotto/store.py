@@ -50,6 +50,20 @@ def root() -> Path:
     return (clone if (clone / "environment.yml").exists() else Path.cwd()) / ".lotto"
 
 
+class Paused(StoreError):
+    """The time given to a run is up. What was finished, and the last state of what was not, is kept."""
+
+
+def pause_if_due() -> None:
+    """Raise Paused where the time that `LOTTO_DEADLINE` (seconds since 1970) gives is up."""
+    if _overdue():
+        raise Paused("paused, as the time given is up; what was finished is kept, and the same command goes on from there")
+
+
+def _overdue() -> bool:
+    return time.time() >= float(os.environ.get("LOTTO_DEADLINE", "inf"))
+
+
 @functools.singledispatch
 def fingerprint(description: Any) -> str | None:
     """What a description alone does not say about a product: the bytes of a data set, the source of a foreign factory.
@@ -116,16 +130,17 @@ class Checkpoint:
             return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
 
     def due(self) -> bool:
-        """Whether it is time to save again (every `LOTTO_CHECKPOINT_SECONDS`, by default 60)."""
-        return self.folder is not None and time.monotonic() - self._last >= self.every
+        """Whether it is time to save again: every `LOTTO_CHECKPOINT_SECONDS`, by default 60, and when the time given is up."""
+        return self.folder is not None and (time.monotonic() - self._last >= self.every or _overdue())
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the state by this one, atomically."""
+        """Replace the state by this one, atomically. Raises Paused where the time given is up."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / "state.part"
         _save(tensors, part, {"state": json.dumps(state)})
         part.replace(self.folder / "state.safetensors")
         self._last = time.monotonic()
+        pause_if_due()
 
 
 class Cached:
@@ -170,6 +185,7 @@ class Cached:
         if (product := _open(folder)) is not None:
             return product
         _check_format()
+        pause_if_due()
         with _full_disk_told(), _lock(folder):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product

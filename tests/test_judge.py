@@ -84,7 +84,7 @@ def test_the_card_is_plain_data_and_says_what_the_set_is(tiny):
     study = tiny(seeds=2)
     found = judge.card(study, 2)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["set"]["images stored"] == found["set"]["images decoded"] == 20 and found["set"]["bytes"] == 20 * 64
+    assert found["set"]["images stored"] == found["set"]["images decoded"] == 20 and found["set"]["shape"] == [1, 8, 8]
     sets = [distill.small_set(distill.SetOf(data=study.dataset, images=study.images("distilled", s))) for s in (0, 1)]
     assert found["set"]["checksums"] == [s.checksum for s in sets] and len(found["cost"]["seconds"]) == 2
     table = judge.robustness(study.but(ipcs=(2,)))
@@ -97,11 +97,11 @@ def test_any_set_in_hand_is_judged_as_the_studys_are(tiny):
     study = tiny(judge_steps=30)
     real = data.load(study.dataset)
     small = distill.small_set(distill.SetOf(data=study.dataset, images=study.but(ipc=2).images("subset", 0)))
-    table = judge.evaluate(small, real, [judge.described(study, "convnet")], judge.recipes(study), repeats=2)
+    table = judge.evaluate(small, real, {"convnet": judge.described(study, "convnet")}, judge.recipes(study), repeats=2)
     product = judge.judged(judge.judging(study, "subset", 2, 0, 1)).metrics
     assert len(table) == 4 and table[table.recipe == "plain"].accuracy.iloc[1] == pytest.approx(100 * (1 - product["test"]["error"]))
     with pytest.raises(data.DataError, match=r"the set has images of shape \(1, 8, 8\) and 10 classes, the real data \(1, 6, 6\) and 10"):
-        judge.evaluate(small, data.load(data.Data(train_size=100, image_size=6)), [], {})
+        judge.evaluate(small, data.load(data.Data(train_size=100, image_size=6)), {}, {})
 
 
 def test_what_judges_is_named(tiny):
@@ -109,3 +109,16 @@ def test_what_judges_is_named(tiny):
         tiny(judge_on=["resnet99"])
     with pytest.raises(ConfigError, match="judge_recipes: 'hard' is not known; use plain, augmented"):
         tiny(judge_recipes=["hard"])
+
+
+def test_the_card_of_a_set_in_hand(tiny, tmp_path):
+    study = tiny(judge_nets=2)
+    small = distill.subset(data.load(study.dataset), 2, seed=5)
+    small.save(tmp_path / "mine.safetensors")
+    found = judge.card_of(distill.SynSet.load(tmp_path / "mine.safetensors"), study)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["set"]["checksums"] == [small.checksum]
+    assert {(r["set"], r["recipe"]) for r in found["worth"]["accuracy"]} == {
+        (m, r) for m in ("distilled", "subset", "real") for r in study.judge_recipes
+    }
+    assert found["worth"]["scores"][0]["LRS"]["n"] == 1

@@ -137,6 +137,29 @@ def test_choose(books):
         run.choose("04", None)
 
 
+def test_a_run_whose_time_is_up_is_paused_and_goes_on(books, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOTTO_DEADLINE", "inf")  # put back after the test, whatever the run sets
+    books("01_a", "from lotto import store; store.pause_if_due(); print('on')", END.format("01_a"))
+    books("02_b", END.format("02_b"))
+    assert go(tmp_path, "--time-limit", "0") == run.PAUSED == 75
+    out = capsys.readouterr().out
+    assert statuses(out) == {"01_a": "paused", "02_b": "waiting"} and "paused; what was finished is kept" in out
+    assert go(tmp_path, "--time-limit", "600") == 0
+    assert statuses(capsys.readouterr().out) == {"01_a": "ok", "02_b": "ok"}
+
+
+def test_a_card_on_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOTTO_DEVICE", "cpu")
+    small = [p for n, v in (("train_size", "100"), ("judge_steps", "3"), ("judge_nets", "1")) for p in ("-p", n, v)]
+    from lotto import data, distill
+
+    made = distill.subset(data.load(data.Data(train_size=100)), 2)
+    made.save(tmp_path / "mine.safetensors")
+    assert run.main(["card", str(tmp_path / "mine.safetensors"), *small]) == 0
+    assert json.loads(capsys.readouterr().out)["set"]["checksums"] == [made.checksum]
+    assert run.main(["card", str(tmp_path / "absent.pt"), *small]) == 2 and "no such file" in capsys.readouterr().err
+
+
 def descendants(pid):
     out = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout.split()
     pairs = list(zip(map(int, out[::2]), map(int, out[1::2]), strict=True))

@@ -1,9 +1,11 @@
 import errno
+import itertools
 import json
 import multiprocessing
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
@@ -129,6 +131,29 @@ def test_resumes_inside_and_clears_up():
     done = slow(Recipe(steps=10, lr=9))
     assert done.metrics["began_at"] == 6 and done.tensors["sum"].item() == 45
     assert not list(done.path.parent.glob(".*"))
+
+
+def test_time_that_is_up_pauses_after_a_state_is_saved_and_before_anything_new(monkeypatch, own_store):
+    from lotto import data, distill, parallel
+    from lotto.config import Data, Distill, Images
+
+    what = distill.SetOf(data=Data(train_size=100), images=Images(kind="distilled", distill=Distill(ipc=1, steps=8, width=4)))
+    monkeypatch.setenv("LOTTO_DEVICE", "cpu")
+    data.load(what.data)
+    clock = itertools.count(1e9)
+    monkeypatch.setattr(store, "time", types.SimpleNamespace(**{**vars(time), "time": lambda: next(clock)}))
+    monkeypatch.setenv("LOTTO_DEADLINE", str(1e9 + 4))  # looked at once a start and once a step: up at the third step
+    with pytest.raises(store.Paused, match="the same command goes on from there"):
+        distill.distilled(what)
+    assert distill.distilled.read(what) is None and list((own_store / "distilled").glob(".*.partial/state.safetensors"))
+    with pytest.raises(store.Paused):  # nothing new is begun
+        parallel.compute(square, [Recipe(steps=77)])
+    assert square.read(Recipe(steps=77)) is None
+    monkeypatch.delenv("LOTTO_DEADLINE")
+    done = distill.distilled(what)
+    assert len(done.metrics["losses"]) == 8 and not list((own_store / "distilled").glob(".*"))
+    through, losses = distill.match_distributions(data.load(what.data), what.images.distill)
+    assert torch.equal(done.tensors["images"], through.images) and done.metrics["losses"] == [round(x, 6) for x in losses]
 
 
 def _compute(folder, queue):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from pydantic import Field
 from lotto import data, nets, parallel
 from lotto.config import Config, Data, Images, Int, Net, Recipe, Study
 from lotto.data import DataError, RealData, Split
-from lotto.distill.sets import SetOf, distilled, inner_images, make_sets, small_set
+from lotto.distill.sets import SetOf, distilled, inner_images, make_sets, small_set, subset
 from lotto.distill.synset import SynSet
 from lotto.store import Product, cached
 from lotto.streams import generator
@@ -49,7 +50,9 @@ def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0
     return {"state": state, "images": len(small), **results}
 
 
-def evaluate(small: SynSet, real: RealData, nets_: Sequence[Net], recipes: Mapping[str, Recipe], repeats: int = 5, seed: int = 0):
+def evaluate(
+    small: SynSet | Split, real: RealData, nets: Mapping[str, Net], recipes: Mapping[str, Recipe], repeats: int = 5, seed: int = 0
+):
     """Table of what any set in hand is worth, such as one that `SynSet.load` read: a row a (net, recipe, repeat), with the test and the
     held-out accuracy in points (None where the net diverged). Nothing is stored.
 
@@ -57,25 +60,20 @@ def evaluate(small: SynSet, real: RealData, nets_: Sequence[Net], recipes: Mappi
     """
     import pandas as pd
 
-    if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
-        raise DataError(
-            f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the real data {real.shape} and "
-            f"{len(real.classes)}; judge it on the data it was made for"
-        )
-    there = small.split()
-    there = Split(there.images.to(parallel.device()), there.labels.to(parallel.device()))
+    if isinstance(small, SynSet):
+        if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
+            raise DataError(
+                f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the real data {real.shape} "
+                f"and {len(real.classes)}; judge it on the data it was made for"
+            )
+        small = small.split()
+    there = Split(small.images.to(parallel.device()), small.labels.to(parallel.device()))
     rows = []
-    for net in nets_:
-        for name, recipe in recipes.items():
-            for k in range(repeats):
-                found = taught(there, real, net, recipe, 1000 * seed + k)
-                points = {
-                    split: 100 * (1 - found[split]["error"]) if found.get(split, {}).get("error") is not None else None
-                    for split in ("test", "held_out")
-                }
-                rows.append(
-                    dict(net=net.name, recipe=name, repeat=k, accuracy=points["test"], held_out=points["held_out"], state=found["state"])
-                )
+    for (on, net), (name, recipe), k in itertools.product(nets.items(), recipes.items(), range(repeats)):
+        found = taught(there, real, net, recipe, 1000 * seed + k)
+        errors = {split: found.get(split, {}).get("error") for split in ("test", "held_out")}
+        test, held_out = (None if e is None else 100 * (1 - e) for e in errors.values())
+        rows.append(dict(net=on, recipe=name, repeat=k, accuracy=test, held_out=held_out, state=found["state"]))
     return pd.DataFrame(rows)
 
 
@@ -212,7 +210,51 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
     table = robustness(here)
     sets = [SetOf(data=here.dataset, images=here.but(ipc=ipc).images("distilled", s)) for s in range(here.seeds)]
     made, products = [small_set(w) for w in sets], [distilled(w) for w in sets]
-    first = made[0]
+    return {
+        "set": {**_about(made[0]), "checksums": [m.checksum for m in made]},
+        "cost": {
+            "real images seen": products[0].metrics["real_passes"],
+            "seconds": [round(p.info["seconds"], 1) for p in products],
+            "device": products[0].info["device"],
+            "torch": products[0].info["torch"],
+        },
+        "worth": {"distillations": here.seeds, "nets each": here.judge_nets, "steps": here.judge_steps, **_worth(table)},
+    }
+
+
+def card_of(small: SynSet, study: Study) -> dict[str, Any]:
+    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval."""
+    import pandas as pd
+
+    real = data.load(study.dataset)
+    asked = {name: recipes(study)[name] for name in study.judge_recipes}
+    ipc = max(1, len(small.images) // len(small.classes))
+    arms = {("distilled", ipc): small, ("subset", ipc): subset(real, ipc), ("real", 0): real.train}
+    tables = []
+    for (method, level), images in arms.items():
+        found = evaluate(images, real, {on: described(study, on) for on in study.judge_on}, asked, study.judge_nets)
+        means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
+        tables.append(means.assign(method=method, level=level, seed=0))
+    about = {**_about(small), "checksums": [small.checksum]}
+    return {"set": about, "worth": {"nets": study.judge_nets, "steps": study.judge_steps, **_worth(pd.concat(tables))}}
+
+
+def _about(small: SynSet) -> dict[str, Any]:
+    return {
+        "classes": list(small.classes),
+        "images stored": len(small.images),
+        "images decoded": len(small.split()),
+        "shape": list(small.images.shape[1:]),
+        "factor": small.factor,
+        "labels": "soft" if small.labels.is_floating_point() else "hard",
+        "pixels": "in [0, 1], not whitened",
+        "mean": [round(x, 6) for x in small.mean.tolist()],
+        "std": [round(x, 6) for x in small.std.tolist()],
+        "recipe": {k: v for k, v in small.recipe.items() if k not in ("seed", "learned_lr")},
+    }
+
+
+def _worth(table) -> dict[str, Any]:
     means = [
         dict(zip(("set", "images a class", "net", "recipe"), key, strict=True)) | _interval(rows.accuracy)
         for key, rows in table.groupby(["method", "level", "net", "recipe"], sort=False)
@@ -220,35 +262,7 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
     scores = [
         {"net": net, **{name: _interval(rows[name]) for name in ("LRS", "ARS")}} for net, rows in scored(table).groupby("net", sort=False)
     ]
-    return {
-        "set": {
-            "data": here.dataset.model_dump(mode="json"),
-            "classes": list(first.classes),
-            "images stored": len(first.images),
-            "images decoded": len(first.split()),
-            "bytes": len(first.images) * first.images[0].numel(),
-            "factor": first.factor,
-            "labels": "soft" if first.labels.is_floating_point() else "hard",
-            "pixels": "in [0, 1], not whitened",
-            "mean": [round(x, 6) for x in first.mean.tolist()],
-            "std": [round(x, 6) for x in first.std.tolist()],
-            "recipe": {k: v for k, v in first.recipe.items() if k not in ("seed", "learned_lr")},
-            "checksums": [m.checksum for m in made],
-        },
-        "cost": {
-            "real images seen": products[0].metrics["real_passes"],
-            "seconds": [round(p.info["seconds"], 1) for p in products],
-            "device": products[0].info["device"],
-            "torch": products[0].info["torch"],
-        },
-        "worth": {
-            "distillations": here.seeds,
-            "nets each": here.judge_nets,
-            "steps": here.judge_steps,
-            "accuracy": means,
-            "scores": scores,
-        },
-    }
+    return {"accuracy": means, "scores": scores}
 
 
 def _interval(values) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Trajectories:
                     f"of a ConvNet of width {recipe.width} and depth {recipe.depth}"
                 )
         self.labels = spread(recipe.ipc, len(real.classes)).repeat(recipe.factor**2).to(device)
-        self.rate = recipe.lr * recipe.ipc / 10
+        self.rate = recipe.lr
         self.log_lr, self._slope = math.log(recipe.student_lr), 0.0
 
     @property
