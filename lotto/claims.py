@@ -442,7 +442,7 @@ def reference(name: str, folder: Path = REFERENCE) -> Reference:
     return Reference(name, Study(**about["study"]), about["test_images"], tables)
 
 
-RUNS = {"digits-10": ("01", "02", "03", "04"), "digits-5-high": ("05",), "digits-10-arms": ("06",)}
+RUNS = {"digits-10": ("01", "02", "03", "04"), "digits-5-high": ("05",), "digits-10-arms": ("06",), "cifar10-3-small": ("02", "03", "06")}
 """Reference run -> the notebooks whose claims it judges."""
 
 
@@ -467,14 +467,16 @@ def overview(runs: dict[str, list[Verdict]] | None = None, headlines: bool = Fal
 
 
 def digest(table: Any) -> str:
-    """A table of `overview` as Markdown with one row a claim, its verdicts at all levels below each other."""
-    lines = ["| claim | source | here | run |", "|---|---|---|---|"]
-    for (run, claim), rows in table.groupby(["run", "brief"], sort=False):
-        verdicts = []
-        for r in rows.itertuples():
-            beside = f", against {r.control} {r.beside}" if r.beside != "none" else ""
-            verdicts.append(f"{r.at + ': ' if r.at else ''}**{r.verdict}** ({r.measure} {r.value}{beside}, n = {r.n})")
-        lines.append(f"| {claim} | {rows.source.iloc[0]} | {'<br>'.join(verdicts)} | {run} |")
+    """A table of `overview` as Markdown with one row a claim: run by run, its verdicts at all levels below each other."""
+    lines = ["| claim | source | here |", "|---|---|---|"]
+    for claim, judged in table.groupby("brief", sort=False):
+        told = []
+        for run, rows in judged.groupby("run", sort=False):
+            told.append(f"*{run}*")
+            for r in rows.itertuples():
+                beside = f", against {r.control} {r.beside}" if r.beside != "none" else ""
+                told.append(f"{r.at + ': ' if r.at else ''}**{r.verdict}** ({r.measure} {r.value}{beside}, n = {r.n})")
+        lines.append(f"| {claim} | {judged.source.iloc[0]} | {'<br>'.join(told)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -157,8 +157,6 @@ class Recipe(Config):
 class Matching(Config):
     """What all distillations have in common."""
 
-    later: ClassVar = frozenset({"ops"})
-
     ipc: Annotated[Int, Field(ge=1)] = 10
     """Stored images a class."""
     steps: Annotated[Int, Field(ge=0)] = 400
@@ -183,8 +181,9 @@ class Distill(Matching):
     """How a distilled set is made by distribution matching (Zhao & Bilen 2023, arXiv 2110.04181; pool and `ce` as in Zhao et al. 2023,
     arXiv 2307.09742)."""
 
-    later: ClassVar = frozenset({"ops", "factor", "pool", "life", "net_steps", "net_lr", "ce"})
+    later: ClassVar = frozenset({"method", "ops", "factor", "pool", "life", "net_steps", "net_lr", "ce"})
 
+    method: Literal["dist"] = "dist"
     lr: Annotated[Float, Field(gt=0)] = 0.03
     """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc images)."""
     pool: Annotated[Int, Field(ge=0, le=100)] = 0
@@ -208,8 +207,7 @@ class Distill(Matching):
 class Gradient(Matching):
     """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one step)."""
 
-    later: ClassVar = frozenset({"ops", "pool"})
-
+    method: Literal["grad"] = "grad"
     lr: Annotated[Float, Field(gt=0)] = 0.1
     """Learning rate of the pixels at 10 images a class; it grows with them."""
     pool: Annotated[Int, Field(ge=1, le=100)] = 1
@@ -225,6 +223,7 @@ class Gradient(Matching):
 class Trajectory(Matching):
     """How a distilled set is made by trajectory matching (Cazenavette et al. 2022, arXiv 2203.11932)."""
 
+    method: Literal["traj"] = "traj"
     lr: Annotated[Float, Field(gt=0)] = 1.0
     """Learning rate of the pixels (SGD, momentum 0.5)."""
     experts: Annotated[Int, Field(ge=1)] = 10
@@ -256,6 +255,8 @@ class Trajectory(Matching):
         return self
 
 
+DISTILLATIONS = {"dist": "distributions", "grad": "gradients", "traj": "trajectories"}
+"""Method of a distillation -> what it matches."""
 CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
 """Small sets that are not distilled."""
 
@@ -521,8 +522,9 @@ class Study(Config):
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
-        if other := [k for k in self.judge_kinds if k not in ("distilled", "permuted", *CONTROLS)]:
-            raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use distilled, permuted, {', '.join(CONTROLS)}")
+        kinds = ("distilled", *(f"distilled-{m}" for m in DISTILLATIONS), "permuted", *CONTROLS)
+        if other := [k for k in self.judge_kinds if k not in kinds]:
+            raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use {', '.join(kinds)}")
         if other := [n for n in self.judge_on if n not in ("pruned", *NETS)]:
             raise ValueError(f"judge_on: {other[0]!r} is not a net; use pruned, {', '.join(NETS)}")
         if other := [r for r in self.judge_recipes if r not in ("plain", "augmented")]:
@@ -595,6 +597,11 @@ class Study(Config):
         given |= {"life": self.distill_life} | ({} if self.distill_pool is None else {"pool": self.distill_pool})
         return Gradient(**given) if self.distill_method == "grad" else Distill(**given, ce=self.distill_ce)
 
+    def by(self, method: str) -> Study:
+        """This study with its sets distilled by another method, at that method's own learning rate and pool."""
+        other = self.distill_method != method
+        return self.but(distill_method=method, **(dict(distill_lr=None, distill_pool=None, distill_ce=0.0) if other else {}))
+
     def setup(self, seed: int, rewind: int = 0) -> Setup:
         """Initialisation number `seed`."""
         return Setup(
@@ -610,6 +617,7 @@ class Study(Config):
         return {
             "real": lambda: Images(),
             **{k: lambda k=k: Images(kind=k, distill=self.distillation, seed=seed) for k in ("distilled", "permuted")},
+            **{f"distilled-{m}": lambda m=m: Images(kind="distilled", distill=self.by(m).distillation, seed=seed) for m in DISTILLATIONS},
             **{k: lambda k=k: Images(kind=k, ipc=self.ipc, seed=seed) for k in CONTROLS},
         }[kind]()
 
@@ -696,6 +704,12 @@ METHODS: dict[str, Method] = {
         shuffled=True,
         default=False,
     ),
+    **{
+        f"distilled-{name}": Method(
+            f"distilled by {what}", f"images distilled by {what}, the gentle recipe", _trained(f"distilled-{name}", "gentle"), default=False
+        )
+        for name, what in DISTILLATIONS.items()
+    },
     "reinit": Method(
         "distilled mask, new weights",
         "the distilled ticket's mask over another initialisation",

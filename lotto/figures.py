@@ -36,6 +36,9 @@ COLOURS = {
     "hybrid-real": "#c39bd3",
     "random-layerwise": "#b09fbd",
     # notebook 06: red-browns where something is taken from the distilled arm, teal for scores at initialisation
+    "distilled-dist": "#ff7f3f",
+    "distilled-grad": "#e7298a",
+    "distilled-traj": "#7570b3",
     "reinit": "#a0522d",
     "distilled-weights": "#e8a33d",
     "real-gentle-weights": "#8fbf4d",

@@ -203,7 +203,9 @@ def test_the_digest_has_a_row_a_claim_with_all_its_levels():
     lines = claims.digest(rows).splitlines()
     assert lines[2] == (
         f"| the distilled subnetwork is more stable than IMP's | {claims.PAPER} | "
-        "83.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3)<br>"
-        "97.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3) | this run |"
+        "*this run*<br>83.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3)<br>"
+        "97.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3) |"
     )
     assert len(lines) == 2 + len(set(rows.brief))
+    twice = claims.digest(pd.concat([rows, rows.assign(run="another run")])).splitlines()  # a second run adds to the row
+    assert len(twice) == len(lines) and twice[2].count("**holds**") == 4 and "<br>*another run*<br>83.2" in twice[2]
