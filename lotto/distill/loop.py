@@ -66,8 +66,11 @@ def run(method: Method, real: RealData, recipe: Matching, seed: int, checkpoint:
     def look(step: int) -> None:
         losses.extend(float(x) for x in recent)
         recent.clear()
-        if bad := next((i for i, x in enumerate(losses) if not abs(x) < float("inf")), None):
-            raise ConfigError(f"the distillation diverged at step {bad} (lr = {recipe.lr}); give a smaller distill_lr")
+        bad = next((i for i, x in enumerate(losses) if not abs(x) < float("inf")), None)
+        if bad is not None or not torch.isfinite(pixels).all():
+            raise ConfigError(
+                f"the distillation diverged at step {step if bad is None else bad} (lr = {recipe.lr}); give a smaller distill_lr"
+            )
         bar.at(step, losses[-1] if losses else None)
 
     for step in range(first, recipe.steps):
