@@ -6,8 +6,8 @@ Wall time of one process with one CPU thread, best read as ratios: everything is
 that what else the machine does meets all alike, and a ratio is of two times of one repeat. Spread is that of the repeats. Every
 measurement is made once beforehand; on CUDA the clock is read when the device is done. The nets are untrained. Training takes the
 preset's outer recipe, with as many steps as fit, and 80 % of the prunable weights pruned at random; its one-off costs (copy of the net,
-check of the images) are in the time, and small beside --seconds. So are the distillation's. A Hessian-vector product holds its share of
-the first backward pass, a path both kinds of batch-norm statistics. Reading data is in none of them.
+check of the images) are in the time, and small beside --seconds. Distillations are those of the preset by each method. A Hessian-vector
+product holds its share of the first backward pass, a path both kinds of batch-norm statistics. Reading data is in none of them.
 
 Exit codes: 0 all went well, 2 the call or a value in it is wrong.
 """
@@ -36,8 +36,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lotto import data, landscape, masks, nets, parallel, scores, sharpness, stability, tickets
-from lotto.config import PRESETS, ConfigError, Recipe, Study, study
-from lotto.distill.matching import match_distributions
+from lotto.config import DISTILLATIONS, PRESETS, ConfigError, Recipe, Study, study
+from lotto.distill import loop, trajectories
+from lotto.distill.gradients import Gradients
+from lotto.distill.matching import Distributions
 from lotto.nets import State
 from lotto.run import OK, USAGE, value
 from lotto.store import StoreError
@@ -158,15 +160,21 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         if not train(model, images, labels, outer.but(steps=steps), under).finite:
             raise ConfigError(f"lr = {outer.lr}: a training of {steps} steps diverged, so its time says nothing; give a smaller one")
 
-    def distil(steps: int) -> None:
-        match_distributions(real, described.distillation.but(steps=steps))
+    methods = {name: distillation(described, real, name) for name in DISTILLATIONS}
+    pixels = {name: loop.start(real, method.recipe, 0).requires_grad_() for name, method in methods.items()}
+
+    def distil(name: str, steps: int) -> None:
+        for step in range(steps):
+            methods[name].match(step, pixels[name])
+            methods[name].learn(step)
 
     end = copy.deepcopy(model)
     end.load_state_dict(masks.apply(nets.copy_state(model), mask))
     nets.recalibrate(end, some.images)
     a, b, c = (_near(end, mask, number) for number in range(3))
     through = landscape.plane(a, b, c, [n for n, _ in model.named_parameters()])
-    steps, distil_steps = steps_for(seconds, masked), steps_for(seconds, distil)
+    steps = steps_for(seconds, masked)
+    distil_steps = {name: steps_for(seconds, functools.partial(distil, name)) for name in methods}
     work: dict[str, Callable[[], object]] = {
         "masked": lambda: masked(steps),
         "unmasked": lambda: masked(steps, None),
@@ -174,7 +182,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         "path": lambda: stability.path(end, a, b, some, test, POINTS),
         "plane": lambda: landscape.survey(end, through, some, test, SIDE),
         "trace": lambda: sharpness.diagonal(sharpness.Hessian(end, some.images, some.labels, mask), PROBES),
-        "distil": lambda: distil(distil_steps),
+        **{name: functools.partial(distil, name, n) for name, n in distil_steps.items()},
     }
     masked(1, None)
     plain(model, cpu_images, cpu_labels, outer.but(steps=1), mask)
@@ -198,13 +206,34 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         (f"path of {POINTS} points", took["path"], "s"),
         ("plane, a point", [t / SIDE**2 for t in took["plane"]], "s"),
         (f"Hessian-vector product, one of {PROBES}", [t / PROBES for t in took["trace"]], "s"),
-        ("distillation, a step", [t / distil_steps for t in took["distil"]], "s"),
+        *((f"distillation by {what}, a step", [t / distil_steps[n] for t in took[n]], "s") for n, what in DISTILLATIONS.items()),
         ("forward and backward, an image", [each / 1e6], "MFLOP"),
         ("arithmetic, lotto masked", [each * rate / 1e9 for rate in rates["masked"]], "GFLOP/s"),
     ]
+    distilling = {name: [step_flops(methods[name], pixels[name]) * n / t for t in took[name]] for name, n in distil_steps.items()}
+    found += [(f"arithmetic, {DISTILLATIONS[n]}", [x / 1e9 for x in rate], "GFLOP/s") for n, rate in distilling.items()]
     if bound := peak(parallel.device_name(), outer.precision):
         found.append(("share of the device's bound", [100 * each * rate / bound for rate in rates["masked"]], "%"))
+        found += [(f"share of it, {DISTILLATIONS[n]}", [100 * x / bound for x in rate], "%") for n, rate in distilling.items()]
     return [Row(what, statistics.median(values), min(values), max(values), unit) for what, values, unit in found]
+
+
+def distillation(described: Study, real: data.RealData, name: str) -> loop.Method:
+    """The study's distillation by one of DISTILLATIONS; for trajectories along an expert that is none: a random way, of equal cost."""
+    recipe = described.by(name).distillation
+    if name != "traj":
+        return {"dist": Distributions, "grad": Gradients}[name](real, recipe, 0)
+    weights = trajectories.flat(loop.random_net(recipe, real, 0, 0))
+    draw = torch.Generator().manual_seed(0)
+    way = [weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights) for k in range(recipe.epochs + 1)]
+    return trajectories.Trajectories(real, [torch.stack(way)], recipe, 0)
+
+
+def step_flops(method: loop.Method, pixels: Tensor) -> float:
+    """FLOPs of one step's matching, counted as in `flops`."""
+    with FlopCounterMode(display=False) as counter:
+        method.match(0, pixels)
+    return counter.get_total_flops()
 
 
 def _near(model: nn.Module, mask: masks.Mask, number: int) -> State:

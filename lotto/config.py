@@ -477,6 +477,8 @@ class Study(Config):
     """`dist`, `grad`: nets that take turns, trained meanwhile (`dist`, 0: a fresh random net each step); None: the method's own."""
     distill_life: Annotated[Int, Field(ge=1)] = 50
     """`dist` with a pool, `grad`: turns after which a net is replaced by a fresh one."""
+    distill_net_steps: Annotated[Int, Field(ge=0)] = 1
+    """`dist` with a pool, `grad`: steps on real images that a net takes after each turn."""
     distill_ce: Annotated[Float, Field(ge=0)] = 0.0
     """`dist` with a pool: weight of the distilled images' cross-entropy."""
     experts: Annotated[Int, Field(ge=1)] = 10
@@ -594,7 +596,9 @@ class Study(Config):
             return Trajectory(
                 **given, experts=self.experts, epochs=self.expert_epochs, span=self.expert_span, student_steps=self.student_steps
             )
-        given |= {"life": self.distill_life} | ({} if self.distill_pool is None else {"pool": self.distill_pool})
+        given |= {"life": self.distill_life, "net_steps": self.distill_net_steps} | (
+            {} if self.distill_pool is None else {"pool": self.distill_pool}
+        )
         return Gradient(**given) if self.distill_method == "grad" else Distill(**given, ce=self.distill_ce)
 
     def by(self, method: str) -> Study:

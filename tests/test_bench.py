@@ -25,7 +25,7 @@ def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys):
     assert bench.main([*ARGS, "--device", "cpu", "--seconds", "0.02", "--repeats", "2", "--json", str(file)]) == 0
     said, found = capsys.readouterr().out, json.loads(file.read_text())
     rows = [bench.Row(**r) for r in found["rows"]]
-    assert Counter(r.unit for r in rows) == {"images/s": 3, "x": 2, "s": 4, "MFLOP": 1, "GFLOP/s": 1}
+    assert Counter(r.unit for r in rows) == {"images/s": 3, "x": 2, "s": 6, "MFLOP": 1, "GFLOP/s": 4}
     for r in rows:
         assert all(math.isfinite(v) and v > 0 for v in (r.low, r.median, r.high)), r
         assert r.low <= r.median <= r.high, r
@@ -44,9 +44,11 @@ def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys):
 
 def test_a_known_bound_gives_a_share_of_it(tiny, monkeypatch):
     monkeypatch.setattr(bench, "peak", lambda device, precision: 1e12)
-    *_, rate, share = bench.measure(tiny(), seconds=0.01, repeats=1)
-    assert share.unit == "%"
-    assert share.median == pytest.approx(100 * rate.median * 1e9 / 1e12)
+    rows = bench.measure(tiny(), seconds=0.01, repeats=1)
+    rates, shares = ([r for r in rows if r.unit == unit] for unit in ("GFLOP/s", "%"))
+    assert len(rates) == len(shares) == 4  # training, and three distillations
+    for rate, share in zip(rates, shares, strict=True):
+        assert share.median == pytest.approx(100 * rate.median * 1e9 / 1e12)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,15 @@ def test_a_training_that_diverges_is_not_timed(tiny, monkeypatch):
     monkeypatch.setattr(bench, "train", lambda *a, **k: train.Trained({}, [], finite=False))
     with pytest.raises(bench.ConfigError, match="diverged"):
         bench.measure(tiny(), seconds=0.01, repeats=1)
+
+
+def test_the_flops_of_a_distillations_step_by_hand(tiny):
+    """Distributions in a ConvNet of one block, width 4: forward on the real and the distilled images, backward to the pixels."""
+    study = tiny(distill_depth=1, distill_width=4, distill_batch=3, ipc=2)
+    real = bench.data.load(study.dataset)
+    method = bench.distillation(study, real, "dist")
+    pixels = bench.loop.start(real, method.recipe, 0).requires_grad_()
+    method.match(0, pixels)  # the first net of its kind is tried on two images
+    conv = 2 * 9 * 1 * 4 * 64  # of one image: 3 x 3 kernels, one channel in, four out, 8 x 8 places
+    means = 2 * 10 * 4 * 16  # a row of the one-hot product, 10 classes by 4 x 4 x 4 features
+    assert bench.step_flops(method, pixels) == conv * (10 * 3 + 10 * 2 * 2) + means * (10 * 3 + 10 * 2 * 2)
