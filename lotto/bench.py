@@ -37,9 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lotto import data, landscape, masks, nets, parallel, scores, sharpness, stability, tickets
 from lotto.config import DISTILLATIONS, PRESETS, ConfigError, Recipe, Study, study
-from lotto.distill import loop, trajectories
-from lotto.distill.gradients import Gradients
-from lotto.distill.matching import Distributions
+from lotto.distill import loop
+from lotto.distill.sets import stand_in
 from lotto.nets import State
 from lotto.run import OK, USAGE, value
 from lotto.store import StoreError
@@ -160,7 +159,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         if not train(model, images, labels, outer.but(steps=steps), under).finite:
             raise ConfigError(f"lr = {outer.lr}: a training of {steps} steps diverged, so its time says nothing; give a smaller one")
 
-    methods = {name: distillation(described, real, name) for name in DISTILLATIONS}
+    methods = {name: stand_in(real, described.by(name).distillation) for name in DISTILLATIONS}
     pixels = {name: loop.start(real, method.recipe, 0).requires_grad_() for name, method in methods.items()}
 
     def distil(name: str, steps: int) -> None:
@@ -216,17 +215,6 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         found.append(("share of the device's bound", [100 * each * rate / bound for rate in rates["masked"]], "%"))
         found += [(f"share of it, {DISTILLATIONS[n]}", [100 * x / bound for x in rate], "%") for n, rate in distilling.items()]
     return [Row(what, statistics.median(values), min(values), max(values), unit) for what, values, unit in found]
-
-
-def distillation(described: Study, real: data.RealData, name: str) -> loop.Method:
-    """The study's distillation by one of DISTILLATIONS; for trajectories along an expert that is none: a random way, of equal cost."""
-    recipe = described.by(name).distillation
-    if name != "traj":
-        return {"dist": Distributions, "grad": Gradients}[name](real, recipe, 0)
-    weights = trajectories.flat(loop.random_net(recipe, real, 0, 0))
-    draw = torch.Generator().manual_seed(0)
-    way = [weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights) for k in range(recipe.epochs + 1)]
-    return trajectories.Trajectories(real, [torch.stack(way)], recipe, 0)
 
 
 def step_flops(method: loop.Method, pixels: Tensor) -> float:

@@ -471,6 +471,7 @@ def card(argv: Sequence[str]) -> int:
         "file", nargs="?", help="a SynSet, or what others have published (see lotto.distill.foreign); without: the study's own sets"
     )
     p.add_argument("--preset", default="digits")
+    p.add_argument("--estimate", action="store_true", help="only say what distilling a set of each size will cost here, from a few steps")
     p.add_argument(
         "--whitened", action="store_true", default=None, help="the file's images are ZCA-whitened (without: told by their range)"
     )
@@ -480,12 +481,16 @@ def card(argv: Sequence[str]) -> int:
     described = study(args.preset, **{n: value(v) for n, v in args.parameters})
     from lotto import data
     from lotto.distill import foreign, judge
+    from lotto.distill.sets import SetOf, estimate
     from lotto.distill.synset import SynSet
     from lotto.tickets import check
 
     check(described)
-    if args.file is None:
-        found: Any = [judge.card(described, ipc) for ipc in described.ipcs]
+    if args.estimate:
+        sets = {i: SetOf(data=described.dataset, images=described.but(ipc=i).images("distilled", 0)) for i in described.ipcs}
+        found: Any = [{"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()]
+    elif args.file is None:
+        found = [judge.card(described, ipc) for ipc in described.ipcs]
     elif args.file.endswith(".safetensors"):
         found = judge.card_of(SynSet.load(args.file), described)
     else:

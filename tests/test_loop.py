@@ -5,8 +5,7 @@ import torch
 
 from lotto import augment, data, distill
 from lotto.config import ConfigError, Distill, Gradient, Trajectory
-from lotto.distill import loop, matching, trajectories
-from lotto.distill.gradients import Gradients
+from lotto.distill import loop, matching, sets, trajectories
 from lotto.store import Checkpoint
 from tests.test_gradients import Failing
 
@@ -85,13 +84,8 @@ def test_classes_with_fewer_images_than_a_batch_do_not_stall(ways, recipe):
 
 
 @EVERY
-def test_an_estimate_beforehand(real, ways, recipe):
-    method = {
-        "dist": lambda: matching.Distributions(real, recipe, 0),
-        "grad": lambda: Gradients(real, recipe, 0),
-        "traj": lambda: trajectories.Trajectories(real, ways, recipe, 0),
-    }[recipe.method]()
-    cost = loop.estimate(method, real, recipe.but(steps=1000))
+def test_an_estimate_beforehand(real, recipe):
+    cost = loop.estimate(sets.stand_in(real, recipe), real, recipe.but(steps=1000))
     assert cost["seconds"] == pytest.approx(1000 * cost["step_seconds"]) and cost["step_seconds"] > 0 and cost["memory_mib"] >= 0
 
 

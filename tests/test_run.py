@@ -157,6 +157,8 @@ def test_a_card_on_the_command_line(tmp_path, capsys, monkeypatch):
     made.save(tmp_path / "mine.safetensors")
     assert run.main(["card", str(tmp_path / "mine.safetensors"), *small]) == 0
     assert json.loads(capsys.readouterr().out)["set"]["checksums"] == [made.checksum]
+    assert run.main(["card", "--estimate", "-p", "distill_method", "traj", *small]) == 0
+    assert [e["images a class"] for e in json.loads(capsys.readouterr().out)] == [1, 10]
     assert run.main(["card", str(tmp_path / "absent.pt"), *small]) == 2 and "no such file" in capsys.readouterr().err
 
 

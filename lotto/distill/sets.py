@@ -10,14 +10,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lotto import data, nets, parallel
-from lotto.config import Config, Data, Gradient, Images, Net, Recipe, Trajectory
+from lotto.config import Config, Data, Gradient, Images, Matching, Net, Recipe, Trajectory
 from lotto.data import RealData, Split
-from lotto.distill import coresets
-from lotto.distill.gradients import match_gradients
+from lotto.distill import coresets, loop
+from lotto.distill.gradients import Gradients, match_gradients
 from lotto.distill.loop import NET_BATCH
-from lotto.distill.matching import match_distributions
+from lotto.distill.matching import Distributions, match_distributions
 from lotto.distill.synset import SynSet, spread
-from lotto.distill.trajectories import expert, experts, match_trajectories
+from lotto.distill.trajectories import Trajectories, expert, experts, flat, match_trajectories
 from lotto.parallel import device
 from lotto.store import Checkpoint, Product, cached
 from lotto.streams import generator
@@ -102,6 +102,22 @@ def train_experts(what: Sequence[SetOf]) -> None:
     ways = [e for source, recipe in recipes for e in experts(source, len(data.load(source).train), recipe)]
     if ways:
         parallel.compute(expert, ways, "train experts")
+
+
+def stand_in(real: RealData, recipe: Matching) -> loop.Method:
+    """The method of a distillation, to be timed: along trajectories without experts, a random way, of equal cost."""
+    if isinstance(recipe, Trajectory):
+        weights, draw = flat(loop.random_net(recipe, real, 0, 0)), torch.Generator().manual_seed(0)
+        way = [weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights) for k in range(recipe.epochs + 1)]
+        return Trajectories(real, [torch.stack(way)], recipe, 0)
+    return (Gradients if isinstance(recipe, Gradient) else Distributions)(real, recipe, 0)
+
+
+def estimate(what: SetOf) -> dict[str, float]:
+    """What the distillation of a set will cost here, from a few of its steps (`loop.estimate`); without the experts of trajectories."""
+    real = data.load(what.data)
+    with parallel.single_thread():
+        return loop.estimate(stand_in(real, what.images.distill), real, what.images.distill)
 
 
 class Judges(Config):
