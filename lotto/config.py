@@ -264,9 +264,13 @@ CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
 class Images(Config):
     """What an inner loop trains on."""
 
-    kind: Literal["real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise"] = "real"
+    later: ClassVar = frozenset({"file"})
+
+    kind: Literal["real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise", "own"] = "real"
     """All real training images; a distilled set, or one with its labels permuted; equally many real ones: drawn at random, the easiest,
-    by herding, as centres, or four times as many at half the size; noise images."""
+    by herding, as centres, or four times as many at half the size; noise images; a set in a file."""
+    file: str | None = None
+    """That file, for kind `own`: whatever `SynSet.load` reads."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
     """Images a class, for the sets that are not distilled."""
     distill: Distill | Gradient | Trajectory | None = None
@@ -278,6 +282,8 @@ class Images(Config):
     def _complete(self):
         if (self.kind in ("distilled", "permuted")) != (self.distill is not None):
             raise ValueError(f"images of kind {self.kind!r} {'need' if self.distill is None else 'take no'} `distill`")
+        if (self.kind == "own") != (self.file is not None):
+            raise ValueError(f"images of kind {self.kind!r} {'need' if self.file is None else 'take no'} `file`")
         if (self.kind in CONTROLS) != (self.ipc is not None):
             raise ValueError(f"images of kind {self.kind!r} {'need' if self.ipc is None else 'take no'} `ipc`")
         return self
@@ -489,6 +495,8 @@ class Study(Config):
     """`traj`: epochs that a student is to follow."""
     student_steps: Annotated[Int, Field(ge=1)] = 10
     """`traj`: steps on distilled images in which it is to."""
+    own_set: str | None = None
+    """File of a distilled set of yours, or of others, for the arm `own`; {seed} in its name stands for the initialisation."""
     ipcs: Counts = (1, 10)
     """Images a class at which sets are judged."""
     judge_kinds: Names = ("distilled", "subset", "herding", "patches", "noise")
@@ -524,9 +532,18 @@ class Study(Config):
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
-        kinds = ("distilled", *(f"distilled-{m}" for m in DISTILLATIONS), "permuted", *CONTROLS)
+        kinds = ("distilled", *(f"distilled-{m}" for m in DISTILLATIONS), "permuted", "own", *CONTROLS)
         if other := [k for k in self.judge_kinds if k not in kinds]:
             raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use {', '.join(kinds)}")
+        if self.own_set is None and "own" in (
+            *self.methods,
+            *self.sanity,
+            *self.judge_kinds,
+            *self.planes,
+            *self.map_methods,
+            *self.match_methods,
+        ):
+            raise ValueError("own_set = None: the arm 'own' needs the file of its images; give own_set = 'set.safetensors', say")
         if other := [n for n in self.judge_on if n not in ("pruned", *NETS)]:
             raise ValueError(f"judge_on: {other[0]!r} is not a net; use pruned, {', '.join(NETS)}")
         if other := [r for r in self.judge_recipes if r not in ("plain", "augmented")]:
@@ -620,6 +637,7 @@ class Study(Config):
         """What an inner loop trains on, for initialisation `seed`."""
         return {
             "real": lambda: Images(),
+            "own": lambda: Images(kind="own", file=self.own_set.replace("{seed}", str(seed)), seed=seed),
             **{k: lambda k=k: Images(kind=k, distill=self.distillation, seed=seed) for k in ("distilled", "permuted")},
             **{f"distilled-{m}": lambda m=m: Images(kind="distilled", distill=self.by(m).distillation, seed=seed) for m in DISTILLATIONS},
             **{k: lambda k=k: Images(kind=k, ipc=self.ipc, seed=seed) for k in CONTROLS},
@@ -696,6 +714,7 @@ METHODS: dict[str, Method] = {
     "real-gentle": Method("all real, distilled's recipe", "all real images, the gentle recipe", _trained("real", "gentle")),
     "distilled-harsh": Method("distilled, IMP's recipe", "distilled images, the outer recipe", _trained("distilled", "outer")),
     "subset": Method("equally many real", "as many real images as distilled ones, the gentle recipe", _trained("subset", "gentle")),
+    "own": Method("own set", "the images of a file, the gentle recipe", _trained("own", "gentle"), default=False),
     "noise": Method("noise images", "as many noise images, the gentle recipe", _trained("noise", "gentle")),
     "initial": Method("initial magnitude", "no training: magnitude of the initial weights", _scored("initial")),
     "random": Method("random, global", "no training: uniformly random", _scored("random")),

@@ -427,9 +427,9 @@ def _(data: Data) -> str:
     if data.name == "digits":
         return _digits_fingerprint()
     if data.name.endswith(".npz"):
-        return f"npz:{_sha256(Path(data.name))}"
+        return f"npz:{sha256(Path(data.name))}"
     source = SOURCES[data.name]
-    marks = [m if isinstance(m, str) else _sha256(folder() / source.place / name) for name, m in source.files.items()]
+    marks = [m if isinstance(m, str) else sha256(folder() / source.place / name) for name, m in source.files.items()]
     return f"{data.name}:{hashlib.sha256(''.join(marks).encode()).hexdigest()}"
 
 
@@ -437,7 +437,7 @@ def _stamp(file: Path) -> tuple[int, int]:
     return file.stat().st_mtime_ns, file.stat().st_size
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
     if not file.is_file():
         raise DataError(f"{file} is missing")
     return _sha256_of(file, _stamp(file))

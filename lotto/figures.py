@@ -39,6 +39,7 @@ COLOURS = {
     "distilled-dist": "#ff7f3f",
     "distilled-grad": "#e7298a",
     "distilled-traj": "#7570b3",
+    "own": "#d4a017",
     "reinit": "#a0522d",
     "distilled-weights": "#e8a33d",
     "real-gentle-weights": "#8fbf4d",

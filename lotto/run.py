@@ -159,8 +159,9 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
         **({"seeds": value(args.seeds)} if args.seeds is not None else {}),
         **{n: value(v) for n, v in args.parameters},
     }
-    if str(given.get("data", "")).endswith(".npz"):  # relative to where we were called, not to where a kernel starts
-        given["data"] = str(Path(given["data"]).expanduser().resolve())
+    for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
+        if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
+            given[name] = str(Path(given[name]).expanduser().resolve())
     known = {p: known_parameters(p) for p in notebooks}
     for name in given:
         if not any(name in names for names in known.values()):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel, scores
 from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
-from lotto.distill.sets import SetOf, difficulty, distilled, inner_images, train_experts
+from lotto.distill.sets import SetOf, difficulty, distilled, inner_images, own, train_experts
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
 from lotto.train import evaluate_splits, outcome, train
@@ -215,9 +215,13 @@ def check(study: Study) -> None:
     real = data.load(study.dataset)
     network(study.setup(0))
     fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
-    most = fewest // 4 if "patches" in study.methods else fewest  # a patch holds four
-    if ipc > most:
-        raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images; give at most {most}")
+    parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds
+    if ipc * parts > fewest:
+        each = f", and one stored holds {parts}" if parts > 1 else ""
+        raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}")
+    if "own" in study.arms:
+        for seed in range(study.seeds):
+            own(study.images("own", seed).file, real)
     match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
     firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not METHODS[m].dense]
     if any(r.images and r.images.distill for r in firsts):

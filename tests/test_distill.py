@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lotto import data, distill
-from lotto.config import Data, Distill
+from lotto import data, distill, tickets
+from lotto.config import ConfigError, Data, Distill
 from lotto.data import DataError
-from lotto.distill import SynSet, loop, matching, sets
+from lotto.distill import SynSet, foreign, loop, matching, sets
 from lotto.store import Checkpoint
 
 SMALL = Distill(ipc=2, steps=6, width=8)
@@ -165,3 +165,42 @@ def test_difficulty_finds_a_wrong_label(tiny):
     # what the nets of another seed get wrong is what these find hard
     other = sets.difficulty(sets.Judges(data=study.dataset, nets=1, seed=1)).tensors["el2n"]
     assert float(scores[other.argsort()[-60:]].mean()) > 2 * float(scores.mean())
+
+
+def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
+    plain = tiny(train_size=200)
+    made = distill.small_set(distill.SetOf(data=plain.dataset, images=plain.images("distilled", 0)))
+    made.save(tmp_path / "set-0.safetensors")
+    study = plain.but(own_set=str(tmp_path / "set-{seed}.safetensors"), methods=("own", "distilled"))
+    tickets.check(study)
+    masks = [tickets.level(study.ticket(m, 2, 0)).tensors for m in ("own", "distilled")]
+    assert masks[0].keys() == masks[1].keys() and all(masks[0][n].equal(masks[1][n]) for n in masks[0])
+    before = tickets.level.key(study.ticket("own", 2, 0))
+    distill.subset(data.load(plain.dataset), 2).save(tmp_path / "set-0.safetensors")  # another set under the same name
+    assert tickets.level.key(study.ticket("own", 2, 0)) != before
+    with pytest.raises(DataError, match="set-1.safetensors: no such file"):
+        tickets.check(study.but(seeds=2))
+    other = distill.subset(data.load(Data(train_size=200, image_size=6)), 2)
+    other.save(tmp_path / "set-0.safetensors")
+    with pytest.raises(
+        DataError, match=r"images of shape \(1, 6, 6\) and 10 classes, the real data \(1, 8, 8\) and 10; use it with the data"
+    ):
+        tickets.check(study)
+    with pytest.raises(ConfigError, match="own_set = None: the arm 'own' needs the file of its images"):
+        plain.but(methods=("own",))
+
+
+def test_what_others_have_published_is_an_arm_too(tiny, tmp_path):
+    plain = tiny(train_size=200)
+    foreign.export(distill.subset(data.load(plain.dataset), 2), tmp_path, "mtt")
+    study = plain.but(own_set=str(tmp_path / "images_best.pt"), methods=("own",))
+    tickets.check(study)
+    before = tickets.level.key(study.ticket("own", 1, 0))
+    assert distill.inner_images(study.dataset, study.images("own", 0)).images.shape == (20, 1, 8, 8)
+    torch.save(torch.arange(20) % 10, tmp_path / "labels_best.pt")  # the labels alone are other ones
+    assert tickets.level.key(study.ticket("own", 1, 0)) != before
+
+
+def test_an_image_that_holds_several_needs_as_many_real_ones(tiny):
+    with pytest.raises(DataError, match=r"ipc = 3: the smallest class has \d+ training images, and one stored holds 4; give at most 2"):
+        tickets.check(tiny(train_size=100, ipc=3, distill_factor=2))

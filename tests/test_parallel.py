@@ -92,3 +92,27 @@ def _alive(pid):
     except OSError:
         os.kill(pid, 0)
         return True
+
+
+def test_the_steps_of_one_long_product_are_told(tmp_path, monkeypatch):
+    file = tmp_path / "progress"
+    monkeypatch.setenv("LOTTO_PROGRESS", str(file))
+    steps = parallel.Steps("distil (dist)", 100)
+    steps.at(25, 1.5)
+    steps.at(50, 1.2)  # at once after: not worth a line
+    steps.close()
+    assert file.read_text() == "distil (dist) 25/100\n"
+    monkeypatch.setattr(parallel, "_worker", True)  # in a worker, products are what is counted
+    parallel.Steps("distil (dist)", 100).at(75, 1.0)
+    assert file.read_text() == "distil (dist) 25/100\n"
+
+
+def test_a_bar_with_loss_and_memory_where_somebody_looks(monkeypatch, capsys):
+    monkeypatch.delenv("LOTTO_HEADLESS")
+    monkeypatch.delenv("LOTTO_PROGRESS", raising=False)
+    steps = parallel.Steps("distil (dist)", 100, first=10)
+    steps.at(60, 0.1234)
+    steps.bar.refresh()
+    steps.close()
+    said = capsys.readouterr().err
+    assert "distil (dist)" in said and "60/100" in said and "loss=0.123" in said and "GiB" in said

@@ -48,8 +48,9 @@ def test_find_says_when_the_inner_loop_diverged(images):
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if not METHODS[m].dense])
-def test_every_method_gives_levels_of_the_exact_size(tiny, method):
-    study = tiny(methods=[method])
+def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
+    distill.subset(data.load(tiny().dataset), 2).save(tmp_path / "own.safetensors")
+    study = tiny(methods=[method], own_set=str(tmp_path / "own.safetensors"))
     tickets.search(study)
     n = live = masks.size(tickets.level(study.ticket(method, 0, 0)).tensors)
     for at in (1, 2):

@@ -84,6 +84,17 @@ def load(file: Path | str, real: RealData | None = None, whitened: bool | None =
     return _finish(file, images, labels, about, real, factor)
 
 
+def files_of(file: Path | str) -> list[Path]:
+    """All files that make up a set: that one; with MTT's images their labels; all pictures of a folder. DataError where none is there."""
+    path = Path(file)
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    if not path.exists():
+        raise DataError(f"{file}: no such file; known are {KNOWN}")
+    beside = path.with_name(path.name.replace("images", "labels"))
+    return [path, beside] if path.suffix in (".pt", ".pth") and beside != path and beside.exists() else [path]
+
+
 def _finish(file: Path | str, images: Tensor, labels: Tensor, about: dict[str, Any], real: RealData | None, factor: int | None) -> SynSet:
     if len(images) != len(labels):
         raise DataError(f"{file}: {len(images)} images but {len(labels)} labels; a label an image is needed")

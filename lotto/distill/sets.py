@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lotto import data, nets, parallel
+from lotto import data, nets, parallel, store
 from lotto.config import Config, Data, Gradient, Images, Matching, Net, Recipe, Trajectory
 from lotto.data import RealData, Split
-from lotto.distill import coresets, loop
+from lotto.distill import coresets, foreign, loop
 from lotto.distill.gradients import Gradients, match_gradients
 from lotto.distill.loop import NET_BATCH
 from lotto.distill.matching import Distributions, match_distributions
@@ -104,6 +105,26 @@ def train_experts(what: Sequence[SetOf]) -> None:
         parallel.compute(expert, ways, "train experts")
 
 
+def own(file: str, real: RealData) -> SynSet:
+    """The set in a file, brought to pixels in [0, 1] where it is whitened. DataError where it is none, or does not fit the real data."""
+    made = SynSet.load(file, **({} if file.endswith(".safetensors") else {"real": real}))
+    if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
+        raise data.DataError(
+            f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data {real.shape} and "
+            f"{len(real.classes)}; use it with the data it was made for"
+        )
+    return made
+
+
+@store.fingerprint.register
+def _(images: Images) -> str | None:
+    """The bytes of a set in a file."""
+    if images.kind != "own":
+        return None
+    marks = [f"{f.name} {data.sha256(f)}" for f in foreign.files_of(images.file)]
+    return f"own:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
+
+
 def stand_in(real: RealData, recipe: Matching) -> loop.Method:
     """The method of a distillation, to be timed: along trajectories without experts, a random way, of equal cost."""
     if isinstance(recipe, Trajectory):
@@ -159,6 +180,8 @@ def small_set(what: SetOf) -> SynSet:
         parts = (t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], recipe)
         return SynSet(*parts, factor=recipe.get("factor", 1))
     real = data.load(what.data)
+    if kind == "own":
+        return own(what.images.file, real)
     if kind in ("easy", "herding", "kcenter", "patches"):
         seen = difficulty(Judges(data=what.data, seed=seed)).tensors
         if kind == "easy":
