@@ -825,7 +825,10 @@ def worth(table: pd.DataFrame, column: str, axis: str) -> go.Figure:
         fig.add_trace(go.Scatter(**mean, mode="markers", name=name, marker=dict(**look, size=12, line=dict(color="white", width=1))))
     fig.update_xaxes(title="accuracy of fresh nets trained on the set (%)")
     fig.update_yaxes(title=axis)
-    return _styled(fig, "Does a better set make a better mask?", 440).update_layout(margin=dict(l=70), legend=dict(font=dict(size=10)))
+    entries = sum(t.showlegend is not False for t in fig.data)
+    return _styled(fig, "Does a better set make a better mask?", max(440, 130 + 19 * entries)).update_layout(
+        margin=dict(l=70), legend=dict(font=dict(size=10))
+    )
 
 
 def grid(images, labels, per_class: int, title: str) -> go.Figure:
