@@ -441,6 +441,8 @@ class Study(Config):
     """Gentle rounds of a hybrid before it goes on with IMP (0: it is IMP)."""
     high_levels: Levels = (4, 8, 12)
     """Levels of notebook 05, which goes to higher sparsity."""
+    high_methods: Names = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "real-gentle", "subset", "random", "hybrid")
+    """Methods that it takes there, unless `methods` are given."""
     switches: Levels = (0, 4, 12)
     """Switch points of the hybrid that notebook 05 compares."""
     sanity: Names = ("random-layerwise", "reinit", "distilled-weights")
@@ -526,7 +528,7 @@ class Study(Config):
 
     @model_validator(mode="after")
     def _consistent(self):
-        for field in ("methods", "planes", "sanity", "map_methods", "rewind_methods", "match_methods"):
+        for field in ("methods", "high_methods", "planes", "sanity", "map_methods", "rewind_methods", "match_methods"):
             for name in getattr(self, field):
                 if name not in METHODS:
                     raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
