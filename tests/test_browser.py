@@ -3,6 +3,7 @@
 `LOTTO_SCREENSHOTS=DIR` keeps a picture of each explorer, to be looked at.
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -107,8 +108,8 @@ def test_all_cells_run_and_the_sliders_move_the_picture(server, browser, book):
         handle.focus()
         for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
             handle.press(key)
-            page.wait_for_timeout(700)
-            if readout.text_content() != said:
+            with contextlib.suppress(sync_api.TimeoutError):
+                page.wait_for_function("([e, s]) => e.textContent !== s", arg=[readout.element_handle(), said], timeout=700)
                 break
         if readout.text_content() != said:  # a slider with one choice stays
             page.wait_for_function("([e, b]) => e.innerHTML !== b", arg=[explorer.element_handle(), before], timeout=15_000)

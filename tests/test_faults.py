@@ -15,7 +15,7 @@ CODE = """
 import lotto
 from lotto.distill import judge
 from tests.conftest import TINY
-more = dict(seeds=2, methods=["dense", "imp", "distilled", "hybrid", "random"], steps=30, distill_steps=30)
+more = dict(seeds=1, methods=["dense", "imp", "distilled", "hybrid", "random"], steps=30, distill_steps=30)
 study = lotto.study("digits", **{**TINY, **more})
 what = lotto.stability.barriers, lotto.stability.accuracies, lotto.stability.switched, judge.judgements
 what += lotto.sharpness.discarded, lotto.sharpness.curvatures, lotto.stability.between, lotto.anatomy.settled
