@@ -69,5 +69,5 @@ def test_sets_and_their_masks_side_by_side(tiny):
 
 
 def test_kinds_that_are_none(tiny):
-    with pytest.raises(ConfigError, match="judge_kinds: 'real' is not a kind of set; use distilled, distilled-dist, .*, permuted, own, subset"):
+    with pytest.raises(ConfigError, match="judge_kinds: 'real' is not a kind of set; use distilled, .*, permuted, own, subset"):
         tiny(judge_kinds=["real"])
