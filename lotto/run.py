@@ -36,6 +36,8 @@ from lotto.config import PRESETS, ConfigError, Study, nearest, study
 CLONE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = CLONE / "notebooks"
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
+KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
+"""How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
 
 
 def finish(notebook: str, verdicts: Sequence[Any] = ()) -> None:
@@ -242,6 +244,7 @@ def execute(job: Job) -> str | None:
     """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole. Paused where the
     time given ran out in it."""
     import papermill
+    from traitlets.config import Config
 
     from lotto.store import Paused
 
@@ -261,6 +264,7 @@ def execute(job: Job) -> str | None:
                     kernel_name="python3",
                     cwd=str(NOTEBOOKS),
                     store_widget_state=False,
+                    config=Config(KERNEL),
                 )
             except Exception as error:
                 if getattr(error, "ename", "") == Paused.__name__:
@@ -400,13 +404,15 @@ def refresh(argv: Sequence[str]) -> int:
     """Execute the committed notebooks in place, at their own parameters, and strip what would differ at every run."""
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     for notebook in choose(",".join(argv) or None, None):
         print(f"{notebook.name} ...", flush=True)
         nb = nbformat.read(notebook, 4)
+        where = {"metadata": {"path": str(NOTEBOOKS)}}
         with kernel_environment():
             NotebookClient(
-                nb, timeout=None, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(NOTEBOOKS)}}
+                nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
             ).execute()
         nbformat.write(strip(nb), notebook)
     return OK
