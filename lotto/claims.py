@@ -1,4 +1,4 @@
-"""The claims, their rules and their controls, fixed in code before any run; their verdicts from the tables.
+"""The claims, their rules and their controls, and their verdicts from the tables.
 
 A claim compares a method with a control, paired by initialisation, or with a threshold. It holds where the whole 95 % interval is on
 its side, does not hold where the whole interval is on the other, and is undecided otherwise, or with fewer than three initialisations.
@@ -7,21 +7,23 @@ its side, does not hold where the whole interval is on the other, and is undecid
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lotto import anatomy, regimes, sharpness
+from lotto import anatomy, config, regimes, sharpness
 from lotto.config import METHODS, ConfigError, Study, nearest
 from lotto.distill.judge import judgements, robustness
 from lotto.stability import STABLE, accuracies, barriers
 from lotto.stats import ALL, Interval, by_seed, capacity, interval, matching, paired, resolution
 
-PAPER = "McDermott & Parhi 2025, arXiv 2503.17905 (abstract)"
+PAPER = "McDermott & Parhi 2025 (abstract)"
+READING = "our reading of that abstract"
 HERE = "control of this study"
-FRANKLE = "Frankle et al. 2020, arXiv 1912.05671"
-DM = "premise; Zhao & Bilen 2023, arXiv 2110.04181"
+FRANKLE = "Frankle et al. 2020"
+DM = "premise; Zhao & Bilen 2023"
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ MEASURES = {
     "judged": Measure("accuracy of fresh nets", "judged", "accuracy"),
     "rounds": Measure("rounds of pruning", "matching", "rounds"),
     "trace": Measure("Hessian trace on the live weights", "curvature", "trace"),
+    "rise": Measure("rise of the training loss 10 % of every filter's norm away (nats)", "steepness", "rise 0.1", digits=3),
     "loss": Measure("rank correlation of barrier and final training loss", "capacity", "loss", digits=2),
     "way": Measure("rank correlation of barrier and distance travelled", "capacity", "way", digits=2),
-    "loss given way": Measure("the same at equal distance travelled", "capacity", "loss_given_way", digits=2),
+    "loss given way": Measure("rank correlation of barrier and training loss, given the distance", "capacity", "loss_given_way", digits=2),
+    "way given loss": Measure("rank correlation of barrier and distance, given the training loss", "capacity", "way_given_loss", digits=2),
     **{
         f"{name} {point}": Measure(what.format(where), "discarded", column, point)
         for point, where in sharpness.POINTS.items()
@@ -69,6 +73,7 @@ TABLES = {
     "matching": matching,
     "discarded": sharpness.discarded,
     "curvature": sharpness.curvatures,
+    "steepness": sharpness.steepnesses,
     "capacity": lambda study: capacity(anatomy.explained(study)),
     "inner": regimes.inner,
     "outer": regimes.outer,
@@ -84,7 +89,7 @@ class Claim:
 
     notebook: str
     text: str
-    """With {sparsity}, {k}, {ipc} and {margin} filled in."""
+    """With {sparsity}, {k}, {ipc}, {rounds} (the study's levels) and {margin} filled in."""
     source: str
     measure: str
     """A name of MEASURES."""
@@ -104,9 +109,12 @@ class Claim:
 _AT = "at {sparsity} % sparsity, "
 _IMAGES = "distilled images beat equally many real images"
 _MORE = _AT + "distilled pruning discards more of the curvature "
-_LEFT = _AT + "what distilled pruning leaves, trained, is flatter than "
-_STABLE = _AT + "the stability of distilled masks "
-_CORE = ("random-layerwise", "reinit", "permuted")
+_LEFT = _AT + "what distilled pruning leaves, trained, has a smaller Hessian trace than "
+_RISES = _AT + "around what distilled pruning leaves, trained, the loss rises less, filter-normalised, than around "
+_LOW = _AT + "the lower barrier of distilled masks "
+_HYBRID = _AT + "a distilled mask first, then IMP, beats "
+_KEPT = "norms and biases left as the inner loop made them"
+_CORE = ("reinit", "permuted")
 _OTHERS = {
     "random-layerwise": "as many weights of each layer at random places",
     "reinit": "their mask over new initial weights",
@@ -118,10 +126,28 @@ _OTHERS = {
     "synflow": "SynFlow",
 }
 CLAIMS = (
-    Claim("01", "at {ipc} a class, " + _IMAGES, DM, "judged", "distilled", "higher", "subset", "ipcs"),
-    Claim("01", "at {ipc} a class, distilled images beat noise images", HERE, "judged", "distilled", "higher", "noise", "ipcs"),
     Claim(
-        *("02", _AT + "distilled pruning matches IMP rewound to step {k} (within {margin} points)", PAPER),
+        "01",
+        "at {ipc} a class, fresh nets learn more from distilled than from equally many real images",
+        DM,
+        "judged",
+        "distilled",
+        "higher",
+        "subset",
+        "ipcs",
+    ),
+    Claim(
+        "01",
+        "at {ipc} a class, fresh nets learn more from distilled than from noise images",
+        HERE,
+        "judged",
+        "distilled",
+        "higher",
+        "noise",
+        "ipcs",
+    ),
+    Claim(
+        *("02", _AT + "distilled pruning matches IMP rewound to step {k} (is not lower by more than {margin} points)", PAPER),
         *("accuracy", "distilled", "matches", "imp-rewound"),
         headline=True,
     ),
@@ -132,7 +158,7 @@ CLAIMS = (
         headline=True,
     ),
     Claim("02", _AT + _IMAGES, HERE, "accuracy", "distilled", "higher", "subset"),
-    Claim("02", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", "last"),
+    Claim("02", _HYBRID + "IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", "last", headline=True),
     Claim(
         *("03", "the dense initialisation is unstable (barrier above 2 points)", FRANKLE),
         *("barrier", "dense", "above", "dense-rewound", "dense"),
@@ -147,33 +173,33 @@ CLAIMS = (
         *("barrier", "distilled", "below", "dense"),
         headline=True,
     ),
-    Claim("03", _AT + "the distilled subnetwork is more stable than the dense net", PAPER, "barrier", "distilled", "lower", "dense"),
+    Claim("03", _AT + "the distilled subnetwork is more stable than the dense net", READING, "barrier", "distilled", "lower", "dense"),
     Claim(
-        *("03", _AT + "the distilled subnetwork is more stable than IMP's", PAPER, "barrier", "distilled", "lower", "imp"),
+        *("03", _AT + "the distilled subnetwork is more stable than IMP's", READING, "barrier", "distilled", "lower", "imp"),
         headline=True,
     ),
     Claim(
-        *("03", _AT + "stability is owed to the distilled images: more stable than all real images in the same inner recipe", HERE),
+        *("03", _AT + "the lower barrier is owed to the distilled images: more stable than all real images in the same inner recipe", HERE),
         *("barrier", "distilled", "lower", "real-gentle"),
         headline=True,
     ),
     Claim(
-        *("03", _AT + "stability is owed to the gentle recipe: more stable than distilled images in IMP's recipe", HERE),
+        *("03", _AT + "the lower barrier is owed to the gentle recipe: more stable than distilled images in IMP's recipe", HERE),
         *("barrier", "distilled", "lower", "distilled-harsh"),
         headline=True,
     ),
     Claim(
-        *("03", _AT + "distilled images give more stability than equally many real images", HERE),
+        *("03", _AT + "distilled images give a lower barrier than equally many real images", HERE),
         *("barrier", "distilled", "lower", "subset"),
     ),
     Claim(
-        *("04", _MORE + "at initialisation than random removal of as many weights of each layer (above 0)", PAPER),
+        *("04", _MORE + "at initialisation than random removal of as many weights of each layer (above 0)", READING),
         *("excess init", "distilled", "above", "initial"),
         threshold=0.0,
         headline=True,
     ),
     Claim(
-        *("04", _MORE + "of the trained dense net than random removal of as many weights of each layer (above 0)", PAPER),
+        *("04", _MORE + "of the trained dense net than random removal of as many weights of each layer (above 0)", READING),
         *("excess trained", "distilled", "above", "initial"),
         threshold=0.0,
         headline=True,
@@ -184,49 +210,62 @@ CLAIMS = (
         *("04", _MORE + "at initialisation than all real images in the same inner recipe do", HERE),
         *("removed init", "distilled", "higher", "real-gentle"),
     ),
-    Claim("04", _LEFT + "the dense net", PAPER, "trace", "distilled", "lower", "dense"),
-    Claim("04", _LEFT + "what IMP leaves", PAPER, "trace", "distilled", "lower", "imp", headline=True),
-    Claim("04", _LEFT + "what all real images leave in the same recipe", HERE, "trace", "distilled", "lower", "real-gentle"),
-    Claim("05", _AT + "a distilled mask first, then IMP, beats IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", headline=True),
-    Claim("05", _AT + "a distilled mask first, then IMP, is more stable than IMP alone", PAPER, "barrier", "hybrid", "lower", "imp"),
+    Claim("04", _LEFT + "the dense net", READING, "trace", "distilled", "lower", "dense"),
+    Claim("04", _LEFT + "what IMP leaves", READING, "trace", "distilled", "lower", "imp", headline=True),
+    Claim("04", _LEFT + "what all real images leave in the same recipe", HERE, "trace", "distilled", "lower", "real-gentle", headline=True),
+    Claim("04", _RISES + "the dense net", READING, "rise", "distilled", "lower", "dense"),
+    Claim("04", _RISES + "what IMP leaves", READING, "rise", "distilled", "lower", "imp", headline=True),
+    Claim("04", _RISES + "what all real images leave in the same recipe", HERE, "rise", "distilled", "lower", "real-gentle"),
+    Claim("05", _HYBRID + "IMP alone", PAPER, "accuracy", "hybrid", "higher", "imp", headline=True),
     Claim(
-        *("05", "a distilled mask first, then IMP, stays matching for more rounds of pruning than IMP alone", PAPER),
+        "05",
+        _HYBRID + "all real images first, in the same recipe, then IMP",
+        HERE,
+        "accuracy",
+        "hybrid",
+        "higher",
+        "hybrid-real",
+        headline=True,
+    ),
+    Claim("05", _HYBRID + "going on with the distilled images", HERE, "accuracy", "hybrid", "higher", "distilled", headline=True),
+    Claim("05", _HYBRID + "IMP rewound to step {k}", HERE, "accuracy", "hybrid", "higher", "imp-rewound"),
+    Claim("05", _AT + "a distilled mask first, then IMP, is more stable than IMP alone", READING, "barrier", "hybrid", "lower", "imp"),
+    Claim(
+        *("05", "a distilled mask first, then IMP, matches the dense net for more rounds of pruning (of {rounds}) than IMP alone", PAPER),
         *("rounds", "hybrid", "higher", "imp", "once"),
         headline=True,
     ),
     Claim(
-        *("05", "distilled pruning stays matching for more rounds of pruning than IMP alone", HERE),
+        *("05", "distilled pruning matches the dense net for more rounds of pruning (of {rounds}) than IMP alone", HERE),
         *("rounds", "distilled", "higher", "imp", "once"),
     ),
     Claim(
-        *("05", _AT + "in the hybrid, distilled images beat all real images in the same recipe", HERE),
-        *("accuracy", "hybrid", "higher", "hybrid-real"),
-    ),
-    Claim(
-        *("06", _STABLE + "needs the distilled images: all real images, in the same recipe, are less stable", HERE),
+        *("06", _LOW + "needs the distilled images: all real images, in the same recipe, have a higher one", HERE),
         *("barrier", "real-gentle", "higher", "distilled"),
     ),
     Claim(
-        *("06", _STABLE + "needs few images: all real images are less stable than as many real ones as there are distilled", HERE),
+        *("06", _LOW + "needs few images: all real images have a higher one than as many real ones as there are distilled", HERE),
         *("barrier", "real-gentle", "higher", "subset"),
     ),
     Claim(
-        *("06", _STABLE + "needs a small learning rate: at the outer rate, in as many steps, they are less stable", HERE),
+        *("06", _LOW + "needs a small learning rate: at the outer rate, in as many steps, it is higher", HERE),
         *("barrier", "distilled-fast", "higher", "distilled"),
         headline=True,
     ),
     Claim(
-        *("06", _STABLE + "needs a short inner loop: with the outer recipe's steps, at the gentle rate, they are less stable", HERE),
+        *("06", _LOW + "needs a short inner loop: with the outer recipe's steps, at the gentle rate, it is higher", HERE),
         *("barrier", "distilled-long", "higher", "distilled"),
         headline=True,
     ),
+    Claim("06", _LOW + f"is lower still with {_KEPT}", HERE, "barrier", "distilled-weights", "lower", "distilled"),
     Claim(
-        *(
-            "06",
-            _STABLE + "gains from norms and biases left as the inner loop made them: with weights only rewound, they are more stable",
-            HERE,
-        ),
-        *("barrier", "distilled-weights", "lower", "distilled"),
+        *("06", _AT + f"distilled masks are stable with {_KEPT} (barrier below 2 points)", HERE),
+        *("barrier", "distilled-weights", "below", "distilled"),
+        headline=True,
+    ),
+    Claim(
+        *("06", _AT + f"masks found with all real images, gently, are stable with {_KEPT} (barrier below 2 points)", HERE),
+        *("barrier", "real-gentle-weights", "below", "real-gentle"),
         headline=True,
     ),
     *(
@@ -238,19 +277,29 @@ CLAIMS = (
         for m, what in _OTHERS.items()
     ),
     Claim(
-        *("06", "stability is lost capacity: over all arms, a lower barrier goes with a higher training loss (correlation below 0)", HERE),
+        *("06", "stability is lost capacity: over all arms, a lower barrier goes with a higher training loss (below 0)", HERE),
         *("loss", ALL, "below", None, "once"),
         threshold=0.0,
         headline=True,
     ),
     Claim(
-        *("06", "so it does among tickets that travelled equally far (partial correlation below 0)", HERE),
+        *("06", "stability is lost capacity also among tickets that travelled equally far (below 0)", HERE),
         *("loss given way", ALL, "below", None, "once"),
         threshold=0.0,
     ),
     Claim(
         *("06", "stability is a short way: over all arms, a lower barrier goes with a shorter distance travelled (above 0)", HERE),
         *("way", ALL, "above", None, "once"),
+        threshold=0.0,
+        headline=True,
+    ),
+    Claim(
+        *(
+            "06",
+            "stability is a short way also among tickets that fit equally well: the way says what the training loss does not (above 0)",
+            HERE,
+        ),
+        *("way given loss", ALL, "above", None, "once"),
         threshold=0.0,
         headline=True,
     ),
@@ -280,14 +329,24 @@ class Verdict:
         return self.text.removeprefix(f"at {self.at}, ")
 
     @property
+    def alone(self) -> bool:
+        """Whether the value itself decides, against a threshold; else its difference from the control does."""
+        return self.claim.rule in ("above", "below")
+
+    @property
+    def over(self) -> str:
+        """How many initialisations, and how many are missing: an arm whose nets fail looks better by those that are left."""
+        return f"n = {self.value.n}" + (f" of {self.value.n + self.lost} ({self.lost} did not train)" if self.lost else "")
+
+    @property
     def sentence(self) -> str:
         """What the notebooks print."""
         measure = MEASURES[self.claim.measure]
-        unit, value, control = measure.title, self.value.text(measure.digits), self.control.text(measure.digits)
-        lost = f" ({self.lost} more did not train)" if self.lost else ""
-        over = f"{self.value.n} initialisation{'s' if self.value.n != 1 else ''}{lost}"
+        value, control, decided = (i.text(measure.digits) for i in (self.value, self.control, self.decided_by))
         beside = f", against {METHODS[self.claim.control].title} {control}" if self.claim.control else ""
-        return f"{self.text}: {self.verdict} here: {unit} {value} over {over}{beside}."
+        difference = "" if self.alone else f"; difference {decided}"
+        unit = measure.title[0].upper() + measure.title[1:]
+        return f"{self.text}: **{self.verdict}** here. {unit} {value}{beside}{difference}; {self.over}."
 
 
 def decide(rule: str, found: Interval, threshold: float) -> Literal["holds", "does not hold", "undecided"]:
@@ -310,19 +369,21 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
         return None
     a, b = values[claim.method], values.get(claim.control, {})
     margin = resolution(test_images)
-    if claim.rule in ("above", "below"):
+    alone = claim.rule in ("above", "below")
+    if alone:
         decided, threshold, used = interval(list(a.values())), claim.threshold, set(a)
     else:
         decided, threshold, used = paired(a, b), -margin if claim.rule == "matches" else 0.0, a.keys() & b.keys()
     sparsity = "" if claim.levels == "ipcs" else f"{100 * (1 - study.density(level)):.1f}"
     where = f"{sparsity} % sparsity" if "{sparsity}" in claim.text else f"{level} a class" if "{ipc}" in claim.text else ""
-    text = claim.text.format(sparsity=sparsity, k=study.rewind, ipc=level, margin=f"{margin:.1f}")
+    rounds = ", ".join(map(str, study.levels))
+    text = claim.text.format(sparsity=sparsity, k=study.rewind, ipc=level, rounds=rounds, margin=f"{margin:.1f}")
     return Verdict(
         claim,
         text,
         decide(claim.rule, decided, threshold),
         interval([a[s] for s in sorted(used)]),
-        interval([b[s] for s in sorted(b) if s in used or claim.rule in ("above", "below")]),
+        interval([b[s] for s in sorted(b) if s in used or alone]),
         decided,
         study.seeds - len(used),
         where,
@@ -349,7 +410,7 @@ def as_table(found: list[Verdict]):
     """A row a verdict: claim, verdict, measure with interval, control with interval, what decided."""
     import pandas as pd
 
-    columns = ["claim", "verdict", "measure", "value", "n", "control", "beside", "decided_by", "source", "brief", "at"]
+    columns = ["claim", "verdict", "measure", "value", "n", "over", "control", "beside", "decided_by", "alone", "source", "brief", "at"]
     return pd.DataFrame(
         [
             dict(
@@ -358,9 +419,11 @@ def as_table(found: list[Verdict]):
                 measure=MEASURES[v.claim.measure].title,
                 value=v.value.text(MEASURES[v.claim.measure].digits),
                 n=v.value.n,
+                over=v.over,
                 control=METHODS[v.claim.control].title if v.claim.control else "0",
                 beside=v.control.text(MEASURES[v.claim.measure].digits),
                 decided_by=v.decided_by.text(MEASURES[v.claim.measure].digits),
+                alone=v.alone,
                 source=v.claim.source,
                 brief=v.brief,
                 at=v.at,
@@ -397,6 +460,18 @@ class Reference:
     test_images: int
     tables: dict[str, Any]
     """By name of TABLES."""
+
+    @property
+    def origin(self) -> str:
+        """What run it is, and the command that makes it, as Markdown."""
+        plain = config.study(self.study.preset).model_dump(mode="json")
+        given = {n: v for n, v in self.study.model_dump(mode="json").items() if v != plain[n]}
+        words = [f"-p {n} {shlex.quote(v if isinstance(v, str) else json.dumps(v))}" for n, v in given.items()]
+        preset = "" if self.study.preset == "digits" else f"--preset {self.study.preset} "
+        call = f"python -m lotto.run reference {self.name} {preset}--tables {','.join(self.tables)} {' '.join(words)}"
+        children = f"{self.study.children} children each" + (", all pairs" if self.study.children > 2 else "")
+        what = f"Run *{self.name}*: {self.study.seeds} initialisations, {children}; not the run above. It was computed once, with"
+        return f"{what}\n\n```\n{call}\n```\n\n"
 
     def verdicts(self, notebook: str) -> list[Verdict]:
         """The same claims judged by this run."""
@@ -467,16 +542,17 @@ def overview(runs: dict[str, list[Verdict]] | None = None, headlines: bool = Fal
 
 
 def digest(table: Any) -> str:
-    """A table of `overview` as Markdown with one row a claim: run by run, its verdicts at all levels below each other."""
-    lines = ["| claim | source | here |", "|---|---|---|"]
-    for claim, judged in table.groupby("brief", sort=False):
+    """A table of `overview` as Markdown with one row a claim: run by run, its verdicts at all levels below each other, each with what
+    decided it."""
+    lines = ["| claim | measured by | source | here |", "|---|---|---|---|"]
+    for (claim, source, measure), judged in table.groupby(["brief", "source", "measure"], sort=False):
         told = []
         for run, rows in judged.groupby("run", sort=False):
             told.append(f"*{run}*")
             for r in rows.itertuples():
-                beside = f", against {r.control} {r.beside}" if r.beside != "none" else ""
-                told.append(f"{r.at + ': ' if r.at else ''}**{r.verdict}** ({r.measure} {r.value}{beside}, n = {r.n})")
-        lines.append(f"| {claim} | {judged.source.iloc[0]} | {'<br>'.join(told)} |")
+                means = "" if r.alone else f"{r.value.split()[0]} against {r.beside.split()[0]}: "
+                told.append(f"{r.at + ': ' if r.at else ''}**{r.verdict}**, {means}{r.decided_by}, {r.over}")
+        lines.append(f"| {claim} | {measure} | {source} | {'<br>'.join(told)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -487,6 +563,7 @@ def markdown(table: Any) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in table.itertuples():
         beside = f"{r.control}: {r.beside}" if r.beside != "none" else r.control
-        cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, n = {r.n}", beside, r.decided_by]
+        decided = ("" if r.alone else "difference ") + r.decided_by
+        cells = [r.claim, r.source, f"**{r.verdict}**", f"{r.measure} {r.value}, {r.over}", beside, decided]
         lines.append("| " + " | ".join([*([r.run] if runs else []), *cells]) + " |")
     return "\n".join(lines) + "\n"

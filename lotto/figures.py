@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # blue: IMP; orange: distilled images; green: other images in the gentle recipe; purple: both in turn; grey: no training, or no pruning
+RULE = dict(color="#c0392b", width=1, dash="dash")
+"""How the limit of a rule is drawn."""
 COLOURS = {
     "dense": "#222222",
     "dense-rewound": "#777777",
@@ -29,7 +31,7 @@ COLOURS = {
     "distilled-harsh": "#f4a55f",
     "real-gentle": "#1b8a5a",
     "subset": "#63c48f",
-    "noise": "#b8d8a0",
+    "noise": "#a8cf5a",
     "initial": "#9a8c7c",
     "random": "#c9bfb3",
     "hybrid": "#8e44ad",
@@ -47,7 +49,7 @@ COLOURS = {
     "easy": "#2e8b8b",
     "herding": "#5b8c5a",
     "kcenter": "#9bc53d",
-    "patches": "#c9cba3",
+    "patches": "#5c6b73",
     "distilled-fast": "#e6781e",
     "distilled-long": "#b5651d",
     "real-gentle-long": "#0f6b45",
@@ -125,7 +127,10 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                 label = f"{METHODS[m].title}: {found}"
                 fig.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=label, showlegend=c == 1), **where)
         if mark is not None:
-            fig.add_vline(x=mark, line=dict(color="#c0392b", width=1, dash="dash"), **where)
+            fig.add_vline(x=mark, line=RULE, **where)
+            fig.add_trace(
+                go.Scatter(x=[None], y=[names[0]], mode="lines", line=RULE, name=f"stable: below {mark:g}", showlegend=c == 1), **where
+            )
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_xaxes(range=[low, high])
@@ -307,7 +312,8 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
             line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
             fig.add_trace(go.Scatter(x=across, y=[found.mean] * 2, mode="lines", line=line, name=f"{METHODS[m].title}: {found}"))
     if mark is not None:
-        fig.add_hline(y=mark, line=dict(color="#c0392b", width=1, dash="dash"))
+        fig.add_hline(y=mark, line=RULE)
+        fig.add_trace(go.Scatter(x=across, y=[mark] * 2, mode="lines", line=RULE, name=f"stable: below {mark:g}"))
     ticks = [100 * study.density(level) for level in study.levels]
     fig.update_xaxes(
         type="log",
@@ -317,7 +323,9 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
         title="sparsity (%), logarithmic in what is left",
     )
     low, high = _range(table, study, column)
-    fig.update_yaxes(title=axis, range=[low, high])
+    means = [y for trace in fig.data for y in trace.y if y is not None]  # a line is shown whole
+    edge = 0.02 * (high - low)
+    fig.update_yaxes(title=axis, range=[min([low, *(y - edge for y in means)]), max([high, *(y + edge for y in means)])])
     return _styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
 
 
@@ -349,55 +357,50 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
     return _styled(fig, "How the tickets came out", 120 + 32 * len(arms))
 
 
-def bars(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> go.Figure:
-    """What is discarded: the share of the dense net's curvature on the weights each method removes, one panel a point of its training.
+def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> go.Figure:
+    """What is discarded: how much more of the dense net's curvature lies on the weights that each method removes than on as many weights of
+    each layer at random, one panel a point of its training.
 
-    Bars: mean with 95 % interval; white diamonds: the same number of weights of each layer at random; dotted: the share of weights removed.
+    Dots: initialisations; bold: mean with 95 % interval; the line: chance. At the right, the share itself: the mean, in percent.
     """
     from lotto.sharpness import POINTS
 
     arms = [m for m in study.arms if not METHODS[m].dense][::-1]
-    panels = [f"dense net {where}" for where in POINTS.values()]
-    fig = make_subplots(cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=panels)
-    shown = table[table.level == level].groupby(["point", "method"])[[what, f"{what}_matched"]].mean()
-    low, high = min(0.0, float(shown.min().min())), max(100.0 * (1 - study.density(level)), float(shown.max().max()))
+    names = [METHODS[m].title for m in arms]
+    rows = table[table.level == level]
+    fig = make_subplots(
+        cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[f"dense net {where}" for where in POINTS.values()]
+    )
+    means = rows.groupby(["point", "method"])[f"{what}_excess"].mean()
+    reach = 1.35 * max(1.0, float(means.abs().max())) if means.notna().any() else 1.0
     for c, point in enumerate(POINTS, 1):
-        rows = table[(table.point == point) & (table.level == level)]
-        found = [interval(rows[rows.method == m][what].tolist()) for m in arms]
-        fig.add_trace(
-            go.Bar(
-                x=[f.mean for f in found],
-                y=[METHODS[m].title for m in arms],
-                orientation="h",
-                marker_color=[COLOURS[m] for m in arms],
-                error_x=dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=3),
-                hovertext=[str(f) for f in found],
-                hovertemplate="%{hovertext}<extra>%{y}</extra>",
-                showlegend=False,
-            ),
-            row=1,
-            col=c,
-        )
-        chance = [interval(rows[rows.method == m][f"{what}_matched"].tolist()).mean for m in arms]
-        diamond = dict(symbol="diamond", color="white", size=8, line=dict(color=FONT, width=1.2))
-        fig.add_trace(
+        own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
+        found = [interval(own[m][f"{what}_excess"].tolist()) for m in arms]
+        every = [(x, METHODS[m].title, COLOURS[m]) for m in arms for x in own[m][f"{what}_excess"].tolist()]
+        shares = [interval(own[m][what].tolist()).mean for m in arms]
+        for trace in (
             go.Scatter(
-                x=chance,
-                y=[METHODS[m].title for m in arms],
-                mode="markers",
-                marker=diamond,
-                name="at random, in the same layers",
-                showlegend=c == 1,
+                **dict(x=[e[0] for e in every], y=[e[1] for e in every], mode="markers", hoverinfo="skip", showlegend=False),
+                **dict(marker=dict(color=[e[2] for e in every], size=4, opacity=0.4, line=dict(width=0))),
             ),
-            row=1,
-            col=c,
-        )
-        fig.add_vline(x=100 * (1 - study.density(level)), line=dict(color="#999999", dash="dot"), row=1, col=c)
+            go.Scatter(
+                **dict(x=[f.mean for f in found], y=names, mode="markers", showlegend=False, text=[str(f) for f in found]),
+                **dict(hovertemplate="%{text}<extra>%{y}</extra>", marker=dict(color=[COLOURS[m] for m in arms], size=9)),
+                **dict(error_x=dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=3, color="#888888")),
+            ),
+            go.Scatter(
+                **dict(x=[1.28 * reach] * len(arms), y=names, mode="text", textposition="middle left", hoverinfo="skip", showlegend=False),
+                **dict(text=["" if share is None else f"{share:.1f} %" for share in shares], textfont=dict(size=10, color="#666666")),
+            ),
+        ):
+            fig.add_trace(trace, row=1, col=c)
+        fig.add_vline(x=0, line=dict(color="#999999", dash="dot"), row=1, col=c)
     name = {"trace": "Hessian trace", "absolute": "|Hessian diagonal|"}[what]
-    pad = 0.06 * (high - low)  # from the means: with few initialisations an interval may reach far beyond
-    fig.update_xaxes(title=f"share of the {name} (%)", title_font_size=11, range=[low - pad, high + pad])
+    fig.update_xaxes(title="points above chance", title_font_size=11, range=[-reach, 1.3 * reach])
+    fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_annotations(font_size=12)
-    return _legend_below(_styled(fig, f"What is discarded: {name} on the removed weights, {sparsity(study, level)}", 190 + 28 * len(arms)))
+    title = f"What is discarded: share of the {name} on the removed weights, {sparsity(study, level)}"
+    return _styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False)
 
 
 def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: str, axes: tuple[str, str], title: str) -> go.Figure:
@@ -423,7 +426,8 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
                 )
             )
         named.add(method)
-    fig.update_xaxes(title=axes[0], type="log")
+    ticks = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
+    fig.update_xaxes(title=axes[0], type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
     fig.update_yaxes(title=axes[1], rangemode="tozero")
     shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))
     legend = dict(font=dict(size=10), tracegroupgap=0)
@@ -669,10 +673,11 @@ def over_time(table: pd.DataFrame, study: Study, level: int, column: str = "barr
         at = sorted(set(rows.k))
         _line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], METHODS[m].title, COLOURS[m])
     if mark is not None and column == "barrier":
-        fig.add_hline(y=mark, line=dict(color="#c0392b", width=1, dash="dash"))
+        fig.add_hline(y=mark, line=RULE)
     fig.update_xaxes(title="step k of the dense training from which nets train anew")
     fig.update_yaxes(title={"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"}[column])
-    title = "Instability over time" + (f", tickets {sparsity(study, level)}" if level else "")
+    sparse = level and any(not METHODS[m].dense for m in table.method)
+    title = "Instability over time" + (f", tickets {sparsity(study, level)}" if sparse else "")
     return _styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
 
 

@@ -50,15 +50,20 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network with the CIFAR stem: one 3x3 convolution, no max-pooling; stages double the width and halve the image."""
+    """A residual network with the CIFAR stem: one 3x3 convolution, no max-pooling; stages double the width and halve the image.
 
-    def __init__(self, channels: int, classes: int, width: int, blocks: tuple[int, ...], kind: str):
+    A stage halves only while 2 pixels a side remain: a 3x3 kernel on a single pixel sees padding in 8 of its 9 taps, which are then
+    weights that no image can reach."""
+
+    def __init__(self, channels: int, classes: int, image_size: int, width: int, blocks: tuple[int, ...], kind: str):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), norm(kind, width), nn.ReLU())
-        stages, before = [], width
+        stages, before, side = [], width, image_size
         for s, depth in enumerate(blocks):
-            after = width * 2**s
-            stages.append(nn.Sequential(*(Block(before if b == 0 else after, after, 2 if s and b == 0 else 1, kind) for b in range(depth))))
+            after, halved = width * 2**s, s > 0 and side >= 3
+            side = -(-side // 2) if halved else side
+            strides = [2 if halved else 1] + [1] * (depth - 1)
+            stages.append(nn.Sequential(*(Block(before if b == 0 else after, after, strides[b], kind) for b in range(depth))))
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, classes)
@@ -97,7 +102,7 @@ class ConvNet(nn.Module):
 class VGG(nn.Module):
     """VGG-16 with batch norm for small images (Simonyan & Zisserman 2015, arXiv 1409.1556; one linear layer, as in Frankle & Carbin 2019).
 
-    Images are halved after each stage while they are larger than one pixel, so that small ones fit."""
+    Images are halved after each stage while 2 pixels a side remain, so that small ones fit and every weight is reached."""
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, kind: str):
         super().__init__()
@@ -107,7 +112,7 @@ class VGG(nn.Module):
             for _ in range(depth):
                 layers += [nn.Conv2d(before, width * times, 3, 1, 1, bias=kind == "none"), norm(kind, width * times), nn.ReLU()]
                 before = width * times
-            if side > 1:
+            if side >= 4:
                 layers.append(nn.MaxPool2d(2))
                 side //= 2
         self.features = nn.Sequential(*layers)
@@ -130,7 +135,7 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "init").initial_seed())
         if net.name in _BLOCKS:
-            model = ResNet(channels, classes, net.width, _BLOCKS[net.name], net.norm)
+            model = ResNet(channels, classes, size, net.width, _BLOCKS[net.name], net.norm)
         elif net.name == "vgg16":
             model = VGG(channels, classes, size, net.width, net.norm)
         elif net.name == "convnet":

@@ -13,7 +13,7 @@ from lotto.stability import accuracies
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval; `low` and `high` are None below two values."""
+    """A mean and its 95 % interval; `low` and `high` are None below three values: of two, it says next to nothing."""
 
     mean: float | None
     low: float | None
@@ -47,8 +47,8 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(None, None, None, 0)
     mean = math.fsum(found) / n  # fsum: `sum` rounds otherwise from Python 3.12 on, and a table must read the same everywhere
-    if n == 1:
-        return Interval(mean, None, None, 1)
+    if n < 3:
+        return Interval(mean, None, None, n)
     from scipy.stats import t
 
     half = float(t.ppf((1 + level) / 2, n - 1)) * math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (n - 1) / n)

@@ -1,8 +1,10 @@
+import shlex
+
 import pandas as pd
 import pytest
 
 import lotto
-from lotto import claims, stats
+from lotto import claims, run, stats
 from lotto.config import METHODS, ConfigError
 from lotto.stats import Interval
 
@@ -59,8 +61,8 @@ def test_matching_has_the_resolution_of_the_test_set(study):
 def test_the_sentence_says_all_that_it_must(study):
     v = judge(study, "03", table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0)), "more stable than IMP's")[0]
     assert v.sentence == (
-        "at 83.2 % sparsity, the distilled subnetwork is more stable than IMP's: holds here: error barrier 6.0 [3.5, 8.5] over 3 "
-        "initialisations, against IMP, k=0 21.0 [18.5, 23.5]."
+        "at 83.2 % sparsity, the distilled subnetwork is more stable than IMP's: **holds** here. Error barrier 6.0 [3.5, 8.5], against "
+        "IMP, k=0 21.0 [18.5, 23.5]; difference -15.0 [-15.0, -15.0]; n = 3."
     )
 
 
@@ -77,14 +79,15 @@ def test_thresholds_stand_alone_and_show_their_control(study):
 
 def test_what_did_not_train_is_told(study):
     v = judge(study, "02", table(study, distilled=(96.0, 97.0, 96.5), random=(50.0, 51.0, None)), "global random")[0]
-    assert v.value.n == 2 and v.verdict == "undecided" and "over 2 initialisations (1 more did not train)" in v.sentence
+    assert v.value.n == 2 and v.verdict == "undecided" and "96.5 [no interval]" in v.sentence
+    assert v.sentence.endswith("n = 2 of 3 (1 did not train).") and "n = 2 of 3 (1 did not train)" in claims.markdown(claims.as_table([v]))
 
 
 def test_one_initialisation_decides_nothing(study):
     one = study.but(seeds=1)
     t = table(one, distilled=(96.0,), random=(50.0,))
     v = judge(one, "02", t, "global random")[0]
-    assert v.verdict == "undecided" and "96.0 [no interval] over 1 initialisation," in v.sentence
+    assert v.verdict == "undecided" and "96.0 [no interval]," in v.sentence and v.sentence.endswith("n = 1.")
 
 
 def test_claims_about_absent_methods_are_left_out(study):
@@ -133,7 +136,7 @@ def test_excess_is_judged_against_zero_at_its_point(study):
 def test_claims_over_all_levels_and_over_sizes(study):
     rounds = pd.DataFrame([dict(method=m, level=0, seed=s, rounds=r) for m, r in (("hybrid", 8), ("imp", 4)) for s in range(3)])
     (v,) = claims.judge_all("05", {"matching": rounds}, study, 500)
-    assert v.verdict == "holds" and "rounds of pruning 8.0 [8.0, 8.0] over 3 initialisations" in v.sentence
+    assert v.verdict == "holds" and "(of 4) than IMP" in v.text and "Rounds of pruning 8.0 [8.0, 8.0]," in v.sentence
     judged = pd.DataFrame(
         [
             dict(method=m, level=i, seed=s, accuracy=a + s)
@@ -175,22 +178,28 @@ def test_what_stability_needs_is_judged_both_ways(study):
     arms = dict(
         distilled=(8.0, 9.0, 10.0), distilled_fast=(30.0, 32.0, 34.0), real_gentle=(2.0, 2.5, 3.0), distilled_weights=(8.0, 10.0, 9.0)
     )
-    found = {v.text.partition("the stability of distilled masks ")[2]: v.verdict for v in judge(study, "06", table(study, **arms), "masks")}
-    assert found["needs a small learning rate: at the outer rate, in as many steps, they are less stable"] == "holds"
-    assert found["needs the distilled images: all real images, in the same recipe, are less stable"] == "does not hold"
+    found = {
+        v.brief.removeprefix("the lower barrier of distilled masks "): v.verdict for v in judge(study, "06", table(study, **arms), "masks")
+    }
+    assert found["needs a small learning rate: at the outer rate, in as many steps, it is higher"] == "holds"
+    assert found["needs the distilled images: all real images, in the same recipe, have a higher one"] == "does not hold"
+    assert found["is lower still with norms and biases left as the inner loop made them"] == "undecided"
     assert (
-        found["gains from norms and biases left as the inner loop made them: with weights only rewound, they are more stable"]
-        == "undecided"
+        found["distilled masks are stable with norms and biases left as the inner loop made them (barrier below 2 points)"]
+        == "does not hold"
     )
 
 
 def test_a_claim_over_all_arms_has_no_control(study):
     t = pd.DataFrame(
-        [dict(method="all arms", level=0, seed=s, loss=v, way=-v, loss_given_way=None) for s, v in enumerate((-0.6, -0.5, -0.7))]
+        [
+            dict(method="all arms", level=0, seed=s, loss=v, way=-v, loss_given_way=None, way_given_loss=v)
+            for s, v in enumerate((-0.6, -0.5, -0.7))
+        ]
     )
     found = claims.judge_all("06", {"capacity": t}, study, 500)
-    assert [v.verdict for v in found] == ["holds", "undecided", "holds"]
-    assert found[0].sentence.endswith("rank correlation of barrier and final training loss -0.60 [-0.85, -0.35] over 3 initialisations.")
+    assert [v.verdict for v in found] == ["holds", "undecided", "holds", "does not hold"]  # a way that loss explains is no cause
+    assert found[0].sentence.endswith("Rank correlation of barrier and final training loss -0.60 [-0.85, -0.35]; n = 3.")
     row = claims.markdown(claims.as_table(found)).splitlines()[2]
     assert "-0.60 [-0.85, -0.35], n = 3 | 0 |" in row
 
@@ -201,11 +210,27 @@ def test_the_digest_has_a_row_a_claim_with_all_its_levels():
     rows = claims.as_table(found)
     rows.insert(0, "run", "this run")
     lines = claims.digest(rows).splitlines()
+    decided = "6.0 against 21.0: -15.0 [-15.0, -15.0], n = 3"
     assert lines[2] == (
-        f"| the distilled subnetwork is more stable than IMP's | {claims.PAPER} | "
-        "*this run*<br>83.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3)<br>"
-        "97.2 % sparsity: **holds** (error barrier 6.0 [3.5, 8.5], against IMP, k=0 21.0 [18.5, 23.5], n = 3) |"
+        f"| the distilled subnetwork is more stable than IMP's | error barrier | {claims.READING} | "
+        f"*this run*<br>83.2 % sparsity: **holds**, {decided}<br>97.2 % sparsity: **holds**, {decided} |"
     )
     assert len(lines) == 2 + len(set(rows.brief))
     twice = claims.digest(pd.concat([rows, rows.assign(run="another run")])).splitlines()  # a second run adds to the row
     assert len(twice) == len(lines) and twice[2].count("**holds**") == 4 and "<br>*another run*<br>83.2" in twice[2]
+
+
+def test_one_sentence_of_two_sources_has_two_rows(study):
+    found = claims.judge_all("03", {"barrier": table(study, distilled=(5.0, 6.0, 7.0), imp=(20.0, 21.0, 22.0))}, study, 500)
+    rows = claims.as_table(found).assign(run="a")
+    assert claims.digest(pd.concat([rows, rows.assign(source="somebody else")])).count("\n") == 2 + 2 * len(rows)
+
+
+def test_the_command_of_a_reference_run_is_its_study():
+    for name in claims.RUNS:
+        kept = claims.reference(name)
+        call = shlex.split(kept.origin.split("```")[1])
+        given = [i + 1 for i, word in enumerate(call) if word == "-p"]
+        preset = call[call.index("--preset") + 1] if "--preset" in call else "digits"
+        assert call[:5] == ["python", "-m", "lotto.run", "reference", name]
+        assert lotto.study(preset, **{call[i]: run.value(call[i + 1]) for i in given}) == kept.study

@@ -81,6 +81,9 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(tables):
     imp = lines[METHODS["imp"].title]
     assert list(imp.y) == [50, 50] and list(imp.marker.color) == [figures.COLOURS["imp"], "white"]
     assert sum("dense" in name for name in lines) == 2 and len(lines) == 5
+    accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = 1.0  # a line is shown whole, and so is the rule
+    fig = figures.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
+    assert fig.layout.yaxis.range[0] < 1 and "stable: below 2" in {t.name for t in fig.data}
 
 
 def test_states_are_counted(tables):
@@ -92,14 +95,17 @@ def test_states_are_counted(tables):
     assert list(heat.z[row]) == [1, 0.5] and heat.text[row][1] == "1 trained<br>1 dead"
 
 
-def test_discarded_bars_stand_beside_chance(tables):
+def test_what_is_discarded_stands_beside_chance(tables):
     study, *_ = tables
     table = sharpness.discarded(study)
-    fig = figures.bars(table, study, 2)
-    assert len(fig.data) == 2 * len(sharpness.POINTS)
-    rows = table[(table.point == "init") & (table.level == 2) & (table.method == "random")]
-    at = list(fig.data[0].y).index(METHODS["random"].title)
-    assert fig.data[0].x[at] == pytest.approx(rows.trace.mean()) and fig.data[1].x[at] == pytest.approx(rows.trace_matched.mean())
+    fig = figures.discarded(table, study, 2)
+    rows = table[(table.point == "init") & (table.level == 2) & (table.method == "imp")]
+    means, shares = fig.data[1], fig.data[2]
+    at = list(means.y).index(METHODS["imp"].title)
+    assert means.x[at] == pytest.approx(rows.trace_excess.mean()) and shares.text[at] == f"{rows.trace.mean():.1f} %"
+    assert len(fig.data) == 3 * len(sharpness.POINTS) and len(fig.data[0].x) == 3 * study.seeds
+    empty = figures.discarded(table.assign(trace=float("nan"), trace_excess=float("nan")), study, 2)
+    assert set(empty.data[2].text) == {""}
 
 
 def test_curvature_figures(tables):
@@ -142,7 +148,7 @@ def test_figures_of_what_makes_it_stable(tables):
     fig = figures.regime_map({m: rows for m, rows in inner.groupby("method")}, study, 2)
     assert [t.type for t in fig.data] == ["heatmap"] * 1 and list(fig.data[0].text[0]) == [
         "5.0<br>1 of 2<br><b>gentle</b>",
-        "5.0 ± 0",
+        "5.0",
     ]
     assert {t.zmax for t in fig.data} == {5.0}
     time = regimes.over_time(study).assign(state="trained", barrier=3.0)

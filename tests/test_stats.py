@@ -18,7 +18,7 @@ def test_one_value_has_no_interval_and_none_has_nothing():
 
 
 def test_equal_values_give_a_point_and_no_minus_zero():
-    assert str(stats.interval([0.0, -0.0, 0.0])) == "0.0 [0.0, 0.0]" and str(stats.interval([-0.01, -0.01])) == "0.0 [0.0, 0.0]"
+    assert str(stats.interval([0.0, -0.0, 0.0])) == "0.0 [0.0, 0.0]" and str(stats.interval([-0.01] * 3)) == "0.0 [0.0, 0.0]"
 
 
 def test_pairing_removes_what_the_initialisations_share():
@@ -95,3 +95,8 @@ def test_correlations_are_those_within_an_initialisation():
     rows += [dict(seed=0, state="failed", x=1e9, y=-1e9), dict(seed=1, state="trained", x=None, y=3.0)]
     found = stats.correlations(pd.DataFrame(rows), ["x"], "y").iloc[0]
     assert found.correlation == 1.0 and found.low == found.high == 1.0 and found.n == 3
+
+
+def test_two_values_have_a_mean_and_no_interval():
+    found = stats.interval([1.0, 3.0])
+    assert found == (2.0, None, None, 2) and found.half is None and str(found) == "2.0 [no interval]"
