@@ -7,7 +7,8 @@ import itertools
 import torch
 
 from lotto import masks, parallel, scores
-from lotto.config import METHODS, Study, Training
+from lotto.config import Study, Training
+from lotto.lab.arms import ARMS
 from lotto.distill.sets import difficulty, distilled, inner_images
 from lotto.stability import children, measured
 from lotto.store import Product, cached
@@ -34,14 +35,14 @@ def overlaps(study: Study, within: str = "seed"):
     import pandas as pd
 
     search(study)
-    arms = [m for m in study.arms if not METHODS[m].dense]
+    arms = [m for m in study.arms if not ARMS[m].dense]
     rows = []
     for at in study.levels:
-        found = {(m, s): level(study.ticket(m, at, s)).tensors for m in arms for s in range(study.seeds)}
+        found = {(m, s): level(study.ticket(m, at, s)).tensors for m in arms for s in study.initialisations}
         if within == "seed":
-            pairs = [((a, s), (b, s), b) for a, b in itertools.combinations(arms, 2) for s in range(study.seeds)]
+            pairs = [((a, s), (b, s), b) for a, b in itertools.combinations(arms, 2) for s in study.initialisations]
         else:
-            pairs = [((m, s), (m, t), t) for m in arms for s, t in itertools.combinations(range(study.seeds), 2)]
+            pairs = [((m, s), (m, t), t) for m in arms for s, t in itertools.combinations(study.initialisations, 2)]
         for a, b, other in pairs:
             got, lucky = 100 * masks.overlap(found[a], found[b]), 100 * chance(found[a], found[b])
             rows.append(dict(method=a[0], other=other, level=at, seed=a[1], overlap=got, chance=lucky, excess=got - lucky))
@@ -58,7 +59,7 @@ def survival(study: Study, bins: int = 10):
     search(study)
     rows = []
     for method, at in arms_at(study):
-        for seed in range(study.seeds) if at else ():
+        for seed in study.initialisations if at else ():
             ticket = study.ticket(method, at, seed)
             start, mask = rewind_point(ticket.setup).tensors, level(ticket).tensors
             kept, total = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
@@ -103,7 +104,7 @@ def journeys(study: Study):
         mask, start = start_of(ticket)
         dead, every = channels(mask)
         row = dict(method=method, level=at, seed=seed, state=product.metrics["state"], dead_channels=100 * dead / every)
-        if ticket.rounds and ticket.rounds[-1].recipe and ticket.rewind_what != "reinit":
+        if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
             before, end = start_of(ticket.parent), trained(inner_loop(ticket))
             if end.metrics["state"] in ("trained", "failed"):
                 row["inner"] = travelled(before.state, end.tensors, before.mask)
@@ -145,7 +146,7 @@ def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "real-
     import pandas as pd
 
     search(study)
-    what = [(m, s) for m in methods if m in study.arms for s in range(study.seeds)]
+    what = [(m, s) for m in methods if m in study.arms for s in study.initialisations]
     runs = [inner_loop(study.ticket(m, 1, s)) for m, s in what]
     found = parallel.compute(settling, runs, "stop early")
     rows = [

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lotto import anatomy, config, regimes, sharpness
-from lotto.config import METHODS, ConfigError, Study, nearest
+from lotto.config import ConfigError, Study, nearest
+from lotto.lab.arms import ARMS
 from lotto.distill.judge import judgements, robustness
 from lotto.stability import STABLE, accuracies, barriers
 from lotto.stats import ALL, Interval, by_seed, capacity, interval, matching, paired, resolution
@@ -343,7 +344,7 @@ class Verdict:
         """What the notebooks print."""
         measure = MEASURES[self.claim.measure]
         value, control, decided = (i.text(measure.digits) for i in (self.value, self.control, self.decided_by))
-        beside = f", against {METHODS[self.claim.control].title} {control}" if self.claim.control else ""
+        beside = f", against {ARMS[self.claim.control].title} {control}" if self.claim.control else ""
         difference = "" if self.alone else f"; difference {decided}"
         unit = measure.title[0].upper() + measure.title[1:]
         return f"{self.text}: **{self.verdict}** here. {unit} {value}{beside}{difference}; {self.over}."
@@ -363,7 +364,7 @@ def judge(claim: Claim, tables: dict[str, Any], study: Study, level: int, test_i
     """The verdict on a claim at a level, or None where the table has not both methods."""
     measure = MEASURES[claim.measure]
     table = measure.rows(tables[measure.table])
-    at = {m: 0 if m == ALL or METHODS[m].dense else level for m in (claim.method, claim.control) if m}
+    at = {m: 0 if m == ALL or ARMS[m].dense else level for m in (claim.method, claim.control) if m}
     values = {m: by_seed(table, m, at[m], measure.column) for m in at}
     if any(table[(table.method == m) & (table.level == at[m])].empty for m in at):
         return None
@@ -420,7 +421,7 @@ def as_table(found: list[Verdict]):
                 value=v.value.text(MEASURES[v.claim.measure].digits),
                 n=v.value.n,
                 over=v.over,
-                control=METHODS[v.claim.control].title if v.claim.control else "0",
+                control=ARMS[v.claim.control].title if v.claim.control else "0",
                 beside=v.control.text(MEASURES[v.claim.measure].digits),
                 decided_by=v.decided_by.text(MEASURES[v.claim.measure].digits),
                 alone=v.alone,

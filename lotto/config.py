@@ -9,10 +9,11 @@ nothing that does not change the result: device, workers and logging are not her
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
+
+from lotto.lab.arms import ARMS, Arm, Rewinding
 
 
 class ConfigError(ValueError):
@@ -130,9 +131,11 @@ class Recipe(Config):
 
     later: ClassVar = frozenset({"ops", "cutmix"})
 
-    steps: Annotated[Int, Field(ge=0)] = 180
-    """Optimiser steps."""
-    lr: Annotated[Float, Field(gt=0)] = 0.4
+    steps: Annotated[Int, Field(ge=0)] = 200
+    """Optimiser steps of the schedule."""
+    first: Annotated[Int, Field(ge=0)] = 0
+    """Step of the schedule at which the training begins: a net rewound to step k goes on from there, and takes `steps` steps in all."""
+    lr: Annotated[Float, Field(gt=0)] = 0.8
     """Peak learning rate."""
     batch: Annotated[Int, Field(ge=2)] = 64
     """Images a step."""
@@ -142,7 +145,7 @@ class Recipe(Config):
     """Weight decay, on all parameters."""
     schedule: Schedule = "onecycle"
     """Learning-rate schedule: one-cycle (up to lr over 20 %, down to 0, linear), cosine, step (x0.2 at 2/3 and 5/6), constant."""
-    shift: Annotated[Int, Field(ge=0, le=16)] = 1
+    shift: Annotated[Int, Field(ge=0, le=16)] = 0
     """Random shifts, up to so many pixels each way (zero padding after normalisation: mean colour)."""
     flip: bool = False
     """Random horizontal flips."""
@@ -152,6 +155,12 @@ class Recipe(Config):
     """Further augmentations, each image its own: color, scale, rotate, cutout (Zhao & Bilen 2021, arXiv 2102.08259)."""
     cutmix: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Share of the steps in which each image has a box of another, and of its label (Yun et al. 2019, arXiv 1905.04899)."""
+
+    @model_validator(mode="after")
+    def _within(self):
+        if self.first > self.steps:
+            raise ValueError(f"first = {self.first}: the schedule has {self.steps} steps; give 0 to {self.steps}")
+        return self
 
 
 class Matching(Config):
@@ -336,11 +345,11 @@ class Ticket(Config):
     """The rounds so far; level r of a long search is its first r rounds, so searches share their prefixes."""
     fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.36
     """Share of the live weights that a round removes, ranked globally."""
-    rewind_what: Literal["all", "weights", "reinit"] = "all"
-    """After a round, restore all parameters and buffers, or prunable weights only (as the paper line's published code does). Control:
-    `reinit` searches as `all` does, then trains the mask from the initial weights of another seed."""
-    shuffled: bool = False
-    """Control: the same number of live weights in each layer, at random places (layer-matched random)."""
+    rewinding: Rewinding = "all"
+    """What is restored after each round, and before the ticket is trained (`tickets.rewind`)."""
+    then: Literal["new weights", "shuffled"] | None = None
+    """Control: what is trained in the ticket's place. Its mask over the initial weights of another seed; or as many live weights in each
+    layer at random places (layer-matched random). What the rewinding leaves of the inner loop is left to the controls too."""
 
     @property
     def level(self) -> int:
@@ -350,7 +359,11 @@ class Ticket(Config):
     @property
     def parent(self) -> Ticket:
         """The ticket one level up."""
-        return self.but(rounds=self.rounds[:-1])
+        return self.upto(self.level - 1)
+
+    def upto(self, level: int) -> Ticket:
+        """The ticket after its first `level` rounds. Without a round nothing has been rewound, so all searches begin with one dense net."""
+        return self.but(rounds=self.rounds[:level], **({} if level else {"rewinding": "all", "then": None}))
 
 
 class Training(Config):
@@ -381,10 +394,12 @@ class Study(Config):
     """The preset this study was made from."""
     seeds: Annotated[Int, Field(ge=1, le=1000)] = 3
     """Initialisations, each with its own distillation, subset and mask search."""
+    first_seed: Annotated[Int, Field(ge=0, lt=10_000)] = 0
+    """Number of the first of them."""
     levels: Levels = (4, 8)
     """Rounds of pruning after which tickets are trained and compared."""
     methods: Names = ()
-    """Methods to compare; empty means all."""
+    """Arms to compare, by their names in lotto/lab/arms.py; empty means the main ones."""
     children: Annotated[Int, Field(ge=2, le=10)] = 2
     """Children of each ticket; all pairs are compared."""
     points: Annotated[Int, Field(ge=3, le=101)] = 11
@@ -407,10 +422,10 @@ class Study(Config):
     """Its normalisation."""
     init: Init = "torch"
     """Its initial weights."""
-    steps: Annotated[Int, Field(ge=1)] = 180
-    """Steps of a training on real data (180 of 64 images: 10 epochs of the 1,200 digits)."""
-    lr: Annotated[Float, Field(gt=0, le=100)] = 0.4
-    """Its peak learning rate."""
+    steps: Annotated[Int, Field(ge=1)] = 200
+    """Steps of a training on real data (200 of 64 images: 11 epochs of the 1,200 digits)."""
+    lr: Annotated[Float, Field(gt=0, le=100)] = 0.8
+    """Peak learning rate of all loops, but for the gentle arms' inner one."""
     batch: Annotated[Int, Field(ge=2)] = 64
     """Its batch size."""
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
@@ -419,43 +434,41 @@ class Study(Config):
     """Weight decay of every training."""
     schedule: Schedule = "onecycle"
     """Learning-rate schedule of every training."""
-    shift: Annotated[Int, Field(ge=0, le=16)] = 1
+    shift: Annotated[Int, Field(ge=0, le=16)] = 0
     """Random shifts in pixels."""
     flip: bool = False
     """Random horizontal flips."""
     precision: Precision = "float32"
     """Arithmetic of the trainings."""
-    inner_steps: Annotated[Int, Field(ge=1)] = 100
-    """Steps of the gentle inner loop (the distilled arm's)."""
+    inner_steps: Annotated[Int, Field(ge=1)] = 60
+    """Steps of a short inner loop."""
     inner_lr: Annotated[Float, Field(gt=0, le=100)] = 0.1
-    """Its peak learning rate."""
+    """Peak learning rate of a gentle inner loop."""
     inner_batch: Annotated[Int, Field(ge=2)] = 64
-    """Its batch size."""
+    """Batch size of a short inner loop."""
     fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.36
     """Share of the live weights removed in a round."""
     rewind: Annotated[Int, Field(ge=1)] = 20
     """Step to which the rewound arms go back."""
-    rewind_what: Literal["all", "weights"] = "all"
-    """What a rewind restores."""
     switch: Annotated[Int, Field(ge=0)] = 4
-    """Gentle rounds of a hybrid before it goes on with IMP (0: it is IMP)."""
+    """Short rounds of a hybrid before it goes on with IMP (0: it is IMP; from the level on, it is the short search alone)."""
     high_levels: Levels = (4, 8, 12)
     """Levels of notebook 05, which goes to higher sparsity."""
-    high_methods: Names = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "real-gentle", "subset", "random", "hybrid")
+    high_methods: Names = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "random-layerwise", "hybrid")
     """Methods that it takes there, unless `methods` are given."""
     switches: Levels = (0, 4, 12)
     """Switch points of the hybrid that notebook 05 compares."""
-    sanity: Names = ("random-layerwise", "reinit", "distilled-weights")
-    """Sanity arms of notebook 06, beside the study's methods."""
-    map_methods: Names = ("distilled",)
+    why: Names = ("distilled-all", "distilled-signs", "distilled-gentle", "imp-all", "reinit")
+    """Arms of notebook 06 beside the study's methods."""
+    map_methods: Names = ("distilled-gentle",)
     """Methods whose inner recipe notebook 06 varies."""
-    map_lrs: Rates = (0.1, 0.4)
+    map_lrs: Rates = (0.1, 0.8)
     """Peak learning rates of that recipe."""
-    map_steps: Counts = (100,)
+    map_steps: Counts = (60,)
     """Steps of that recipe."""
-    outer_lrs: Rates = (0.1, 0.4)
+    outer_lrs: Rates = (0.2, 0.8)
     """Peak learning rates of the outer recipe at which notebook 06 looks at the dense net."""
-    outer_steps: Counts = (180,)
+    outer_steps: Counts = (200,)
     """Steps of the outer recipe at which it does."""
     rewinds: Counts = (5, 20)
     """Steps k from which notebook 06 trains anew (those within the outer recipe's)."""
@@ -521,17 +534,17 @@ class Study(Config):
     """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many)."""
     eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
     """Eigenvalues at each end of the spectrum."""
-    planes: Names = ("dense", "imp", "distilled", "real-gentle")
+    planes: Names = ("dense", "imp", "distilled", "imp-rewound")
     """Methods for which a plane through three children is drawn."""
     plane_points: Annotated[Int, Field(ge=3, le=101)] = 7
     """Grid points along each side of a plane."""
 
     @model_validator(mode="after")
     def _consistent(self):
-        for field in ("methods", "high_methods", "planes", "sanity", "map_methods", "rewind_methods", "match_methods"):
+        for field in ("methods", "high_methods", "planes", "why", "map_methods", "rewind_methods", "match_methods"):
             for name in getattr(self, field):
-                if name not in METHODS:
-                    raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(METHODS))}")
+                if name not in ARMS:
+                    raise ValueError(f"{field}: {name!r} is not known; {nearest(name, list(ARMS))}")
         if self.rewind > self.steps:
             raise ValueError(f"rewind = {self.rewind}: beyond the {self.steps} steps of a training; give 1 to {self.steps}")
         kinds = ("distilled", *(f"distilled-{m}" for m in DISTILLATIONS), "permuted", "own", *CONTROLS)
@@ -539,7 +552,7 @@ class Study(Config):
             raise ValueError(f"judge_kinds: {other[0]!r} is not a kind of set; use {', '.join(kinds)}")
         if self.own_set is None and "own" in (
             *self.methods,
-            *self.sanity,
+            *self.why,
             *self.judge_kinds,
             *self.planes,
             *self.map_methods,
@@ -550,8 +563,11 @@ class Study(Config):
             raise ValueError(f"judge_on: {other[0]!r} is not a net; use pruned, {', '.join(NETS)}")
         if other := [r for r in self.judge_recipes if r not in ("plain", "augmented")]:
             raise ValueError(f"judge_recipes: {other[0]!r} is not known; use plain, augmented")
-        if other := [m for m in self.rewind_methods if not METHODS[m].rewound]:
-            known = ", ".join(m for m in METHODS if METHODS[m].rewound)
+        if other := [m for m in self.map_methods if (ARMS[m].length, ARMS[m].rate) != ("short", "gentle")]:
+            known = ", ".join(m for m, a in ARMS.items() if (a.length, a.rate) == ("short", "gentle"))
+            raise ValueError(f"map_methods: {other[0]!r} has no recipe that could vary; use {known}")
+        if other := [m for m in self.rewind_methods if not ARMS[m].from_k]:
+            known = ", ".join(m for m in ARMS if ARMS[m].from_k)
             raise ValueError(f"rewind_methods: {other[0]!r} is not rewound to a step k; use {known}")
         for field in ("levels", "high_levels"):
             found = getattr(self, field)
@@ -567,8 +583,13 @@ class Study(Config):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The methods compared, in the order of METHODS."""
-        return tuple(name for name in METHODS if (name in self.methods if self.methods else METHODS[name].default))
+        """The arms compared, in the order of ARMS."""
+        return tuple(name for name in ARMS if (name in self.methods if self.methods else ARMS[name].main))
+
+    @property
+    def initialisations(self) -> range:
+        """The seeds of the study's initialisations."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def outer(self) -> Recipe:
@@ -585,20 +606,12 @@ class Study(Config):
             precision=self.precision,
         )
 
-    @property
-    def gentle(self) -> Recipe:
-        """The distilled arm's inner recipe."""
-        return self.outer.but(steps=self.inner_steps, lr=self.inner_lr, batch=self.inner_batch)
-
-    @property
-    def fast(self) -> Recipe:
-        """The gentle recipe at the outer learning rate."""
-        return self.gentle.but(lr=self.lr)
-
-    @property
-    def long(self) -> Recipe:
-        """The gentle recipe with as many steps as the outer one."""
-        return self.gentle.but(steps=self.steps)
+    def inner(self, arm: Arm) -> Recipe:
+        """The recipe of an arm's inner loop. On real images from step k, the schedule goes on from there; a small set has its own."""
+        recipe = self.outer if arm.rate == "outer" else self.outer.but(lr=self.inner_lr)
+        if arm.length == "short":
+            return recipe.but(steps=self.inner_steps, batch=self.inner_batch)
+        return recipe.but(first=self.rewind) if arm.from_k and arm.images == "real" else recipe
 
     @property
     def dataset(self) -> Data:
@@ -646,141 +659,37 @@ class Study(Config):
         }[kind]()
 
     def ticket(self, method: str, level: int, seed: int) -> Ticket:
-        """The ticket that `method` finds at `level` rounds of pruning for initialisation `seed`."""
-        if method not in METHODS:
-            raise ConfigError(f"method {method!r} is not known; {nearest(method, list(METHODS))}")
-        m = METHODS[method]
-        return Ticket(
-            setup=self.setup(seed, self.rewind if m.rewound else 0),
+        """The ticket that the arm `method` finds at `level` rounds of pruning for initialisation `seed`."""
+        if method not in ARMS:
+            raise ConfigError(f"method {method!r} is not known; {nearest(method, list(ARMS))}")
+        arm = ARMS[method]
+        if arm.dense and level:
+            raise ConfigError(f"level = {level}: the arm {method!r} has level 0 only, as it prunes nothing")
+        whole = Ticket(
+            setup=self.setup(seed, self.rewind if arm.from_k else 0),
             fraction=self.fraction,
-            rewind_what=m.rewind_what or self.rewind_what,
-            rounds=tuple(m.round(self, r, seed) for r in range(level)),
-            shuffled=m.shuffled,
+            rewinding=arm.rewinding if arm.score == "magnitude" else "all",
+            rounds=tuple(self.round(arm, r, seed) for r in range(level)),
+            then=arm.then if arm.then != "imp" else None,
         )
+        return whole.upto(level)
+
+    def round(self, arm: Arm, number: int, seed: int) -> Round:
+        """Round `number` (from 0) of an arm: what its weights are scored by, for initialisation `seed`."""
+        if arm.then == "imp" and number >= self.switch:
+            arm = ARMS["imp"]
+        images = self.images(arm.images, seed) if arm.images else None
+        return Round(score=arm.score, images=images, recipe=self.inner(arm) if arm.score == "magnitude" else None)
 
     def training(self, method: str, level: int, seed: int, child: int) -> Training:
-        """Child number `child` (from 1) of that ticket, trained on the real images."""
-        return Training(ticket=self.ticket(method, level, seed), images=Images(), recipe=self.outer, child=child)
+        """Child number `child` (from 1) of that ticket, trained on the real images up to the outer recipe's last step."""
+        recipe = self.outer.but(first=self.rewind) if ARMS[method].from_k else self.outer
+        return Training(ticket=self.ticket(method, level, seed), images=Images(), recipe=recipe, child=child)
 
     def density(self, level: int) -> float:
         """Share of prunable weights alive after `level` rounds."""
         return (1 - self.fraction) ** level
 
-
-class Method:
-    """One way to a mask: what each round trains on, and how."""
-
-    def __init__(
-        self,
-        title: str,
-        inner: str,
-        round_: Callable[[Study, int, int], Round] | None,
-        rewound: bool = False,
-        shuffled: bool = False,
-        rewind_what: str | None = None,
-        default: bool = True,
-    ):
-        self.title, self.inner, self._round = title, inner, round_
-        self.rewound, self.shuffled, self.rewind_what, self.default = rewound, shuffled, rewind_what, default
-
-    @property
-    def dense(self) -> bool:
-        """Whether it prunes nothing."""
-        return self._round is None
-
-    def round(self, study: Study, r: int, seed: int) -> Round:
-        """Round number `r` (from 0) for initialisation `seed`."""
-        if self._round is None:
-            raise ConfigError(f"{self.title!r} has level 0 only: it prunes nothing")
-        return self._round(study, r, seed)
-
-
-def _trained(kind: str, recipe: str) -> Callable[[Study, int, int], Round]:
-    return lambda study, r, seed: Round(images=study.images(kind, seed), recipe=getattr(study, recipe))
-
-
-def _scored(score: str, kind: str | None = None) -> Callable[[Study, int, int], Round]:
-    return lambda study, r, seed: Round(score=score, images=study.images(kind, seed) if kind else None)
-
-
-def _hybrid(first: str) -> Callable[[Study, int, int], Round]:
-    return lambda study, r, seed: (_trained(first, "gentle") if r < study.switch else _trained("real", "outer"))(study, r, seed)
-
-
-METHODS: dict[str, Method] = {
-    "dense": Method("dense", "prunes nothing", None),
-    "dense-rewound": Method("dense, from step k", "prunes nothing; starts at step k", None, rewound=True),
-    "imp": Method("IMP, k=0", "all real images, the outer recipe", _trained("real", "outer")),
-    "imp-rewound": Method("IMP rewound to k", "all real images, the outer recipe", _trained("real", "outer"), rewound=True),
-    "distilled": Method("distilled", "distilled images, the gentle recipe", _trained("distilled", "gentle")),
-    "real-gentle": Method("all real, distilled's recipe", "all real images, the gentle recipe", _trained("real", "gentle")),
-    "distilled-harsh": Method("distilled, IMP's recipe", "distilled images, the outer recipe", _trained("distilled", "outer")),
-    "subset": Method("equally many real", "as many real images as distilled ones, the gentle recipe", _trained("subset", "gentle")),
-    "own": Method("own set", "the images of a file, the gentle recipe", _trained("own", "gentle"), default=False),
-    "noise": Method("noise images", "as many noise images, the gentle recipe", _trained("noise", "gentle")),
-    "initial": Method("initial magnitude", "no training: magnitude of the initial weights", _scored("initial")),
-    "random": Method("random, global", "no training: uniformly random", _scored("random")),
-    "hybrid": Method("hybrid", "distilled rounds, then IMP on real images", _hybrid("distilled")),
-    "hybrid-real": Method("hybrid, all real", "rounds on all real images in the gentle recipe, then IMP", _hybrid("real"), default=False),
-    "random-layerwise": Method(
-        "random, layer-matched",
-        "the distilled ticket's layer densities at random places",
-        _trained("distilled", "gentle"),
-        shuffled=True,
-        default=False,
-    ),
-    **{
-        f"distilled-{name}": Method(
-            f"distilled by {what}", f"images distilled by {what}, the gentle recipe", _trained(f"distilled-{name}", "gentle"), default=False
-        )
-        for name, what in DISTILLATIONS.items()
-    },
-    "reinit": Method(
-        "distilled mask, new weights",
-        "the distilled ticket's mask over another initialisation",
-        _trained("distilled", "gentle"),
-        rewind_what="reinit",
-        default=False,
-    ),
-    "distilled-weights": Method(
-        "distilled, norms kept",
-        "as distilled; norms and biases are not rewound",
-        _trained("distilled", "gentle"),
-        rewind_what="weights",
-        default=False,
-    ),
-    "real-gentle-weights": Method(
-        "all real, norms kept",
-        "as all real; norms and biases are not rewound",
-        _trained("real", "gentle"),
-        rewind_what="weights",
-        default=False,
-    ),
-    "permuted": Method("distilled, labels permuted", "distilled images under wrong labels", _trained("permuted", "gentle"), default=False),
-    "easy": Method("easiest real", "as many real images, the easiest of each class", _trained("easy", "gentle"), default=False),
-    "herding": Method("herding", "as many real images, chosen by herding", _trained("herding", "gentle"), default=False),
-    "kcenter": Method("k-centre", "as many real images, chosen as centres", _trained("kcenter", "gentle"), default=False),
-    "patches": Method("patches", "four easy real images in the place of one", _trained("patches", "gentle"), default=False),
-    "distilled-fast": Method(
-        "distilled, IMP's rate", "distilled images, the gentle recipe at the outer rate", _trained("distilled", "fast"), default=False
-    ),
-    "distilled-long": Method(
-        "distilled, IMP's steps", "distilled images, the gentle recipe with the outer steps", _trained("distilled", "long"), default=False
-    ),
-    "real-gentle-long": Method(
-        "all real, IMP's steps", "all real images, the gentle recipe with the outer steps", _trained("real", "long"), default=False
-    ),
-    "distilled-rewound": Method(
-        "distilled, from step k", "as distilled, from step k", _trained("distilled", "gentle"), rewound=True, default=False
-    ),
-    "real-gentle-rewound": Method(
-        "all real, from step k", "as all real, from step k", _trained("real", "gentle"), rewound=True, default=False
-    ),
-    "snip": Method("SNIP", "no training: |w dL/dw| on as many real images", _scored("snip", "subset"), default=False),
-    "grasp": Method("GraSP", "no training: gradient flow on as many real images", _scored("grasp", "subset"), default=False),
-    "synflow": Method("SynFlow", "no training, no images: synaptic flow", _scored("synflow"), default=False),
-}
-"""Every method of the study. `dense` and `dense-rewound` exist at level 0 only, the others at every level from 1."""
 
 _CIFAR: dict[str, Any] = dict(
     data="cifar10",

@@ -13,52 +13,16 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lotto.config import METHODS, Study
+from lotto.config import Study
+from lotto.lab.arms import ARMS
 from lotto.stats import Interval, by_seed, interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# blue: IMP; orange: distilled images; green: other images in the gentle recipe; purple: both in turn; grey: no training, or no pruning
 RULE = dict(color="#c0392b", width=1, dash="dash")
 """How the limit of a rule is drawn."""
-COLOURS = {
-    "dense": "#222222",
-    "dense-rewound": "#777777",
-    "imp": "#1f5fbf",
-    "imp-rewound": "#6fa8f5",
-    "distilled": "#d95f0e",
-    "distilled-harsh": "#f4a55f",
-    "real-gentle": "#1b8a5a",
-    "subset": "#63c48f",
-    "noise": "#a8cf5a",
-    "initial": "#9a8c7c",
-    "random": "#c9bfb3",
-    "hybrid": "#8e44ad",
-    "hybrid-real": "#c39bd3",
-    "random-layerwise": "#b09fbd",
-    # notebook 06: red-browns where something is taken from the distilled arm, teal for scores at initialisation
-    "distilled-dist": "#ff7f3f",
-    "distilled-grad": "#e7298a",
-    "distilled-traj": "#7570b3",
-    "own": "#d4a017",
-    "reinit": "#a0522d",
-    "distilled-weights": "#e8a33d",
-    "real-gentle-weights": "#8fbf4d",
-    "permuted": "#c0392b",
-    "easy": "#2e8b8b",
-    "herding": "#5b8c5a",
-    "kcenter": "#9bc53d",
-    "patches": "#5c6b73",
-    "distilled-fast": "#e6781e",
-    "distilled-long": "#b5651d",
-    "real-gentle-long": "#0f6b45",
-    "distilled-rewound": "#f0b27a",
-    "real-gentle-rewound": "#7dcea0",
-    "snip": "#17868f",
-    "grasp": "#4db6ac",
-    "synflow": "#00596b",
-}
+COLOURS = {name: arm.colour for name, arm in ARMS.items()}
 LINE, FONT = "#e4e4e4", "#222222"
 
 
@@ -95,8 +59,8 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
 
     Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is written at its edge.
     """
-    arms = [m for m in study.arms if not METHODS[m].dense][::-1]
-    names = [METHODS[m].title for m in arms]
+    arms = [m for m in study.arms if not ARMS[m].dense][::-1]
+    names = [ARMS[m].title for m in arms]
     low, high = _range(table, study, column)
     panels = [sparsity(study, level) for level in study.levels]
     fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
@@ -124,7 +88,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
             if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
                 line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
                 fig.add_vline(x=found.mean, line=line, **where)
-                label = f"{METHODS[m].title}: {found}"
+                label = f"{ARMS[m].title}: {found}"
                 fig.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=label, showlegend=c == 1), **where)
         if mark is not None:
             fig.add_vline(x=mark, line=RULE, **where)
@@ -154,7 +118,7 @@ def _bold(found: Interval, name: str, colour: str) -> go.Scatter:
 def _range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
     # from the dots, not from the intervals, which may reach far beyond with three initialisations; a collapsed arm may leave the panel
     values = [
-        v for m in study.arms for level in ((0,) if METHODS[m].dense else study.levels) for v in by_seed(table, m, level, column).values()
+        v for m in study.arms for level in ((0,) if ARMS[m].dense else study.levels) for v in by_seed(table, m, level, column).values()
     ]
     if not values:
         return 0.0, 100.0
@@ -167,7 +131,7 @@ def _range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float
 
 def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: str, level: int) -> go.Figure:
     """Where the live weights are: share alive in each layer, mean over initialisations, with the tickets' accuracy in the title."""
-    level = 0 if METHODS[method].dense else level
+    level = 0 if ARMS[method].dense else level
     rows = table[(table.method == method) & (table.level == level)]
     mean = rows.groupby("layer", sort=False)[["live", "size", "density"]].mean()
     found = interval(list(by_seed(accuracy, method, level, "accuracy").values()))
@@ -183,7 +147,7 @@ def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: st
     fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
-    return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
+    return _styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
         margin=dict(l=70, b=130)
     )
 
@@ -198,7 +162,7 @@ METRICS = {
 
 def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error") -> go.Figure:
     """The path between two children: recalibrated statistics bold, interpolated ones thin; a line an initialisation, their mean thick."""
-    level = 0 if METHODS[method].dense else level
+    level = 0 if ARMS[method].dense else level
     column, axis = METRICS[metric]
     rows = table[(table.method == method) & (table.level == level) & (table.pair == pair)] if len(table) else table
     fig = go.Figure()
@@ -206,7 +170,7 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
         curves = rows[rows.statistics == statistics] if len(rows) else rows
         grid = sorted(set(curves.alpha)) if len(curves) else []
         by = {s: g.sort_values("alpha")[column].tolist() for s, g in curves.groupby("seed")} if len(curves) else {}
-        for s in range(study.seeds):  # as many traces for every choice, so that a slider only moves them
+        for s in study.initialisations:  # as many traces for every choice, so that a slider only moves them
             fig.add_trace(
                 go.Scatter(
                     x=grid if s in by else [],
@@ -230,7 +194,7 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
         )
     fig.update_xaxes(title="from child 1 (0) to child 2 (1)" if pair == 0 else f"along pair {pair}", range=[0, 1])
     fig.update_yaxes(title=axis, rangemode="tozero")
-    title = f"{METHODS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
+    title = f"{ARMS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
     return _styled(fig, title, 400, 640).update_layout(margin=dict(l=70), legend=dict(orientation="h", y=-0.25, x=0))
 
 
@@ -245,10 +209,10 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=0.09,
-        subplot_titles=[METHODS[m].title for m in arms],
+        subplot_titles=[ARMS[m].title for m in arms],
     )
     for i, m in enumerate(arms):
-        at = 0 if METHODS[m].dense else level
+        at = 0 if ARMS[m].dense else level
         rows = (
             table[(table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)]
             if len(table)
@@ -288,7 +252,7 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
     there is none.
     """
     fig = go.Figure()
-    for i, m in enumerate(m for m in study.arms if not METHODS[m].dense):
+    for i, m in enumerate(m for m in study.arms if not ARMS[m].dense):
         found = [interval(list(by_seed(table, m, level, column).values())) for level in study.levels]
         nudge = 1 + 0.012 * (i - len(study.arms) / 2)  # so that bars of different methods do not cover each other
         bars = [f.half or 0 for f in found]
@@ -297,20 +261,20 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
             go.Scatter(
                 x=[100 * study.density(level) * nudge for level in study.levels],
                 y=[f.mean for f in found],
-                name=METHODS[m].title,
+                name=ARMS[m].title,
                 mode="lines+markers",
                 line=dict(color=COLOURS[m], width=2),
                 marker=dict(color=[COLOURS[m] if w else "white" for w in whole], size=7, line=dict(color=COLOURS[m], width=2)),
                 error_y=dict(type="data", array=bars, thickness=1, width=2, color=COLOURS[m]),
                 customdata=[[str(f), f.n] for f in found],
-                hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + METHODS[m].title + "</extra>",
+                hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
             )
         )
     across = [100 * study.density(level) for level in (study.levels[0], study.levels[-1])]
     for m in ("dense", "dense-rewound"):
         if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
             line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
-            fig.add_trace(go.Scatter(x=across, y=[found.mean] * 2, mode="lines", line=line, name=f"{METHODS[m].title}: {found}"))
+            fig.add_trace(go.Scatter(x=across, y=[found.mean] * 2, mode="lines", line=line, name=f"{ARMS[m].title}: {found}"))
     if mark is not None:
         fig.add_hline(y=mark, line=RULE)
         fig.add_trace(go.Scatter(x=across, y=[mark] * 2, mode="lines", line=RULE, name=f"stable: below {mark:g}"))
@@ -331,7 +295,7 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
 
 def states(table: pd.DataFrame, study: Study) -> go.Figure:
     """How tickets came out: for each method and level the number of initialisations that trained, failed, died or diverged."""
-    arms = [m for m in study.arms if not METHODS[m].dense][::-1]
+    arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     counts, words = [], []
     for m in arms:
         rows = [table[(table.method == m) & (table.level == level)].state for level in study.levels]
@@ -341,7 +305,7 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
         go.Heatmap(
             z=counts,
             x=[sparsity(study, level) for level in study.levels],
-            y=[METHODS[m].title for m in arms],
+            y=[ARMS[m].title for m in arms],
             text=words,
             texttemplate="%{text}",
             textfont=dict(size=10),
@@ -365,8 +329,8 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
     """
     from lotto.sharpness import POINTS
 
-    arms = [m for m in study.arms if not METHODS[m].dense][::-1]
-    names = [METHODS[m].title for m in arms]
+    arms = [m for m in study.arms if not ARMS[m].dense][::-1]
+    names = [ARMS[m].title for m in arms]
     rows = table[table.level == level]
     fig = make_subplots(
         cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[f"dense net {where}" for where in POINTS.values()]
@@ -376,7 +340,7 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
     for c, point in enumerate(POINTS, 1):
         own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
         found = [interval(own[m][f"{what}_excess"].tolist()) for m in arms]
-        every = [(x, METHODS[m].title, COLOURS[m]) for m in arms for x in own[m][f"{what}_excess"].tolist()]
+        every = [(x, ARMS[m].title, COLOURS[m]) for m in arms for x in own[m][f"{what}_excess"].tolist()]
         shares = [interval(own[m][what].tolist()).mean for m in arms]
         for trace in (
             go.Scatter(
@@ -411,14 +375,14 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
     symbols = ["circle", "square", "diamond", "cross", "x", "star"]
     for (method, level), rows in both.groupby(["method", "level"], sort=False):
         symbol = symbols[(0, *study.levels).index(level) % len(symbols)]
-        text = f"{METHODS[method].title}, {sparsity(study, level)}"
+        text = f"{ARMS[method].title}, {sparsity(study, level)}"
         for xs, ys, size, opacity in ((rows[x].tolist(), rows[y].tolist(), 5, 0.35), ([rows[x].mean()], [rows[y].mean()], 12, 1)):
             fig.add_trace(
                 go.Scatter(
                     x=xs,
                     y=ys,
                     mode="markers",
-                    name=METHODS[method].title,
+                    name=ARMS[method].title,
                     legendgroup=method,
                     showlegend=size > 5 and method not in named,
                     marker=dict(color=COLOURS[method], size=size, opacity=opacity, symbol=symbol, line=dict(color="white", width=1)),
@@ -441,13 +405,13 @@ def spectrum_and_plane(
 
     All planes of a metric share one colour scale, and spectra one axis unless one reaches far beyond, so that choices can be compared.
     """
-    level = 0 if METHODS[method].dense else level
+    level = 0 if ARMS[method].dense else level
     rows = table[(table.method == method) & (table.level == level)]
     fig = make_subplots(
         cols=2, column_widths=[0.38, 0.62], horizontal_spacing=0.14, subplot_titles=["extreme eigenvalues", _PLANES[metric][0]]
     )
     known = [v for s in table.spectrum if isinstance(s, list) for v in s]
-    for s in range(study.seeds):
+    for s in study.initialisations:
         values = next((r.spectrum for r in rows.itertuples() if r.seed == s and isinstance(r.spectrum, list)), [])
         trace = _marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}")
         fig.add_trace(trace, row=1, col=1)
@@ -456,7 +420,7 @@ def spectrum_and_plane(
         low, high = min(known), max([sorted(known)[9 * len(known) // 10], *own])
         fig.update_xaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)], row=1, col=1)
     fig.update_xaxes(title="eigenvalue", row=1, col=1)
-    fig.update_yaxes(title="initialisation", tickvals=list(range(study.seeds)), range=[-0.5, study.seeds - 0.5], row=1, col=1)
+    fig.update_yaxes(title="initialisation", tickvals=list(study.initialisations), range=[-0.5, study.seeds - 0.5], row=1, col=1)
     found = planes.get((method, level))
     top = max((v for p in planes.values() for row in p[metric] for v in row if v is not None), default=1.0)
     scale = 100.0 if metric == "test_error" else 1.0
@@ -494,7 +458,7 @@ def spectrum_and_plane(
     fig.update_xaxes(title="distance in weights", row=1, col=2)
     fig.update_annotations(font_size=12)
     note = "" if found else " (no plane: not in `planes`, or not trained)"
-    return _styled(fig, f"{METHODS[method].title}, {sparsity(study, level)}{note}", 420).update_layout(margin=dict(l=70))
+    return _styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}{note}", 420).update_layout(margin=dict(l=70))
 
 
 def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
@@ -504,7 +468,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
 
     from lotto.sharpness import Spectrum
 
-    here = {k: p for k, p in found.items() if k[1] == (0 if METHODS[k[0]].dense else level)}
+    here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
     fig = go.Figure()
     if here:
         low = min(float(p.tensors["nodes"].min()) for p in here.values())
@@ -519,7 +483,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
             curves = [Spectrum(p.tensors["nodes"], p.tensors["weights"]).curve(grid, width) for k, p in here.items() if k[0] == m]
             mean = torch.stack(curves).mean(0).clamp_min(1e-12)
             line = dict(color=COLOURS[m], width=2)
-            fig.add_trace(go.Scatter(x=grid.tolist(), y=mean.tolist(), mode="lines", name=METHODS[m].title, line=line))
+            fig.add_trace(go.Scatter(x=grid.tolist(), y=mean.tolist(), mode="lines", name=ARMS[m].title, line=line))
     fig.update_xaxes(title="eigenvalue of the Hessian on the live weights")
     fig.update_yaxes(title="density", type="log", range=[-5, 1.5])
     return _styled(fig, f"Spectra of trained tickets, {sparsity(study, level)}", 400, 760).update_layout(margin=dict(l=70))
@@ -528,11 +492,11 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
 def trace_by_layer(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
     """Share of the trace that lies in each layer (percent), a line a method, mean over initialisations; noise may carry a share below 0."""
     fig = go.Figure()
-    here = {k: p for k, p in found.items() if k[1] == (0 if METHODS[k[0]].dense else level)}
+    here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
     for m in dict.fromkeys(k[0] for k in here):
         traces = [p.metrics["traces"] for k, p in here.items() if k[0] == m]
         shares = {n: interval([100 * t[n] / sum(t.values()) for t in traces]) for n in traces[0]}
-        _line(fig, [n.removesuffix(".weight") for n in shares], list(shares.values()), METHODS[m].title, COLOURS[m])
+        _line(fig, [n.removesuffix(".weight") for n in shares], list(shares.values()), ARMS[m].title, COLOURS[m])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
     fig.update_yaxes(title="share of the trace (%)")
     return _styled(fig, f"Where the curvature of trained tickets lies, {sparsity(study, level)}", 420).update_layout(
@@ -576,7 +540,7 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
     fig = go.Figure()
     known = [v for v in costs[cost] if v > 0]
     edge = min(known, default=1) / 3
-    for m in (m for m in study.arms if not METHODS[m].dense):
+    for m in (m for m in study.arms if not ARMS[m].dense):
         mine = costs[costs.method == m]
         found = [interval(list(by_seed(table, m, at, "accuracy").values())) for at in mine.level]
         fig.add_trace(
@@ -584,11 +548,11 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
                 x=[max(v, edge) for v in mine[cost]],
                 y=[f.mean for f in found],
                 mode="lines+markers",
-                name=METHODS[m].title,
+                name=ARMS[m].title,
                 line=dict(color=COLOURS[m], width=1.5),
                 marker=dict(size=[6 + 2 * i for i in range(len(found))]),
                 customdata=[[str(f), sparsity(study, at)] for f, at in zip(found, mine.level, strict=True)],
-                hovertemplate="%{customdata[1]}: %{customdata[0]} at %{x:,.0f}<extra>" + METHODS[m].title + "</extra>",
+                hovertemplate="%{customdata[1]}: %{customdata[0]} at %{x:,.0f}<extra>" + ARMS[m].title + "</extra>",
             )
         )
     names = {
@@ -669,14 +633,14 @@ def over_time(table: pd.DataFrame, study: Study, level: int, column: str = "barr
     """A line a method over the step k from which nets train anew: mean with 95 % interval; dense nets in black."""
     fig = go.Figure()
     for m in dict.fromkeys(table.method):
-        rows = table[(table.method == m) & (table.level == (0 if METHODS[m].dense else level)) & (table.state == "trained")]
+        rows = table[(table.method == m) & (table.level == (0 if ARMS[m].dense else level)) & (table.state == "trained")]
         at = sorted(set(rows.k))
-        _line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], METHODS[m].title, COLOURS[m])
+        _line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], ARMS[m].title, COLOURS[m])
     if mark is not None and column == "barrier":
         fig.add_hline(y=mark, line=RULE)
     fig.update_xaxes(title="step k of the dense training from which nets train anew")
     fig.update_yaxes(title={"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"}[column])
-    sparse = level and any(not METHODS[m].dense for m in table.method)
+    sparse = level and any(not ARMS[m].dense for m in table.method)
     title = "Instability over time" + (f", tickets {sparsity(study, level)}" if sparse else "")
     return _styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
 
@@ -694,9 +658,9 @@ def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     rows = table[(table.level == level) & (table.state == "trained")]
     fig, names = go.Figure(), []
     for (kind, m, other), group in rows.groupby(["kind", "method", "other"], sort=False):
-        title = METHODS[m].title
+        title = ARMS[m].title
         what = {"children": f"{title}: two children", "levels": f"{title}: child of level {other}"}
-        names.append(what.get(kind) or f"{title} and {METHODS[other].title}")
+        names.append(what.get(kind) or f"{title} and {ARMS[other].title}")
         for column, colour in (("barrier", FONT), ("matched", "#c0392b")):
             fig.add_trace(_bold(interval(group[column].tolist()), names[-1], colour))
     for name, colour in (("as they are", FONT), ("up to permutation", "#c0392b")):
@@ -709,10 +673,10 @@ def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
 
 def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
     """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
-    arms = [m for m in study.arms if not METHODS[m].dense]
+    arms = [m for m in study.arms if not ARMS[m].dense]
     mean = table[table.level == level].groupby(["method", "other"])[column].mean()
     z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
-    titles = [METHODS[m].title for m in arms]
+    titles = [ARMS[m].title for m in arms]
     top = max((abs(v) for row in z for v in row if v is not None), default=1.0)
     fig = go.Figure(
         go.Heatmap(
@@ -737,11 +701,11 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
 def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept overall."""
     fig = go.Figure()
-    for m in (m for m in study.arms if not METHODS[m].dense):
+    for m in (m for m in study.arms if not ARMS[m].dense):
         rows = table[(table.method == m) & (table.level == level)]
         at = sorted(set(rows.bin))
         found = [interval(rows[rows.bin == b].survived.tolist()) for b in at]
-        _line(fig, [100 * (b + 0.5) / max(1, len(at)) for b in at], found, METHODS[m].title, COLOURS[m])
+        _line(fig, [100 * (b + 0.5) / max(1, len(at)) for b in at], found, ARMS[m].title, COLOURS[m])
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
     fig.update_xaxes(title="magnitude of the weight at the start, percentile of its layer")
     fig.update_yaxes(title="kept (%)", rangemode="tozero")
@@ -754,7 +718,7 @@ def settled(table: pd.DataFrame, study: Study) -> go.Figure:
     for m in dict.fromkeys(table.method):
         rows = table[table.method == m]
         at = sorted(set(rows.share))
-        _line(fig, [100 * s for s in at], [interval(rows[rows.share == s].overlap.tolist()) for s in at], METHODS[m].title, COLOURS[m])
+        _line(fig, [100 * s for s in at], [interval(rows[rows.share == s].overlap.tolist()) for s in at], ARMS[m].title, COLOURS[m])
         lucky = [interval(rows[rows.share == s].chance.tolist()).mean for s in at]
         dots = dict(color=COLOURS[m], dash="dot", width=1)
         fig.add_trace(go.Scatter(x=[100 * s for s in at], y=lucky, mode="lines", showlegend=False, line=dots))
@@ -798,7 +762,7 @@ def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
 def judged(table: pd.DataFrame, study: Study) -> go.Figure:
     """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the ceiling as a line."""
     kinds = [k for k in dict.fromkeys(table.method) if k != "real"][::-1]
-    names = {k: METHODS[k].title for k in kinds}
+    names = {k: ARMS[k].title for k in kinds}
     titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.ipcs]
     fig = make_subplots(cols=len(study.ipcs), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
     ceiling = interval(list(by_seed(table, "real", 0, "accuracy").values()))
@@ -823,7 +787,7 @@ def worth(table: pd.DataFrame, column: str, axis: str) -> go.Figure:
     fig, symbols, sizes = go.Figure(), ["circle", "square", "diamond", "cross"], sorted(set(table.level))
     for (method, level), rows in table[table.state == "trained"].groupby(["method", "level"], sort=False):
         look = dict(color=COLOURS[method], symbol=symbols[sizes.index(level) % len(symbols)])
-        name = f"{METHODS[method].title}, {level} a class"
+        name = f"{ARMS[method].title}, {level} a class"
         x, y = rows.worth.tolist(), rows[column].tolist()
         fig.add_trace(go.Scatter(x=x, y=y, mode="markers", showlegend=False, hoverinfo="skip", marker=dict(**look, size=5, opacity=0.4)))
         mean = dict(x=[rows.worth.mean()], y=[rows[column].mean()])

@@ -6,6 +6,7 @@ Only convolution and linear weights are prunable (first convolution and last lin
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -155,6 +156,38 @@ def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     with evaluating(model):
         scores = torch.func.functional_call(model, wide, (images.double(),))
     return bool((scores == scores[:1]).all())
+
+
+def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draws: int = 8) -> dict[str, int]:
+    """Layer -> number of its prunable weights whose gradient is 0 for every image; layers without such weights are left out.
+
+    shape: of one image, (channels, height, width). Such weights see only padding (a 3x3 kernel on a single pixel has 8 taps of 9 there),
+    or belong to a layer that the forward pass never uses. Found in float64 with Gaussian images and batch statistics; a weight counts
+    only if its gradient is 0 in each of `draws` nets with weights moved at random, so that neither a scale which begins at 0 nor a unit
+    which happens to be off makes it one. `model` is left as it is.
+    """
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like.device)
+
+    lost: Mask = {n: ~m for n, m in ones(model).items()}
+    for number in range(draws):
+        probe = copy.deepcopy(model).double().eval()
+        for module in probe.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train()
+        with torch.no_grad():
+            for p in probe.parameters():
+                p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
+        params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
+        x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
+        out = probe(x)
+        found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
+        lost = {n: (g == 0) & (lost[n] | (number == 0)) for n, g in zip(lost, found, strict=True)}
+        if not any(m.any() for m in lost.values()):
+            break
+    return {n: c for n, m in lost.items() if (c := int(m.sum()))}
 
 
 def save(mask: Mask, file: Path | str) -> None:

@@ -5,7 +5,8 @@ Each sweep is a table of the study's own measures (`stability.swept`) with colum
 
 from __future__ import annotations
 
-from lotto.config import METHODS, Study
+from lotto.config import Study
+from lotto.lab.arms import ARMS
 from lotto.distill.judge import judgements
 from lotto.stability import swept
 
@@ -62,7 +63,7 @@ def over_time(study: Study):
 def unrewound(method: str) -> str:
     """The method that starts at the initialisation and does otherwise the same as a rewound one."""
     name = method.removesuffix("-rewound")
-    return name if name in METHODS else method
+    return name if name in ARMS else method
 
 
 def stable_from(table, limit: float = 2.0):

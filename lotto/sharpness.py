@@ -20,7 +20,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel
-from lotto.config import METHODS, Config, ConfigError, Recipe, Study, Training
+from lotto.config import Config, ConfigError, Recipe, Study, Training
+from lotto.lab.arms import ARMS
 from lotto.data import DataError, Split, check_images
 from lotto.landscape import rise
 from lotto.nets import evaluating
@@ -430,7 +431,7 @@ def discarded(study: Study):
     import pandas as pd
 
     search(study)
-    what = [(point, seed, c) for seed in range(study.seeds) for point, c in dense_points(study, seed).items()]
+    what = [(point, seed, c) for seed in study.initialisations for point, c in dense_points(study, seed).items()]
     parallel.compute(trained, [c.training for p, _, c in what if p == "trained"], "train tickets")
     found = parallel.compute(curvature, [c for *_, c in what], "probe dense nets")
     rows = []
@@ -438,7 +439,7 @@ def discarded(study: Study):
         halves = product.tensors.get("halves")
         order = masks.prunable(network(study.setup(seed)))
         for method, at in arms_at(study):
-            if METHODS[method].dense:
+            if ARMS[method].dense:
                 continue
             ticket = level(study.ticket(method, at, seed))
             mask = {n: ticket.tensors[n] for n in order}
@@ -479,7 +480,7 @@ def profiles(study: Study) -> dict[tuple[str, int, int], Product]:
 
 def _first_children(study: Study, function: Cached, label: str, **more: int) -> tuple[list[tuple[str, int, int]], list[Product]]:
     search(study)
-    arms = [(m, at, seed) for m, at in arms_at(study) for seed in range(study.seeds)]
+    arms = [(m, at, seed) for m, at in arms_at(study) for seed in study.initialisations]
     runs = [study.training(*arm, 1) for arm in arms]
     parallel.compute(trained, runs, "train tickets")
     what = [Curvature(training=run, images=study.sharp_images, probes=study.sharp_probes, **more) for run in runs]

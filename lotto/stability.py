@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from lotto import data, nets, parallel, permute
-from lotto.config import METHODS, Segment, Study, Training
+from lotto.config import Segment, Study, Training
+from lotto.lab.arms import ARMS
 from lotto.data import Split
 from lotto.nets import State
 from lotto.store import Product, cached
@@ -148,7 +149,7 @@ def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
 
 
 def _children(study: Study) -> list[tuple[str, int, int, int]]:
-    return [(m, at, seed, child) for m, at in arms_at(study) for seed in range(study.seeds) for child in range(1, study.children + 1)]
+    return [(m, at, seed, child) for m, at in arms_at(study) for seed in study.initialisations for child in range(1, study.children + 1)]
 
 
 def accuracies(study: Study):
@@ -247,12 +248,12 @@ def between(study: Study):
     one = study.but(methods=study.match_methods)
     children(one)
     arms, lines = one.arms, []
-    for seed in range(one.seeds):
+    for seed in one.initialisations:
         for before, at in itertools.pairwise((0, *one.levels)):
-            ends = {m: [one.training(m, 0 if METHODS[m].dense else at, seed, child) for child in (1, 2)] for m in arms}
+            ends = {m: [one.training(m, 0 if ARMS[m].dense else at, seed, child) for child in (1, 2)] for m in arms}
             lines += [("children", m, m, at, seed, *ends[m]) for m in arms]
             lines += [("methods", m, n, at, seed, ends[m][0], ends[n][1]) for m, n in itertools.combinations(arms, 2)]
-            above = {m: one.training(m, before, seed, 1) for m in arms if before and not METHODS[m].dense}
+            above = {m: one.training(m, before, seed, 1) for m in arms if before and not ARMS[m].dense}
             lines += [("levels", m, str(before), at, seed, start, ends[m][1]) for m, start in above.items()]
     what = [Segment(a=a, b=b, points=one.points, train_images=one.path_images) for *_, a, b in lines]
     plain = parallel.compute(segment, what, "walk paths")
@@ -317,7 +318,7 @@ def _pairs(study: Study) -> list[tuple[str, int, int, int, Segment]]:
     return [
         (m, at, seed, n, pair)
         for m, at in arms_at(study)
-        for seed in range(study.seeds)
+        for seed in study.initialisations
         for n, pair in enumerate(pairs(study, m, at, seed))
     ]
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lotto import data
-from lotto.config import METHODS, Study
+from lotto.config import Study
+from lotto.lab.arms import ARMS
 from lotto.stability import accuracies
 
 
@@ -106,7 +107,7 @@ def matching(study: Study):
     dense = by_seed(table, "dense", 0, "accuracy")
     rows = []
     for method in study.arms:
-        if METHODS[method].dense:
+        if ARMS[method].dense:
             continue
         found = {at: by_seed(table, method, at, "accuracy") for at in study.levels}
         for seed, goal in dense.items():

@@ -7,16 +7,18 @@ study's: the same steps, each a product of its own, so that searches share what 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel, scores
-from lotto.config import METHODS, Net, Recipe, Setup, Study, Ticket, Training
+from lotto.config import ConfigError, Net, Recipe, Setup, Study, Ticket, Training
 from lotto.distill.sets import SetOf, difficulty, distilled, inner_images, own, train_experts
+from lotto.lab.arms import ARMS, Rewinding
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
 from lotto.train import evaluate_splits, outcome, train
@@ -29,13 +31,17 @@ class Level(NamedTuple):
     state: State
 
 
-def rewind(start: State, end: State, mask: masks.Mask, what: Literal["all", "weights"] = "all") -> State:
+def rewind(start: State, end: State, mask: masks.Mask, what: Rewinding = "all") -> State:
     """The state from which a ticket is trained: weights of `start` where `mask` keeps them, 0 elsewhere.
 
-    "all": every parameter and buffer of `start`, bit for bit. "weights": prunable weights only; biases, norm parameters and
-    running statistics stay those of `end` (so does the code published with the paper's predecessors).
+    start, end: the net before and after the inner loop. "all": every parameter and buffer of `start`, bit for bit. "weights": prunable
+    weights only; biases, norm parameters and running statistics stay those of `end` (so does the code published with the paper's
+    predecessors). "signs": as "all", but each prunable weight has the sign that it has in `end`, at the magnitude that it has in
+    `start`. "weights and signs": both (after "Find a Winning Sign", arXiv 2504.05357).
     """
-    base = start if what == "all" else {n: start[n] if n in mask else t for n, t in end.items()}
+    base = {n: end[n] if "weights" in what and n not in mask else t for n, t in start.items()}
+    if "signs" in what:
+        base |= {n: torch.copysign(start[n], end[n]) for n in mask}
     return {n: t.clone() for n, t in masks.apply(base, mask).items()}
 
 
@@ -48,15 +54,18 @@ def find(
     fraction: float = 0.2,
     *,
     seed: int = 0,
-    rewind_what: Literal["all", "weights"] = "all",
+    rewinding: Rewinding = "all",
 ) -> Iterator[Level]:
     """Levels 1 to `rounds` of iterative magnitude pruning of `model` with these images in the inner loop.
 
     Each round trains the ticket so far, drops the `fraction` of its live weights with the smallest magnitude over all layers, and
     rewinds the rest to `model`'s weights (Frankle & Carbin 2019, arXiv 1803.03635; with a few distilled images: McDermott &
-    Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k. `model` is not changed. A
-    ValueError says when an inner loop diverged.
+    Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k; `rewinding` says what a rewind restores
+    (`rewind`). `model` is not changed. A ValueError says when an inner loop diverged; a UserWarning names layers with weights that no
+    image can reach, as they only make a net look sparser than it is.
     """
+    if lost := masks.unreachable(model, tuple(images.shape[1:])):
+        warnings.warn(f"{unreachable_told(lost, masks.size(masks.ones(model)))}; they count as pruned or kept all the same", stacklevel=2)
     start, mask = nets.copy_state(model), masks.ones(model)
     state = start
     for _ in range(rounds):
@@ -64,7 +73,7 @@ def find(
         if not end.finite:
             raise ValueError(f"the inner loop diverged (lr = {recipe.lr}); give a smaller learning rate")
         mask = masks.prune(mask, scores.magnitude(end.state, mask), fraction)
-        state = rewind(start, end.state, mask, rewind_what)
+        state = rewind(start, end.state, mask, rewinding)
         yield Level(mask, state)
 
 
@@ -95,9 +104,9 @@ def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
     return Product({"step": setup.rewind}, end.state)
 
 
-REINIT = 1000
-"""Added to the seed for the other initialisation of `reinit`: more than a study has seeds."""
-SEARCH = 1
+OTHER = 100_000
+"""Added to the seed for the other initialisation of an arm with new weights: more than a study has seeds."""
+SEARCH = 2
 """Version of `level` and `trained`, which build on each other: raise it when the results of either change."""
 
 
@@ -107,11 +116,11 @@ def level(ticket: Ticket) -> Product:
     start = rewind_point(ticket.setup).tensors
     if not ticket.rounds:
         mask, state = masks.ones(network(ticket.setup)), "alive"
-    elif ticket.shuffled:
+    elif ticket.then == "shuffled":
         mask, state = _layer_matched(ticket)
-    elif ticket.rewind_what == "reinit":
-        found = level(ticket.but(rewind_what="all"))
-        mask, state, start = found.tensors, found.metrics["state"], rewind_point(_reinit(ticket.setup)).tensors
+    elif ticket.then == "new weights":
+        found = level(ticket.but(then=None))
+        mask, state, start = found.tensors, found.metrics["state"], rewind_point(_other(ticket.setup)).tensors
     else:
         mask, state = _pruned(ticket, start)
     model = network(ticket.setup, masks.apply(start, mask))
@@ -162,8 +171,8 @@ SYNFLOW = 20
 """Cuts of SynFlow in a round: 5 rounds are the 100 of the paper."""
 
 
-def _reinit(setup: Setup) -> Setup:
-    return setup.but(seed=setup.seed + REINIT)
+def _other(setup: Setup) -> Setup:
+    return setup.but(seed=setup.seed + OTHER)
 
 
 def inner_loop(ticket: Ticket) -> Training:
@@ -173,17 +182,18 @@ def inner_loop(ticket: Ticket) -> Training:
 
 
 def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
-    model = level(ticket.but(shuffled=False))
+    model = level(ticket.but(then=None))
     return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics["state"]
 
 
 def start_of(ticket: Ticket) -> Level:
-    """A ticket's mask and the state it is trained from."""
+    """A ticket's mask and the state it is trained from. Where its last inner loop did not train, there is nothing to keep of it."""
     mask = level(ticket).tensors
-    start = rewind_point(_reinit(ticket.setup) if ticket.rewind_what == "reinit" else ticket.setup).tensors
-    if ticket.rewind_what == "weights" and ticket.rounds and ticket.rounds[-1].score == "magnitude":
-        return Level(mask, rewind(start, trained(inner_loop(ticket)).tensors, mask, "weights"))
-    return Level(mask, rewind(start, start, mask))
+    start = rewind_point(_other(ticket.setup) if ticket.then == "new weights" else ticket.setup).tensors
+    if ticket.rewinding == "all":
+        return Level(mask, rewind(start, start, mask))
+    end = trained(inner_loop(ticket.but(then=None))).tensors or start
+    return Level(mask, rewind(start, end, mask, ticket.rewinding))
 
 
 @cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
@@ -192,7 +202,7 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     real, setup = data.load(run.ticket.setup.data), run.ticket.setup
     mask, state = start_of(run.ticket)
     images = inner_images(setup.data, run.images)
-    passes = run.recipe.steps * min(run.recipe.batch, len(images))
+    passes = (run.recipe.steps - run.recipe.first) * min(run.recipe.batch, len(images))
     found = level(run.ticket).metrics["state"]
     if found != "alive":
         # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
@@ -213,38 +223,50 @@ def check(study: Study) -> None:
     images. ConfigError or DataError says what does not; nothing is computed."""
     data.check_files(study.dataset)
     real = data.load(study.dataset)
-    network(study.setup(0))
+    net = network(study.setup(0))
+    if lost := masks.unreachable(net, real.shape):
+        raise ConfigError(
+            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would count "
+            "what was never in use: take larger images, or a net that halves them less often"
+        )
     fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
     parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds
     if ipc * parts > fewest:
         each = f", and one stored holds {parts}" if parts > 1 else ""
         raise data.DataError(f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}")
     if "own" in study.arms:
-        for seed in range(study.seeds):
+        for seed in study.initialisations:
             own(study.images("own", seed).file, real)
     match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
-    firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not METHODS[m].dense]
+    firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not ARMS[m].dense]
     if any(r.images and r.images.distill for r in firsts):
         nets.build(match, real.shape, len(real.classes), 0)
+
+
+def unreachable_told(lost: dict[str, int], prunable: int) -> str:
+    """What `masks.unreachable` found, as the first part of a sentence."""
+    count = sum(lost.values())
+    layers = ", ".join(f"{n} ({c})" for n, c in list(lost.items())[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    return f"{count} of {prunable} prunable weights ({100 * count / prunable:.1f} %) can never get a gradient, in {layers}"
 
 
 def search(*studies: Study) -> None:
     """Compute the last level of the studies' methods, and with it all levels before; a search is one task."""
     found = [
-        (m, s.ticket(m, max(s.levels), seed), s.levels) for s in studies for m in s.arms if not METHODS[m].dense for seed in range(s.seeds)
+        (m, s.ticket(m, max(s.levels), seed), s.levels) for s in studies for m in s.arms if not ARMS[m].dense for seed in s.initialisations
     ]
     # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
     # so that no worker is left alone with one at the end
     found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
     train_experts([SetOf(data=t.setup.data, images=r.images) for _, t, _ in found for r in t.rounds if r.images])
     parallel.compute(level, [ticket for _, ticket, _ in found], "search masks")
-    controls = [t.but(rounds=t.rounds[:at]) for _, t, levels in found for at in levels if t.shuffled or t.rewind_what == "reinit"]
+    controls = [t.upto(at) for _, t, levels in found for at in levels if t.then]
     parallel.compute(level, controls, "match layers")
 
 
 def arms_at(study: Study) -> list[tuple[str, int]]:
     """(method, level) of everything the study trains and compares."""
-    return [(m, at) for m in study.arms for at in ((0,) if METHODS[m].dense else study.levels)]
+    return [(m, at) for m in study.arms for at in ((0,) if ARMS[m].dense else study.levels)]
 
 
 def densities(study: Study):
@@ -256,7 +278,7 @@ def densities(study: Study):
     layers = list(level(study.ticket("dense", 0, 0)).metrics["layer_live"])
     rows = []
     for method, at in arms_at(study):
-        for seed in range(study.seeds):
+        for seed in study.initialisations:
             m = level(study.ticket(method, at, seed)).metrics
             rows += [
                 dict(
@@ -286,10 +308,10 @@ def costs(study: Study):
     search(study)
     rows = []
     for m in study.arms:
-        if METHODS[m].dense:
+        if ARMS[m].dense:
             continue
         for at in study.levels:
-            found = [_cost(study.ticket(m, at, seed)) for seed in range(study.seeds)]
+            found = [_cost(study.ticket(m, at, seed)) for seed in study.initialisations]
             mean = {k: sum(f[k] for f in found) / len(found) for k in ("passes", "making", "seconds")}
             stored, imp = max(f["stored"] for f in found), at * study.outer.steps * study.outer.batch
             row = {"method": m, "level": at, "stored": stored, "decoded": stored, "passes": round(mean["passes"])}
@@ -301,8 +323,8 @@ def costs(study: Study):
 
 
 def _cost(ticket: Ticket) -> dict[str, float]:
-    ticket = ticket.but(rewind_what="all") if ticket.rewind_what == "reinit" else ticket
-    runs = [trained(inner_loop(ticket.but(rounds=ticket.rounds[: r + 1]))) for r, part in enumerate(ticket.rounds) if part.recipe]
+    ticket = ticket.but(then=None)
+    runs = [trained(inner_loop(ticket.upto(r + 1))) for r, part in enumerate(ticket.rounds) if part.recipe]
     sets = {part.images.but(kind="distilled") for part in ticket.rounds if part.images and part.images.distill}
     made = [distilled(SetOf(data=ticket.setup.data, images=i)) for i in sets]
     return {

@@ -103,7 +103,8 @@ def train(
 
     images: normalised, on any device (the work is done there); labels: class indices, or a probability a class. Under `mask`, a pruned
     weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data order and augmentation) is that of
-    (seed, child): equal noise, equal net. `stop` ends the training before step `stop` of the recipe's schedule (a rewind point).
+    (seed, child): equal noise, equal net. The training runs from step `recipe.first` of the schedule, with fresh momentum, to its end, or
+    to before step `stop` (a rewind point).
     A `checkpoint` makes it resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training
     (`finite` is then False) and raise nothing.
 
@@ -113,8 +114,8 @@ def train(
     if len(images) < 2:
         raise ConfigError("one image is no training set: batch norm needs two; give more images")
     stop = recipe.steps if stop is None else stop
-    if not 0 <= stop <= recipe.steps:
-        raise ConfigError(f"stop = {stop}: the recipe has {recipe.steps} steps; give 0 to {recipe.steps}")
+    if not recipe.first <= stop <= recipe.steps:
+        raise ConfigError(f"stop = {stop}: the recipe has steps {recipe.first} to {recipe.steps}; give one of them")
     device = images.device
     if recipe.precision == "bfloat16" and device.type == "cpu" and has_batch_norm(model):
         # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
@@ -128,7 +129,7 @@ def train(
     optimiser = torch.optim.SGD(
         [weights], lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, fused=True
     )
-    start, losses, epoch_loss = 0, [], torch.zeros((), dtype=torch.float64, device=device)
+    start, losses, epoch_loss = recipe.first, [], torch.zeros((), dtype=torch.float64, device=device)
     per_epoch = len(images) // min(recipe.batch, len(images))
     if checkpoint and (saved := checkpoint.load()):
         tensors, at = saved
@@ -157,7 +158,7 @@ def train(
             optimiser.step()
             epoch_loss += loss.detach()
             if (step + 1) % per_epoch == 0 or step + 1 == stop:
-                mean = float(epoch_loss) / (step % per_epoch + 1)
+                mean = float(epoch_loss) / (step + 1 - max(recipe.first, step - step % per_epoch))
                 if not math.isfinite(mean):
                     return Trained(copy_state(model), losses, finite=False)
                 losses.append(mean)

@@ -5,7 +5,8 @@ import pytest
 
 import lotto
 from lotto import claims, run, stats
-from lotto.config import METHODS, ConfigError
+from lotto.config import ConfigError
+from lotto.lab.arms import ARMS
 from lotto.stats import Interval
 
 
@@ -33,7 +34,7 @@ def table(study, **columns):
     rows = []
     for method, values in columns.items():
         name = method.replace("_", "-")
-        for at in (0,) if METHODS[name].dense else study.levels:
+        for at in (0,) if ARMS[name].dense else study.levels:
             rows += [
                 dict(method=name, level=at, seed=s, state="trained" if v is not None else "failed", accuracy=v, barrier=v, train_loss=0.01)
                 for s, v in enumerate(values)
@@ -97,8 +98,8 @@ def test_claims_about_absent_methods_are_left_out(study):
 def test_every_claim_names_known_methods_a_source_and_a_control():
     for c in claims.CLAIMS:
         assert (
-            c.method in {*METHODS, stats.ALL}
-            and c.control in {*METHODS, None}
+            c.method in {*ARMS, stats.ALL}
+            and c.control in {*ARMS, None}
             and c.source
             and c.notebook in ("01", "02", "03", "04", "05", "06")
         )

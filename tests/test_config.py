@@ -1,7 +1,8 @@
 import pytest
 
 import lotto
-from lotto.config import METHODS, PRESETS, ConfigError, Distill, Gradient, Images, Recipe, Round, Setup, Study, Ticket, Trajectory
+from lotto.config import PRESETS, ConfigError, Distill, Gradient, Images, Recipe, Round, Setup, Study, Ticket, Trajectory
+from lotto.lab.arms import ARMS
 
 
 def test_text_is_taken_as_the_number_it_spells():
@@ -58,13 +59,13 @@ def test_none_keeps_the_presets_value():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ARMS)
 def test_every_method_of_every_preset_describes_a_ticket(preset, method):
     s = lotto.study(preset, own_set="set.safetensors")
-    at = 0 if METHODS[method].dense else max(s.levels)
+    at = 0 if ARMS[method].dense else max(s.levels)
     ticket = s.ticket(method, at, 1)
     assert ticket.level == at and ticket.setup.seed == 1
-    assert (ticket.setup.rewind > 0) == METHODS[method].rewound
+    assert (ticket.setup.rewind > 0) == ARMS[method].rewound
     assert Ticket(**ticket.model_dump()) == ticket
 
 

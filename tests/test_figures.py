@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lotto import anatomy, figures, landscape, regimes, sharpness, stability, tickets
-from lotto.config import METHODS
+from lotto.lab.arms import ARMS
 from lotto.distill import judge
 
 
@@ -19,7 +19,7 @@ def tables():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    assert set(figures.COLOURS) == set(METHODS) and len(set(figures.COLOURS.values())) == len(METHODS)
+    assert set(figures.COLOURS) == set(ARMS) and len(set(figures.COLOURS.values())) == len(ARMS)
 
 
 def test_dots_show_every_trained_run_and_say_how_many_did(tables):
@@ -78,7 +78,7 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(tables):
     accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 2) & (accuracy.seed == 1), "state"] = "failed"
     fig = figures.curves(accuracy, study, "accuracy", "accuracy (%)", "title")
     lines = {t.name: t for t in fig.data}
-    imp = lines[METHODS["imp"].title]
+    imp = lines[ARMS["imp"].title]
     assert list(imp.y) == [50, 50] and list(imp.marker.color) == [figures.COLOURS["imp"], "white"]
     assert sum("dense" in name for name in lines) == 2 and len(lines) == 5
     accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = 1.0  # a line is shown whole, and so is the rule
@@ -91,7 +91,7 @@ def test_states_are_counted(tables):
     accuracy = accuracy.assign(state="trained")
     accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 2) & (accuracy.seed == 1), "state"] = "dead"
     heat = figures.states(accuracy, study).data[0]
-    row = list(heat.y).index(METHODS["imp"].title)
+    row = list(heat.y).index(ARMS["imp"].title)
     assert list(heat.z[row]) == [1, 0.5] and heat.text[row][1] == "1 trained<br>1 dead"
 
 
@@ -101,7 +101,7 @@ def test_what_is_discarded_stands_beside_chance(tables):
     fig = figures.discarded(table, study, 2)
     rows = table[(table.point == "init") & (table.level == 2) & (table.method == "imp")]
     means, shares = fig.data[1], fig.data[2]
-    at = list(means.y).index(METHODS["imp"].title)
+    at = list(means.y).index(ARMS["imp"].title)
     assert means.x[at] == pytest.approx(rows.trace_excess.mean()) and shares.text[at] == f"{rows.trace.mean():.1f} %"
     assert len(fig.data) == 3 * len(sharpness.POINTS) and len(fig.data[0].x) == 3 * study.seeds
     empty = figures.discarded(table.assign(trace=float("nan"), trace_excess=float("nan")), study, 2)
@@ -112,7 +112,7 @@ def test_curvature_figures(tables):
     study, accuracy, barrier, *_ = tables
     left, planes = sharpness.curvatures(study).assign(state="trained"), landscape.scapes(study)
     fig = figures.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
-    assert {t.name for t in fig.data} == {METHODS[m].title for m in study.arms}
+    assert {t.name for t in fig.data} == {ARMS[m].title for m in study.arms}
     made = [figures.spectrum_and_plane(left, planes, study, m, 2, k) for m in study.arms for k in ("test_error", "train_loss")]
     assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them
     by = {f.layout.title.text: f for f in made}

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from lotto import regimes, tickets
-from lotto.config import METHODS
+from lotto.lab.arms import ARMS
 
 
 def test_a_cell_is_the_study_with_that_recipe(tiny):
@@ -36,7 +36,7 @@ def test_over_time_starts_at_the_initialisation(tiny):
 
 
 def test_every_rewound_method_has_its_unrewound_self():
-    names = {m: regimes.unrewound(m) for m in METHODS if METHODS[m].rewound}
+    names = {m: regimes.unrewound(m) for m in ARMS if ARMS[m].rewound}
     assert names == {
         "dense-rewound": "dense",
         "imp-rewound": "imp",

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from lotto import data, distill, masks, nets, parallel, tickets
-from lotto.config import METHODS, ConfigError, Recipe
+from lotto.config import ConfigError, Recipe
+from lotto.lab.arms import ARMS
 from lotto.data import DataError
 
 
@@ -47,7 +48,7 @@ def test_find_says_when_the_inner_loop_diverged(images):
         list(tickets.find(model, *images, Recipe(steps=40, lr=1e6, batch=16), rounds=1))
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if not METHODS[m].dense])
+@pytest.mark.parametrize("method", [m for m in ARMS if not ARMS[m].dense])
 def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
     distill.subset(data.load(tiny().dataset), 2).save(tmp_path / "own.safetensors")
     study = tiny(methods=[method], own_set=str(tmp_path / "own.safetensors"))

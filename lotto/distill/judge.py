@@ -105,7 +105,7 @@ def recipes(study: Study) -> dict[str, Recipe]:
 
 def make(study: Study) -> None:
     """Compute the distilled sets of all sizes, and their first tenth (what the notebook shows of the way)."""
-    sets = [SetOf(data=study.dataset, images=study.but(ipc=i).images("distilled", s)) for i in study.ipcs for s in range(study.seeds)]
+    sets = [SetOf(data=study.dataset, images=study.but(ipc=i).images("distilled", s)) for i in study.ipcs for s in study.initialisations]
     sets += [stage(study, i, 0, steps) for i in study.ipcs for steps in stages(study)[:-1]]
     make_sets(sets)
 
@@ -130,8 +130,8 @@ def judgements(study: Study):
     import pandas as pd
 
     make(study)
-    cells = [dict(method=kind, level=i, seed=s) for kind in study.judge_kinds for i in study.ipcs for s in range(study.seeds)]
-    cells += [dict(method="real", level=0, seed=s) for s in range(study.seeds)]
+    cells = [dict(method=kind, level=i, seed=s) for kind in study.judge_kinds for i in study.ipcs for s in study.initialisations]
+    cells += [dict(method="real", level=0, seed=s) for s in study.initialisations]
     return pd.DataFrame(_averaged(study, cells, "judge sets"))
 
 
@@ -150,7 +150,7 @@ def robustness(study: Study):
     cells = [
         dict(method=kind, level=i, seed=s, net=on, recipe=recipe)
         for kind, i in arms
-        for s in range(study.seeds)
+        for s in study.initialisations
         for on in study.judge_on
         for recipe in study.judge_recipes
     ]
@@ -208,7 +208,7 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
     here, and what they are worth beside real images, with intervals over the distillations."""
     here = study.but(ipcs=(ipc,))
     table = robustness(here)
-    sets = [SetOf(data=here.dataset, images=here.but(ipc=ipc).images("distilled", s)) for s in range(here.seeds)]
+    sets = [SetOf(data=here.dataset, images=here.but(ipc=ipc).images("distilled", s)) for s in here.initialisations]
     made, products = [small_set(w) for w in sets], [distilled(w) for w in sets]
     return {
         "set": {**_about(made[0]), "checksums": [m.checksum for m in made]},
@@ -285,7 +285,7 @@ def costs(study: Study):
     make(study)
     rows, whole = [], len(data.load(study.dataset).train)
     for i in study.ipcs:
-        made = [distilled(stage(study, i, s, study.distill_steps)).metrics for s in range(study.seeds)]
+        made = [distilled(stage(study, i, s, study.distill_steps)).metrics for s in study.initialisations]
         seen = sum(m["real_passes"] for m in made) // len(made)
         stored = i * len(made[0]["classes"])
         rows.append(

@@ -1,0 +1,123 @@
+"""The arms of the study: each a row of factors, with a name, a title and a colour.
+
+An arm prunes in rounds. A round trains the ticket so far in an inner loop, drops the live weights with the smallest magnitude, and rewinds.
+The factors say what that loop trains on, for how long, at which learning rate, and what a rewind restores; `study.ticket` reads them. The
+paper line's published code uses ONE learning rate in all loops, long loops on real images and short ones on distilled images, and rewinds
+weights only: so `imp`, `imp-rewound` and `distilled` are exactly that. Whatever differs in a second factor has it in its name: `-all` (norms
+and biases are rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rewinding = Literal["weights", "all", "signs", "weights and signs"]
+"""What a rewind restores.
+
+"weights": the prunable weights; biases, norms and running statistics stay as the inner loop left them (the paper line's code). "all": every
+parameter and buffer. "signs": every parameter and buffer, but each prunable weight takes the sign that the inner loop gave it. "weights and
+signs": both departures from "all" at once. Signs and norms are what carries a basin according to "Find a Winning Sign" (arXiv 2504.05357).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to a ticket, as a row of factors."""
+
+    title: str
+    colour: str
+    images: str | None = None
+    """What the inner loop trains on, a kind of `Images`; or what the score is taken on. None: nothing."""
+    length: Literal["long", "short"] = "short"
+    """Steps of the inner loop: as many as the outer recipe's, or the study's `inner_steps`."""
+    rate: Literal["outer", "gentle"] = "outer"
+    """Its peak learning rate: the outer recipe's, or the study's `inner_lr`."""
+    rewinding: Rewinding = "weights"
+    from_k: bool = False
+    """Whether the arm starts at, and rewinds to, step k of the dense training; else the initialisation."""
+    score: Literal["magnitude", "random", "initial", "snip", "grasp", "synflow"] | None = "magnitude"
+    """How weights are ranked: by magnitude after the loop, or without training. None: nothing is pruned, the arm is dense."""
+    then: Literal["new weights", "shuffled", "imp"] | None = None
+    """What follows: the mask over another initialisation, the same counts at random places of each layer, or rounds of IMP."""
+    main: bool = False
+    """Whether it is among the arms compared by default."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether it prunes nothing."""
+        return self.score is None
+
+    @property
+    def factors(self) -> dict[str, str]:
+        """The factors in words, for tables; a dash where one does not apply."""
+        trains = self.score == "magnitude"
+        return {
+            "images": self.images or "-",
+            "length": self.length if trains else "-",
+            "rate": self.rate if trains else "-",
+            "rewinds": self.rewinding if trains else "-",
+            "start": "step k" if self.from_k else "initialisation",
+            "score": self.score or "-",
+            "then": self.then or "-",
+        }
+
+
+def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, str, str, str], main: bool = False) -> dict[str, Arm]:
+    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has."""
+    other = "short" if length == "long" else "long"
+    found = {}
+    for (long, rate), colour in zip(((length, "outer"), (length, "gentle"), (other, "outer"), (other, "gentle")), colours, strict=True):
+        for what in ("weights", "all"):
+            tags = [f for f, plain in ((long, length), (rate, "outer"), (what, "weights")) if f != plain]
+            found["-".join([name, *tags])] = Arm(
+                title=", ".join([title, *[{"all": "all rewound"}.get(t, t) for t in tags]]),
+                colour=colour,
+                images=images,
+                length=long,
+                rate=rate,
+                rewinding=what,
+                main=main and not tags,
+            )
+    return found
+
+
+# blue: all real images; orange and red: distilled; green: as many real ones; purple: both in turn; grey: no training, or no pruning
+ARMS: dict[str, Arm] = {
+    "dense": Arm(title="dense", colour="#222222", score=None, main=True),
+    "dense-rewound": Arm(title="dense, from step k", colour="#777777", score=None, from_k=True, main=True),
+    **_grid("imp", "IMP", "real", "long", ("#1f5fbf", "#3f7fd0", "#0f7c9b", "#49a7c4"), main=True),
+    "imp-rewound": Arm(title="IMP rewound to k", colour="#6fa8f5", images="real", length="long", from_k=True, main=True),
+    "imp-rewound-all": Arm(
+        title="IMP rewound to k, all rewound", colour="#9cc3f7", images="real", length="long", from_k=True, rewinding="all"
+    ),
+    **_grid("distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), main=True),
+    **_grid("subset", "random real", "subset", "short", ("#2f9e6b", "#63c48f", "#1b6e4a", "#8fbf4d"), main=True),
+    "herding": Arm(title="herding", colour="#5b8c5a", images="herding", main=True),
+    "easy": Arm(title="easiest real", colour="#2e8b8b", images="easy"),
+    "kcenter": Arm(title="k-centre", colour="#9bc53d", images="kcenter"),
+    "patches": Arm(title="patches", colour="#5c6b73", images="patches"),
+    "noise": Arm(title="noise images", colour="#a89f3c", images="noise", main=True),
+    "permuted": Arm(title="distilled, labels permuted", colour="#c0392b", images="permuted"),
+    "own": Arm(title="own set", colour="#d4a017", images="own"),
+    "distilled-dist": Arm(title="distilled by distributions", colour="#ff7f3f", images="distilled-dist"),
+    "distilled-grad": Arm(title="distilled by gradients", colour="#e7298a", images="distilled-grad"),
+    "distilled-traj": Arm(title="distilled by trajectories", colour="#7570b3", images="distilled-traj"),
+    "distilled-rewound": Arm(title="distilled, from step k", colour="#f0b27a", images="distilled", from_k=True),
+    "distilled-signs": Arm(title="distilled, signs kept, norms rewound", colour="#a93226", images="distilled", rewinding="signs"),
+    "distilled-weights-signs": Arm(title="distilled, signs and norms kept", colour="#e59866", images="distilled", rewinding="weights and signs"),
+    "random-layerwise": Arm(title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True),
+    "reinit": Arm(title="distilled mask, new weights", colour="#a0522d", images="distilled", then="new weights"),
+    "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp", main=True),
+    "hybrid-real": Arm(title="all real short, then IMP", colour="#c39bd3", images="real", then="imp"),
+    "initial": Arm(title="initial magnitude", colour="#9a8c7c", score="initial"),
+    "random": Arm(title="random, global", colour="#c9bfb3", score="random"),
+    "snip": Arm(title="SNIP", colour="#17868f", images="subset", score="snip"),
+    "grasp": Arm(title="GraSP", colour="#4db6ac", images="subset", score="grasp"),
+    "synflow": Arm(title="SynFlow", colour="#00596b", score="synflow"),
+}
+"""Every arm. The dense ones exist at level 0 only, the others at every level from 1."""
+
+FACTORIAL = tuple(n for n in ARMS if n.split("-")[0] in ("imp", "distilled", "subset") and ARMS[n].then is None and not ARMS[n].from_k)
+FACTORIAL = tuple(n for n in FACTORIAL if ARMS[n].rewinding in ("weights", "all") and ARMS[n].images in ("real", "distilled", "subset"))
+"""Images x length x rate x rewinding: the arms of notebook 06's main figure."""
