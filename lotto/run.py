@@ -429,45 +429,40 @@ def strip(nb: Any) -> Any:
 
 
 def reference(argv: Sequence[str]) -> int:
-    """Compute a study and keep its tables; with barriers among them, also their picture."""
-    p = argparse.ArgumentParser(prog="python -m lotto.run reference")
-    p.add_argument("name", help="name of the run, such as digits-10")
-    p.add_argument("--preset", default="digits")
-    p.add_argument("--tables", default="accuracy,barrier", help="which tables of claims.TABLES, with commas")
-    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    args = p.parse_args(argv)
-    described = study(args.preset, **{n: value(v) for n, v in args.parameters})
-    from lotto import claims, figures
-    from lotto.tickets import check
+    """Compute a planned reference run, or go on with it, and draw its barriers."""
+    from lotto.lab.claims import runs
 
-    check(described)
-    for file in claims.save_reference(described, args.name, args.tables.split(",")):
-        print(file)
-    kept = claims.reference(args.name)
-    if "barrier" in kept.tables:
-        title = f"Error barrier between children, {kept.study.seeds} initialisations, preset {kept.study.preset}: mean, 95 % interval, each"
-        fig = figures.dots(kept.tables["barrier"], kept.study, "barrier", "error barrier (points)", title, mark=2)
-        if picture := figures.still(fig):
-            (claims.REFERENCE / f"{args.name}.png").write_bytes(picture)
+    p = argparse.ArgumentParser(prog="python -m lotto.run reference")
+    p.add_argument("name", help=f"one of {', '.join(runs.PLANS)}")
+    p.add_argument("--seeds", type=int, help="fewer initialisations than planned, at least 5")
+    p.add_argument("--batches", default="", help="only these batches of the plan, with commas")
+    p.add_argument("--time-limit", metavar="S", type=float, help="stop cleanly after so many seconds; the same command goes on from there")
+    args = p.parse_args(argv)
+    if args.time_limit is not None:
+        os.environ["LOTTO_DEADLINE"] = str(time.time() + args.time_limit)
+    print(runs.make(args.name, args.seeds, [b for b in args.batches.split(",") if b]))
     return OK
 
 
-MARKS = "<!-- claims: made by python -m lotto.run claims -->", "<!-- end of claims -->"
-"""Between these lines of the README stands the table of claims."""
+MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"
+"""Between these lines of the README stands the board."""
 
 
 def readme(text: str) -> str:
-    """The README's text with its table of claims made anew from the reference runs."""
-    from lotto.claims import digest, overview
+    """The README's text with its board made anew from the reference runs."""
+    from lotto.lab.claims import board
 
     before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{digest(overview(headlines=True))}{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    return f"{before}{MARKS[0]}\n{board.short()}{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
 def claims(argv: Sequence[str]) -> int:
-    """Write the README's table of claims."""
+    """Write the README's board, and the page of all claims beside the reference tables."""
+    from lotto.lab.claims import board, runs
+
     file = CLONE / "README.md"
     file.write_text(readme(file.read_text()))
+    (runs.FOLDER / "CLAIMS.md").write_text(board.page())
     return OK
 
 

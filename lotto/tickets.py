@@ -19,6 +19,7 @@ from lotto import data, masks, nets, parallel, scores
 from lotto.config import ConfigError, Net, Recipe, Setup, Study, Ticket, Training
 from lotto.distill.sets import SetOf, difficulty, distilled, inner_images, own, train_experts
 from lotto.lab.arms import ARMS, Rewinding
+from lotto.lab.claims.rules import REGIMES
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
 from lotto.train import evaluate_splits, outcome, train
@@ -89,7 +90,7 @@ def network(setup: Setup, state: State | None = None) -> nn.Module:
     model = nets.build(setup.net, real.shape, len(real.classes), setup.seed)
     if state is not None:
         model.load_state_dict(state)
-    return model.to(parallel.device(), memory_format=torch.channels_last)
+    return model.to(parallel.device(), memory_format=nets.layout(model, parallel.device()))
 
 
 @cached(version=1)
@@ -219,8 +220,16 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
 
 
 def check(study: Study) -> None:
-    """Whether a study can be run here: its data are there and whole, the net and the distilling net fit them, and classes hold enough
-    images. ConfigError or DataError says what does not; nothing is computed."""
+    """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there and whole, the net
+    and the distilling net fit them, every weight can be reached, and classes hold enough images. ConfigError or DataError says what does
+    not; nothing is computed."""
+    if kept := REGIMES.get(study.preset):
+        last = kept.first_seed + kept.seeds
+        if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
+            raise ConfigError(
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the reference "
+                f"run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or more"
+            )
     data.check_files(study.dataset)
     real = data.load(study.dataset)
     net = network(study.setup(0))

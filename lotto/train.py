@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lotto import augment, masks
 from lotto.config import ConfigError, Recipe
 from lotto.data import RealData, Split, check_images
-from lotto.nets import State, copy_state, evaluating, has_batch_norm
+from lotto.nets import State, copy_state, evaluating, has_batch_norm, layout
 from lotto.store import Checkpoint
 from lotto.streams import generator
 
@@ -120,7 +120,7 @@ def train(
     if recipe.precision == "bfloat16" and device.type == "cpu" and has_batch_norm(model):
         # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
         raise ConfigError("precision = 'bfloat16': batch-norm statistics come out wrong with it on a CPU; give float32 there")
-    model = copy.deepcopy(model).to(device, memory_format=torch.channels_last).train()
+    model = copy.deepcopy(model).to(device, memory_format=layout(model, device)).train()
     mask = {n: m.to(device) for n, m in (mask or {}).items()}
     masks.check(mask, dict(model.named_parameters()))
     weights, live = flatten(model, mask)
@@ -177,28 +177,30 @@ def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tenso
     """Lay all parameters of `model` into one vector, gradients too; returns it with the bits that `clear` takes.
 
     The module's parameters become views of the vector, so that one optimiser step, one masking and one zeroing serve them all
-    (a loop over layers costs 10 % of a small net's training). Convolution weights keep the channels-last order.
+    (a loop over layers costs 10 % of a small net's training). Weights keep their order in memory.
     ConfigError where parameters differ in type.
     """
     params = dict(model.named_parameters())
     if len({(p.dtype, p.device) for p in params.values()}) != 1:
         raise ConfigError(f"parameters of types {sorted({str(p.dtype) for p in params.values()})}; one type is needed: model.float()")
 
-    def line(t: Tensor) -> Tensor:
-        return (t.permute(0, 2, 3, 1) if t.ndim == 4 else t).reshape(-1)
+    last = {n for n, p in params.items() if p.ndim == 4 and not p.is_contiguous()}
 
-    def like(part: Tensor, t: Tensor) -> Tensor:
-        o, i, h, w = t.shape if t.ndim == 4 else (0, 0, 0, 0)
-        return part.view(o, h, w, i).permute(0, 3, 1, 2) if t.ndim == 4 else part.view(t.shape)
+    def line(n: str, t: Tensor) -> Tensor:
+        return (t.permute(0, 2, 3, 1) if n in last else t).reshape(-1)
 
-    whole = nn.Parameter(torch.cat([line(p.detach()) for p in params.values()]))
+    def like(n: str, part: Tensor, t: Tensor) -> Tensor:
+        o, i, h, w = t.shape if n in last else (0, 0, 0, 0)
+        return part.view(o, h, w, i).permute(0, 3, 1, 2) if n in last else part.view(t.shape)
+
+    whole = nn.Parameter(torch.cat([line(n, p.detach()) for n, p in params.items()]))
     whole.grad = torch.zeros_like(whole)
-    live = torch.cat([line(mask[n]) if n in mask else torch.ones_like(line(p), dtype=torch.bool) for n, p in params.items()])
+    live = torch.cat([line(n, mask[n]) if n in mask else torch.ones_like(line(n, p), dtype=torch.bool) for n, p in params.items()])
     sizes = [p.numel() for p in params.values()]
-    for p, part, grad in zip(params.values(), whole.detach().split(sizes), whole.grad.split(sizes), strict=True):
+    for (n, p), part, grad in zip(params.items(), whole.detach().split(sizes), whole.grad.split(sizes), strict=True):
         p.grad = None
-        p.data = like(part, p)
-        p.grad = like(grad, p)
+        p.data = like(n, part, p)
+        p.grad = like(n, grad, p)
     return whole, torch.where(live, -1, 0).to(_BITS[whole.dtype])
 
 

@@ -1,0 +1,238 @@
+"""From tables to estimates, and from five initialisations on to words: what `rules.py` says, computed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lotto.config import Study
+from lotto.lab.arms import ARMS
+from lotto.lab.claims import rules
+from lotto.lab.claims.rules import ALPHA, CLAIMS, ENOUGH, MEASURES, Claim, Part, Regime
+from lotto.stats import Interval, interval
+
+
+@functools.cache
+def digest() -> str:
+    """SHA-256 of the bytes of `rules.py`."""
+    return hashlib.sha256(Path(rules.__file__).read_bytes()).hexdigest()
+
+
+def regime(study: Study) -> Regime:
+    """The levels at which claims are judged: the preset's, where the study has them; else the study's last."""
+    known = rules.REGIMES.get(study.preset)
+    main = known.main if known and known.main in study.levels else study.levels[-1]
+    high = known.high if known and known.high in study.levels else study.levels[-1]
+    return Regime(main, high, study.first_seed, study.seeds)
+
+
+def counted(table: Any, measure: str, arm: str, level: int, guess: float) -> dict[int, float]:
+    """Initialisation -> value of a measure, with nets that did not train counted as what they are.
+
+    guess: accuracy of guessing, in percent. A net without an accuracy (dead, diverged) has that; one that did not train has the highest
+    barrier there can be, 100 - guess. Values that are missing for another reason stay missing.
+    """
+    what = MEASURES[measure]
+    rows = table[(table.method == arm) & (table.level == level)]
+    rows = rows[rows.point == what.point] if what.point else rows
+    found: dict[int, float] = {}
+    for r in rows.to_dict("records"):
+        value = r.get(what.column)
+        failed = r.get("state", "trained") != "trained"
+        if what.column == "barrier" and failed:
+            value = 100 - guess
+        elif what.column == "accuracy" and failed and (value is None or math.isnan(value)):
+            value = guess
+        if value is not None and not math.isnan(value) and not (what.logarithm and value <= 0):
+            found[int(r["seed"])] = math.log10(value) if what.logarithm else float(value)
+    return found
+
+
+def failures(table: Any, arm: str, level: int) -> tuple[int, int]:
+    """(did not train, all) of an arm's initialisations at a level."""
+    rows = table[(table.method == arm) & (table.level == level)]
+    return (int((rows.state != "trained").sum()) if "state" in rows else 0), len(rows)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One comparison of a claim, measured."""
+
+    part: Part
+    level: int
+    value: Interval
+    """Of the arm."""
+    other: Interval | None
+    """Of the arm beside it; None beside a number."""
+    difference: Interval
+    """Of the arm minus the other, paired by initialisation, or minus the number."""
+    spread: float
+    """Standard deviation of the difference over initialisations."""
+    untrained: tuple[int, int]
+    """(did not train, all): initialisations of the arm."""
+
+    @property
+    def sign(self) -> int:
+        """1 where a larger difference speaks for the comparison, -1 where a smaller does."""
+        up = {"above": True, "below": False}.get(self.part.rule, MEASURES[self.part.measure].better == "higher")
+        return 1 if up != (self.part.rule == "worse") else -1
+
+    @property
+    def line(self) -> float:
+        """What the difference, times `sign`, must exceed."""
+        return -self.part.margin if self.part.rule == "not worse" else self.part.margin
+
+    def p(self, holds: bool = True) -> float:
+        """One-sided p that the comparison comes out (or, `holds` False, that it fails); 1 below two initialisations."""
+        n, distance = self.difference.n, self.sign * (self.difference.mean or 0.0) - self.line
+        if n < 2:
+            return 1.0
+        distance = distance if holds else -distance
+        error = self.spread / math.sqrt(n)
+        if error == 0:  # all alike
+            return 0.0 if distance > 0 else 1.0
+        from scipy.stats import t
+
+        return float(t.sf(distance / error, n - 1))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the mean lies on the claim's side."""
+        return self.difference.mean is not None and self.sign * self.difference.mean > self.line
+
+    def text(self) -> str:
+        """Arm, other arm, difference with its interval; and what a mean would hide."""
+        arm, digits = ARMS[self.part.arm].title, 2 if MEASURES[self.part.measure].logarithm else 1
+        if self.difference.mean is None:
+            return f"{arm}: nothing measured"
+        short = {"accuracy": "accuracy", "barrier": "barrier", "teaches": "accuracy"}.get(self.part.measure, "")
+        unit = f"{short} " if short else ""
+        told = f"{unit}{arm} {self.value.text(digits)}" if self.other is None else (
+            f"{unit}{arm} {self.value.mean:.{digits}f}, {ARMS[self.part.than].title} {self.other.mean:.{digits}f}: {self.difference.text(digits)}"
+        )
+        if self.untrained[0]:
+            told += f" ({self.untrained[0]} of {self.untrained[1]} did not train)"
+        low, high = self.difference.low, self.difference.high
+        if self.part.rule == "not worse" and low is not None and (high if self.sign > 0 else -low) < 0 and self.fits:
+            told += " (worse, within the margin)"
+        return told
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its comparisons measured and, where there may be one, its word."""
+
+    claim: Claim
+    parts: tuple[Estimate, ...]
+    twin: Estimate | None
+    controls: tuple[Estimate, ...]
+    word: str
+    """holds, fails, undecided, cannot tell; or estimate (too few initialisations), exploratory, not run."""
+    p: float | None = None
+    """Two-sided, corrected over the regime's primary claims; None where there is no word."""
+
+    @property
+    def n(self) -> int:
+        """Initialisations, the fewest of any comparison."""
+        return min((e.difference.n for e in self.parts), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all means lie on the claim's side."""
+        return all(e.fits for e in self.parts)
+
+
+def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float) -> Estimate | None:
+    """A comparison measured from tables; None where they do not have it."""
+    table = tables.get(MEASURES[part.measure].table)
+    if table is None or not len(table):
+        return None
+    level = {"dense": 0, "main": levels.main, "high": levels.high}.get(part.at, part.at)
+    mine = counted(table, part.measure, part.arm, level, guess)
+    if isinstance(part.than, str):
+        dense = ARMS[part.than].dense
+        theirs = counted(table, part.measure, part.than, 0 if dense else level, guess)
+        shared = sorted(mine.keys() & theirs.keys())
+        differences, other = [mine[s] - theirs[s] for s in shared], interval([theirs[s] for s in shared])
+        mine = {s: mine[s] for s in shared}
+    else:
+        differences, other = [v - part.than for v in mine.values()], None
+    if not differences:
+        return None
+    found = interval(differences)
+    spread = math.sqrt(math.fsum((d - found.mean) ** 2 for d in differences) / max(1, len(differences) - 1))
+    return Estimate(part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level))
+
+
+def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None, confirmatory: bool = False) -> list[Judged]:
+    """The claims of a notebook (None: all), judged from tables by name.
+
+    confirmatory: whether words may be given, as in a reference run made under today's rules on initialisations kept for it. Without it
+    primary claims are estimates. Holm's correction is over the primary claims of the regime that the tables hold, told or not.
+    """
+    levels, guess = regime(study), 100 / classes
+    found = []
+    for claim in CLAIMS:
+        parts = [estimate(p, tables, levels, guess) for p in claim.parts]
+        controls = [estimate(p, tables, levels, guess) for p in claim.controls]
+        twin = estimate(claim.twin, tables, levels, guess) if claim.twin else None
+        whole = None not in parts
+        found.append((claim, tuple(p for p in parts if p), twin, tuple(c for c in controls if c), whole and None not in controls))
+    words = _words(found) if confirmatory else {}
+    judged = []
+    for claim, parts, twin, controls, whole in found:
+        if notebook and claim.notebook != notebook:
+            continue
+        plain = "not run" if not parts else "exploratory" if not claim.primary else "estimate"
+        word, p = words.get(claim.id, (plain, None)) if whole else (plain, None)
+        judged.append(Judged(claim, parts, twin, controls, word, p))
+    return judged
+
+
+def _words(found: Sequence[tuple]) -> dict[str, tuple[str, float]]:
+    """Claim -> (word, corrected p), for the primary claims with enough initialisations."""
+    ps: dict[str, tuple[float, bool]] = {}
+    for claim, parts, _, _, whole in found:
+        if claim.primary and whole and min(e.difference.n for e in parts) >= ENOUGH:
+            yes, no = max(e.p() for e in parts), min(1.0, len(parts) * min(e.p(holds=False) for e in parts))
+            ps[claim.id] = (min(1.0, 2 * min(yes, no)), yes <= no)
+    corrected = holm({k: p for k, (p, _) in ps.items()})
+    words = {}
+    for claim, _, _, controls, _ in found:
+        if claim.id in ps:
+            word = "undecided" if corrected[claim.id] > ALPHA else "holds" if ps[claim.id][1] else "fails"
+            # where a mask without any of the method's merit does as well, "holds" would say nothing
+            if word == "holds" and any(c.p() > ALPHA for c in controls):
+                word = "cannot tell"
+            words[claim.id] = (word, corrected[claim.id])
+    return words
+
+
+def holm(ps: Mapping[str, float]) -> dict[str, float]:
+    """Holm's (1979) step-down correction: p-values that may each be held against the error rate of the whole family.
+
+    >>> {k: round(p, 10) for k, p in holm({"a": 0.01, "b": 0.04, "c": 0.03}).items()}
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    corrected, so_far = {}, 0.0
+    for i, (name, p) in enumerate(sorted(ps.items(), key=lambda item: item[1])):
+        so_far = max(so_far, min(1.0, (len(ps) - i) * p))
+        corrected[name] = so_far
+    return corrected
+
+
+def agrees(mine: Estimate, theirs: Estimate, level: float = 0.95) -> bool | None:
+    """Whether a run's mean is one that the reference leads one to expect: within the `level` prediction interval, by the reference's mean
+    and spread, for the mean of as many fresh initialisations. None where the reference has fewer than three."""
+    n, m = theirs.difference.n, mine.difference.n
+    if n < 3 or m < 1:
+        return None
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + level) / 2, n - 1)) * theirs.spread * math.sqrt(1 / n + 1 / m)
+    return abs(mine.difference.mean - theirs.difference.mean) <= reach

@@ -1,0 +1,270 @@
+"""Reference runs: planned here, computed part by part and seed by seed, kept as small tables in notebooks/reference.
+
+A run's file of facts, with the digest of the rules, is written before anything is computed; rows are added as initialisations are done. So a
+stopped run goes on from its tables alone, on another machine too, without what the store had.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lotto import config, parallel
+from lotto.config import ConfigError, Study, nearest
+from lotto.lab.arms import FACTORIAL
+from lotto.lab.claims import judge
+from lotto.lab.claims.rules import ENOUGH, REGIMES
+
+FOLDER = Path(__file__).resolve().parents[3] / "notebooks" / "reference"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some arms of a run at some levels, and the tables made of them."""
+
+    methods: tuple[str, ...]
+    levels: tuple[int, ...]
+    tables: tuple[str, ...] = ("accuracy", "barrier")
+    children: int = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A reference run: its study, and its batches in the order in which they are computed."""
+
+    preset: str
+    batches: dict[str, Batch]
+    at_once: int = 1
+    """Initialisations computed together, for the workers' sake."""
+    more: tuple[tuple[str, Any], ...] = ()
+    """Parameters that differ from the preset's."""
+    seeds: int | None = None
+    first_seed: int | None = None
+    """None: those of `rules.REGIMES`."""
+
+
+_CURVES = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
+_CONTROLS = ("imp-short", "herding", "noise", "reinit")
+_WHY = ("distilled-signs", "distilled-weights-signs", "permuted", "easy", "hybrid-real", "initial", "snip", "synflow")
+_MADE = ("imp", "distilled", "subset", "imp-short")
+
+PLANS: dict[str, Plan] = {
+    "digits": Plan(
+        "digits",
+        {
+            "primary": Batch(("dense", "dense-rewound", *_CURVES, *_CONTROLS), (8, 12), children=3),
+            "sharpness": Batch(
+                ("dense", "imp", "imp-rewound", "distilled", "subset", "imp-short", "random-layerwise", "noise"), (8,), ("discarded", "curvature")
+            ),
+            "sets": Batch((), (), ("judged",)),
+            "curves": Batch(_CURVES, (2, 4, 6, 10), children=3),
+            "factorial": Batch(tuple(m for m in FACTORIAL if m not in _MADE), (4, 8)),
+            "why": Batch(_WHY, (8,)),
+        },
+        at_once=2,
+    ),
+    "cifar10-small": Plan(
+        "cifar10-small",
+        {
+            "primary": Batch(("dense", "dense-rewound", *_CURVES, *_CONTROLS), (8,)),
+            "sharpness": Batch(("dense", "imp", "distilled", "random-layerwise"), (8,), ("discarded",)),
+            "level 4": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
+            "rewinding": Batch(("distilled-all", "distilled-gentle", "distilled-gentle-all", "imp-all"), (8,)),
+        },
+    ),
+    # twice the steps: whether the words depend on the fit; two initialisations, so never a word of its own
+    "cifar10-small-fitted": Plan(
+        "cifar10-small",
+        {"primary": Batch(("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "subset", "imp-short"), (8,))},
+        more=(("steps", 6000),),
+        seeds=2,
+        first_seed=200,
+    ),
+}
+"""By name. What is not in a plan was not run; a row that needs it says so."""
+
+
+def tables() -> dict[str, Callable[[Study], Any]]:
+    """What makes each table from a study."""
+    from lotto import sharpness, stability
+    from lotto.distill.judge import judgements
+
+    return {
+        "accuracy": stability.accuracies,
+        "barrier": stability.barriers,
+        "discarded": sharpness.discarded,
+        "curvature": sharpness.curvatures,
+        "judged": judgements,
+    }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference run, as far as it has come."""
+
+    name: str
+    facts: dict[str, Any]
+    tables: dict[str, Any]
+
+    @property
+    def study(self) -> Study:
+        """Its study, with the arms and levels of all batches; `view` has those of some."""
+        return self.view()
+
+    def view(self, *batches: str, methods: Sequence[str] = (), levels: Sequence[int] = ()) -> Study:
+        """The study of some batches (none: all), or of these arms and levels."""
+        chosen = [b for n, b in self.facts["batches"].items() if not batches or n in batches]
+        methods = methods or list(dict.fromkeys(m for b in chosen for m in b["methods"]))
+        levels = levels or sorted({at for b in chosen for at in b["levels"]})
+        return Study(**{**self.facts["study"], "methods": methods, "levels": levels})
+
+    @property
+    def current(self) -> bool:
+        """Whether it was started under today's rules."""
+        return self.facts["rules"] == judge.digest()
+
+    @property
+    def confirmatory(self) -> bool:
+        """Whether it may give words: today's rules, and the initialisations kept for it."""
+        kept, mine = REGIMES.get(self.facts["preset"]), self.study
+        planned = kept and not PLANS[self.name].more and (mine.first_seed, mine.seeds) == (kept.first_seed, kept.seeds)
+        return bool(planned) and self.current
+
+    def judged(self, notebook: str | None = None) -> list[judge.Judged]:
+        """The claims judged by this run."""
+        return judge.judge(self.tables, self.view(), self.facts["classes"], notebook, self.confirmatory)
+
+    @property
+    def origin(self) -> str:
+        """What run it is, as Markdown."""
+        f, s = self.facts, self.study
+        when = "rule fixed before this run" if self.current else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
+        done = " · ".join(f"{n} {len(b['done'])} of {s.seeds}" for n, b in f["batches"].items())
+        made = f"{f['device']}, torch {f['torch']}, {f['core_hours']:.1f} core-hours"
+        return (
+            f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations {s.first_seed} to "
+            f"{s.first_seed + s.seeds - 1}; rules {f['rules'][:12]}, {when}; {made}. Initialisations done: {done}."
+        )
+
+
+def reference(name: str, folder: Path = FOLDER) -> Reference:
+    """A reference run kept in notebooks/reference; ConfigError names those there are."""
+    import pandas as pd
+
+    file = folder / f"{name}.json"
+    if not file.exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
+        raise ConfigError(f"reference {name!r} is not there; {folder} has: {known}")
+    found = {t: pd.read_csv(f) for t in tables() if (f := folder / f"{name}-{t}.csv").exists()}
+    return Reference(name, json.loads(file.read_text()), found)
+
+
+def known(preset: str, folder: Path = FOLDER) -> Reference | None:
+    """The reference run of a preset, where there is one."""
+    return reference(preset, folder) if (folder / f"{preset}.json").exists() else None
+
+
+def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path = FOLDER) -> Path:
+    """Compute a planned run, or go on with it: batch by batch, and in each the initialisations that are not done yet.
+
+    seeds: fewer initialisations than planned. only: these batches. ConfigError for an unknown name, fewer initialisations than a verdict
+    needs, or a run that was begun under other rules.
+    """
+    if name not in PLANS:
+        raise ConfigError(f"reference {name!r} is not planned; {nearest(name, list(PLANS))}")
+    plan = PLANS[name]
+    if unknown := [b for b in only if b not in plan.batches]:
+        raise ConfigError(f"batch {unknown[0]!r} is not in {name}; {nearest(unknown[0], list(plan.batches))}")
+    kept = REGIMES[plan.preset]
+    whole = plan.seeds or kept.seeds
+    if seeds is not None and not min(ENOUGH, whole) <= seeds <= whole:
+        raise ConfigError(f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {ENOUGH} to {whole}")
+    first = kept.first_seed if plan.first_seed is None else plan.first_seed
+    described = config.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
+    file, facts = folder / f"{name}.json", _facts(plan, described)
+    if file.exists():
+        old = json.loads(file.read_text())
+        if old["rules"] != facts["rules"]:
+            raise ConfigError(
+                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are {facts['rules'][:12]}: rows under two rules "
+                f"would be one table. Go back to those rules, or delete {file.name} and its tables to begin anew"
+            )
+        if old["study"] != facts["study"]:
+            raise ConfigError(f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew")
+        facts |= {n: old[n] for n in ("begun", "commit", "core_hours")}
+        for n, b in facts["batches"].items():
+            b["done"] = old["batches"].get(n, b)["done"]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(file, facts)
+    numbers = list(described.initialisations)[: seeds or whole]
+    for n in only or plan.batches:
+        batch, done = plan.batches[n], facts["batches"][n]["done"]
+        missing = [s for s in numbers if s not in done]
+        for i in range(0, len(missing), plan.at_once):
+            some, started = missing[i : i + plan.at_once], time.monotonic()
+            _add(name, batch, described, some, folder)
+            done += some
+            facts["core_hours"] = round(facts["core_hours"] + parallel.jobs() * (time.monotonic() - started) / 3600, 3)
+            _write(file, facts)
+            print(f"{name}: {n}, initialisations {some} done", flush=True)
+    return file
+
+
+def _facts(plan: Plan, described: Study) -> dict[str, Any]:
+    import torch
+
+    from lotto import data
+
+    real = data.load(described.dataset)
+    batches = {n: {"methods": b.methods, "levels": b.levels, "tables": b.tables, "children": b.children, "done": []} for n, b in plan.batches.items()}
+    facts = {
+        "preset": plan.preset,
+        "study": described.model_dump(mode="json"),
+        "rules": judge.digest(),
+        "commit": _commit(),
+        "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "batches": batches,
+        "classes": len(real.classes),
+        "test_images": len(real.test),
+        "device": parallel.device_name(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "core_hours": 0.0,
+    }
+    return json.loads(json.dumps(facts))
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    call = [git, "-C", str(FOLDER.parent), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(call, capture_output=True, text=True).stdout.strip() if git else ""
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(facts, indent=1) + "\n")
+    part.replace(file)
+
+
+def _add(name: str, batch: Batch, described: Study, some: Sequence[int], folder: Path) -> None:
+    import pandas as pd
+
+    given = dict(methods=batch.methods, levels=batch.levels) if batch.methods else {}
+    study = described.but(first_seed=some[0], seeds=len(some), children=batch.children, **given)
+    for t in batch.tables:
+        new, file = tables()[t](study).round(4), folder / f"{name}-{t}.csv"
+        old = [pd.read_csv(file)] if file.exists() else []
+        whole = pd.concat([*old, new], ignore_index=True)
+        # a net that two batches share, such as the dense one, stands once
+        key = [c for c in ("method", "level", "seed", "point", "layer") if c in whole]
+        part = file.with_suffix(".part")
+        whole.drop_duplicates(key, keep="first").to_csv(part, index=False)
+        part.replace(file)
