@@ -31,11 +31,11 @@ def regime(study: Study) -> Regime:
     return Regime(main, high, study.first_seed, study.seeds)
 
 
-def counted(table: Any, measure: str, arm: str, level: int, guess: float) -> dict[int, float]:
+def counted(table: Any, measure: str, arm: str, level: int, guess: float, worst: float | None = None) -> dict[int, float]:
     """Initialisation -> value of a measure, with nets that did not train counted as what they are.
 
-    guess: accuracy of guessing, in percent. A net without an accuracy (dead, diverged) has that; one that did not train has the highest
-    barrier there can be, 100 - guess. Values that are missing for another reason stay missing.
+    guess: accuracy of guessing, in percent. A net without an accuracy (dead, diverged) has that; one that did not train has the barrier
+    `worst`, or without it the highest there can be, 100 - guess. Values that are missing for another reason stay missing.
     """
     what = MEASURES[measure]
     rows = table[(table.method == arm) & (table.level == level)]
@@ -45,7 +45,7 @@ def counted(table: Any, measure: str, arm: str, level: int, guess: float) -> dic
         value = r.get(what.column)
         failed = r.get("state", "trained") != "trained"
         if what.column == "barrier" and failed:
-            value = 100 - guess
+            value = 100 - guess if worst is None else worst
         elif what.column == "accuracy" and failed and (value is None or math.isnan(value)):
             value = guess
         if value is not None and not math.isnan(value) and not (what.logarithm and value <= 0):
@@ -153,7 +153,8 @@ def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float
     if table is None or not len(table):
         return None
     level = {"dense": 0, "main": levels.main, "high": levels.high}.get(part.at, part.at)
-    mine = counted(table, part.measure, part.arm, level, guess)
+    # a net that did not train is no unstable net
+    mine = counted(table, part.measure, part.arm, level, guess, worst=0.0 if part.rule == "above" else None)
     if isinstance(part.than, str):
         dense = ARMS[part.than].dense
         theirs = counted(table, part.measure, part.than, 0 if dense else level, guess)

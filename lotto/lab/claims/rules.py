@@ -5,7 +5,7 @@ still is the file's; where it is not, every row of that run is exploratory.
 
 A claim is one or more comparisons, all of which must come out. Each is a one-sided t-test over initialisations: of the difference to another
 arm, paired by initialisation, or of the value against a number. A net that did not train counts: its accuracy as it is (that of guessing where
-there is none), its barrier as the highest there can be. A claim's p is the largest of its comparisons' (all must hold), or for failing the
+there is none), its barrier as the highest there can be, or as 0 where a barrier must be above a number. A claim's p is the largest of its comparisons' (all must hold), or for failing the
 smallest times their number (one is enough); the smaller of the two, doubled, goes through Holm's correction over the primary claims of a
 regime. At 5 %: "holds", "fails", else "undecided". No word below five initialisations.
 """
