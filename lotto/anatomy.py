@@ -8,8 +8,8 @@ import torch
 
 from lotto import masks, parallel, scores
 from lotto.config import Study, Training
-from lotto.lab.arms import ARMS
 from lotto.distill.sets import difficulty, distilled, inner_images
+from lotto.lab.arms import ARMS
 from lotto.stability import children, measured
 from lotto.store import Product, cached
 from lotto.tickets import SEARCH, arms_at, inner_loop, level, network, rewind_point, search, start_of, trained
@@ -92,8 +92,11 @@ def travelled(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], mask
 
 
 def journeys(study: Study):
-    """Table of ways: a row a (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the live weights go in
-    the inner loop that made the mask, and `distance`, that of the first child's training, both relative to where they start."""
+    """Table of ways: one row per (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the live weights go in
+    the inner loop that made the mask, and `distance`, that of the first child's training, both relative to where they start.
+
+    Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's end, and how many
+    it has `kept` from its own start."""
     import pandas as pd
 
     rows = []
@@ -108,10 +111,23 @@ def journeys(study: Study):
             before, end = start_of(ticket.parent), trained(inner_loop(ticket))
             if end.metrics["state"] in ("trained", "failed"):
                 row["inner"] = travelled(before.state, end.tensors, before.mask)
+                row["turned"] = 100 - 100 * same_signs(before.state, end.tensors, mask)
+                if product.tensors:
+                    row["agree"] = 100 * same_signs(end.tensors, product.tensors, mask)
         if product.metrics["state"] in ("trained", "failed"):
             row["distance"] = travelled(start, product.tensors, mask)
+            row["kept"] = 100 * same_signs(start, product.tensors, mask)
         rows.append(row)
-    return pd.DataFrame(rows, columns=["method", "level", "seed", "state", "dead_channels", "inner", "distance"])
+    return pd.DataFrame(rows, columns=["method", "level", "seed", "state", "dead_channels", "inner", "distance", "turned", "agree", "kept"])
+
+
+def same_signs(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], mask: masks.Mask) -> float:
+    """Share of the live weights that have the same sign in two states, in [0, 1].
+
+    >>> same_signs({"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([True, True])})
+    0.5
+    """
+    return sum(int((a[n][m].sign() == b[n][m].sign()).sum()) for n, m in mask.items()) / max(1, masks.count(mask))
 
 
 def explained(study: Study):
@@ -138,7 +154,7 @@ def settling(run: Training) -> Product:
     return Product({"rows": rows})
 
 
-def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "real-gentle")):
+def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subset")):
     """Table of how early masks are settled: a row a (method, seed, share of the first inner loop), with `overlap` and `chance` (percent).
 
     `overlap`: of the mask found by stopping there (same schedule) with that of the whole loop.

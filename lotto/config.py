@@ -322,16 +322,17 @@ class Setup(Config):
 class Round(Config):
     """One round of iterative pruning: how the weights are scored, after which training."""
 
-    score: Literal["magnitude", "random", "initial", "snip", "grasp", "synflow"] = "magnitude"
-    """|w| after the inner loop; or without training: uniform random; |w| at the rewind point; SNIP, GraSP, SynFlow there."""
+    score: Literal["magnitude", "nothing", "random", "initial", "snip", "grasp", "synflow"] = "magnitude"
+    """|w| after the inner loop (`nothing`: the loop alone, without pruning); or without training: uniform random; |w| at the rewind point;
+    SNIP, GraSP, SynFlow there."""
     images: Images | None = None
-    """What the inner loop trains on (for `magnitude`), or what the gradients are of (for `snip` and `grasp`)."""
+    """What the inner loop trains on (for `magnitude`, `nothing`), or what the gradients are of (for `snip` and `grasp`)."""
     recipe: Recipe | None = None
-    """The inner loop's recipe (for `magnitude`)."""
+    """The inner loop's recipe (for `magnitude`, `nothing`)."""
 
     @model_validator(mode="after")
     def _complete(self):
-        for name, scores in (("images", ("magnitude", "snip", "grasp")), ("recipe", ("magnitude",))):
+        for name, scores in (("images", ("magnitude", "nothing", "snip", "grasp")), ("recipe", ("magnitude", "nothing"))):
             if (getattr(self, name) is not None) != (self.score in scores):
                 raise ValueError(f"a round scored by {self.score!r} {'needs' if self.score in scores else 'takes no'} `{name}`")
         return self
@@ -665,21 +666,23 @@ class Study(Config):
         arm = ARMS[method]
         if arm.dense and level:
             raise ConfigError(f"level = {level}: the arm {method!r} has level 0 only, as it prunes nothing")
+        loops = 1 if arm.dense and arm.images else level
         whole = Ticket(
             setup=self.setup(seed, self.rewind if arm.from_k else 0),
             fraction=self.fraction,
-            rewinding=arm.rewinding if arm.score == "magnitude" else "all",
-            rounds=tuple(self.round(arm, r, seed) for r in range(level)),
+            rewinding=arm.rewinding if arm.score in ("magnitude", None) else "all",
+            rounds=tuple(self.round(arm, r, seed) for r in range(loops)),
             then=arm.then if arm.then != "imp" else None,
         )
-        return whole.upto(level)
+        return whole.upto(loops)
 
     def round(self, arm: Arm, number: int, seed: int) -> Round:
         """Round `number` (from 0) of an arm: what its weights are scored by, for initialisation `seed`."""
         if arm.then == "imp" and number >= self.switch:
             arm = ARMS["imp"]
         images = self.images(arm.images, seed) if arm.images else None
-        return Round(score=arm.score, images=images, recipe=self.inner(arm) if arm.score == "magnitude" else None)
+        recipe = self.inner(arm) if arm.score in ("magnitude", None) else None
+        return Round(score=arm.score or "nothing", images=images, recipe=recipe)
 
     def training(self, method: str, level: int, seed: int, child: int) -> Training:
         """Child number `child` (from 1) of that ticket, trained on the real images up to the outer recipe's last step."""

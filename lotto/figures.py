@@ -14,11 +14,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lotto.config import Study
-from lotto.lab.arms import ARMS
+from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.stats import Interval, by_seed, interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from lotto.lab.claims.judge import Judged
 
 RULE = dict(color="#c0392b", width=1, dash="dash")
 """How the limit of a rule is drawn."""
@@ -147,9 +151,7 @@ def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: st
     fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
-    return _styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
-        margin=dict(l=70, b=130)
-    )
+    return _styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(margin=dict(l=70, b=130))
 
 
 METRICS = {
@@ -246,51 +248,123 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
 
 
 def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """A line a method over sparsity: mean over the initialisations that trained, with the 95 % interval as bars; dense as a line across.
+    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with a 95 % band.
 
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow; where none did,
     there is none.
     """
-    fig = go.Figure()
-    for i, m in enumerate(m for m in study.arms if not ARMS[m].dense):
-        found = [interval(list(by_seed(table, m, level, column).values())) for level in study.levels]
-        nudge = 1 + 0.012 * (i - len(study.arms) / 2)  # so that bars of different methods do not cover each other
-        bars = [f.half or 0 for f in found]
-        whole = [f.n == study.seeds for f in found]
+    fig, start = go.Figure(), {True: "dense-rewound", False: "dense"}
+    for m in (m for m in study.arms if not ARMS[m].dense):
+        points = [(100.0, start[ARMS[m].from_k], 0), *((100 * study.density(level), m, level) for level in study.levels)]
+        found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
+        found = [(x, f) for x, f in found if f.mean is not None]
+        edge = [(x, f.low, f.high) for x, f in found if f.low is not None]
         fig.add_trace(
             go.Scatter(
-                x=[100 * study.density(level) * nudge for level in study.levels],
-                y=[f.mean for f in found],
+                x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
+                y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
+                fill="toself",
+                fillcolor=COLOURS[m],
+                opacity=0.13,
+                line=dict(width=0),
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=m,
+            )
+        )
+        fig.add_trace(
+            go.Scatter(
+                x=[x for x, _ in found],
+                y=[f.mean for _, f in found],
                 name=ARMS[m].title,
+                legendgroup=m,
                 mode="lines+markers",
-                line=dict(color=COLOURS[m], width=2),
-                marker=dict(color=[COLOURS[m] if w else "white" for w in whole], size=7, line=dict(color=COLOURS[m], width=2)),
-                error_y=dict(type="data", array=bars, thickness=1, width=2, color=COLOURS[m]),
-                customdata=[[str(f), f.n] for f in found],
+                line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
+                marker=dict(
+                    color=[COLOURS[m] if f.n == study.seeds else "white" for _, f in found], size=7, line=dict(color=COLOURS[m], width=2)
+                ),
+                customdata=[[str(f), f.n] for _, f in found],
                 hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
             )
         )
-    across = [100 * study.density(level) for level in (study.levels[0], study.levels[-1])]
-    for m in ("dense", "dense-rewound"):
-        if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
-            line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
-            fig.add_trace(go.Scatter(x=across, y=[found.mean] * 2, mode="lines", line=line, name=f"{ARMS[m].title}: {found}"))
+    ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
     if mark is not None:
-        fig.add_hline(y=mark, line=RULE)
-        fig.add_trace(go.Scatter(x=across, y=[mark] * 2, mode="lines", line=RULE, name=f"stable: below {mark:g}"))
-    ticks = [100 * study.density(level) for level in study.levels]
+        fig.add_trace(
+            go.Scatter(x=[ticks[0], ticks[-1]], y=[mark] * 2, mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
+        )
     fig.update_xaxes(
         type="log",
         autorange="reversed",
         tickvals=ticks,
-        ticktext=[f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" for t in ticks],
+        ticktext=[f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" if t < 100 else "0" for t in ticks],
         title="sparsity (%), logarithmic in what is left",
     )
     low, high = _range(table, study, column)
-    means = [y for trace in fig.data for y in trace.y if y is not None]  # a line is shown whole
+    means = [y for trace in fig.data if trace.fill is None for y in trace.y if y is not None]  # a line is shown whole
     edge = 0.02 * (high - low)
     fig.update_yaxes(title=axis, range=[min([low, *(y - edge for y in means)]), max([high, *(y + edge for y in means)])])
     return _styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
+    """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval with the weights
+    rewound (filled) and with everything rewound (hollow)."""
+    arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
+    label = {m: f"{ARMS[m].images} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
+    order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
+    rows = list(dict.fromkeys(label[m] for m in sorted(arms, key=lambda m: order.index((ARMS[m].images, ARMS[m].length, ARMS[m].rate)))))
+    panels = [sparsity(study, level) for level in study.levels]
+    fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
+    for c, level in enumerate(study.levels, 1):
+        for m in arms:
+            trace = _bold(interval(list(by_seed(table, m, level, column).values())), label[m], COLOURS[m])
+            if ARMS[m].rewinding == "all":
+                trace.marker.update(color="white", line=dict(color=COLOURS[m], width=2))
+            trace.hovertemplate = trace.hovertemplate.replace(label[m], f"{label[m]}, {ARMS[m].rewinding} rewound")
+            fig.add_trace(trace, row=1, col=c)
+        if mark is not None:
+            fig.add_vline(x=mark, line=RULE, row=1, col=c)
+        if (dense := interval(list(by_seed(table, "dense", 0, column).values()))).mean is not None:
+            fig.add_vline(x=dense.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
+        fig.update_xaxes(title=axis, row=1, col=c)
+    for name, look in (("weights rewound", dict(color=FONT)), ("all rewound", dict(color="white", line=dict(color=FONT, width=2)))):
+        fig.add_trace(go.Scatter(x=[None], y=rows[:1], mode="markers", marker=dict(size=10, **look), name=name))
+    fig.update_yaxes(type="category", categoryorder="array", categoryarray=rows[::-1])
+    return _legend_below(_styled(fig, title, 200 + 30 * len(rows)))
+
+
+def forest(judged: Sequence[Judged], title: str) -> go.Figure:
+    """Every comparison of some claims: the difference with its 95 % interval, turned so that the right side is the claim's; a tick where it
+    has to lie to the right of. Hollow: not on that side."""
+    rows = [(j, e) for j in judged for e in j.parts if e.difference.mean is not None]
+    names = [f"{j.claim.id}  {e.named()}" for j, e in rows]
+    fig = go.Figure()
+    for (j, e), name in zip(rows, names, strict=True):
+        d, colour = e.difference, "#1f5fbf" if j.claim.primary else "#777777"
+        mark = go.Scatter(
+            x=[e.sign * d.mean],
+            y=[name],
+            mode="markers",
+            showlegend=False,
+            marker=dict(color=colour if e.fits else "white", size=10, line=dict(color=colour, width=2)),
+            hovertemplate=f"{e.text()}<extra>{j.claim.short}</extra>",
+        )
+        if d.half is not None:
+            mark.error_x = dict(type="data", array=[d.half], thickness=1.5, width=4, color=colour)
+        fig.add_trace(mark)
+        fig.add_trace(
+            go.Scatter(
+                x=[e.line],
+                y=[name],
+                mode="markers",
+                showlegend=False,
+                hoverinfo="skip",
+                marker=dict(symbol="line-ns-open", size=14, color="#c0392b"),
+            )
+        )
+    fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
+    fig.update_xaxes(title="difference in the claim's direction (points; log10 for curvature)")
+    return _styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=330))
 
 
 def states(table: pd.DataFrame, study: Study) -> go.Figure:

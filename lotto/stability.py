@@ -17,8 +17,8 @@ from torch import nn
 
 from lotto import data, nets, parallel, permute
 from lotto.config import Segment, Study, Training
-from lotto.lab.arms import ARMS
 from lotto.data import Split
+from lotto.lab.arms import ARMS
 from lotto.nets import State
 from lotto.store import Product, cached
 from lotto.tickets import arms_at, level, network, search, trained
@@ -153,7 +153,8 @@ def _children(study: Study) -> list[tuple[str, int, int, int]]:
 
 
 def accuracies(study: Study):
-    """Table of the tickets: a row a (method, level, seed), children averaged; accuracy in points, `state` the worst of theirs."""
+    """Table of the tickets: a row a (method, level, seed), children averaged; accuracy in points, `state` the worst of theirs, `steps`
+    those of the dense training up to step k and of the ticket's, together."""
     import pandas as pd
 
     rows = []
@@ -170,6 +171,7 @@ def accuracies(study: Study):
                 state=_worst(states),
                 density=ticket["live"] / ticket["prunable"],
                 live=ticket["live"],
+                steps=study.rewind * ARMS[m].from_k + products[0].metrics.get("steps", study.steps - study.rewind * ARMS[m].from_k),
                 collapsed=len(ticket["collapsed"]),
                 accuracy=100 * (1 - sum(t["error"] for t in tested) / len(tested)) if tested else None,
                 test_loss=_mean([t["loss"] for t in tested]),

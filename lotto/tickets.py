@@ -163,6 +163,8 @@ def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
         end = trained(inner_loop(ticket))
         if end.metrics["state"] == "diverged":
             return mask, "diverged"
+        if last.score == "nothing":
+            return mask, "alive"
         # a dead net sees no gradient, only decay: its weights keep the order in which they start
         score = scores.magnitude(start if end.metrics["state"] == "dead" else end.tensors, mask)
     return masks.prune(mask, {n: s.cpu() for n, s in score.items()}, ticket.fraction), "alive"
@@ -215,7 +217,15 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     results = evaluate_splits(model, real) if end.finite else {}
     how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
     return Product(
-        {"state": how, "epoch_losses": [round(x, 6) for x in end.losses], "passes": passes, "images": len(images), **results}, end.state
+        {
+            "state": how,
+            "epoch_losses": [round(x, 6) for x in end.losses],
+            "steps": run.recipe.steps - run.recipe.first,
+            "passes": passes,
+            "images": len(images),
+            **results,
+        },
+        end.state,
     )
 
 
@@ -227,16 +237,16 @@ def check(study: Study) -> None:
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
             raise ConfigError(
-                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the reference "
-                f"run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or more"
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the "
+                f"reference run's, and a run beside itself says nothing; end before {kept.first_seed}, or give first_seed = {last}"
             )
     data.check_files(study.dataset)
     real = data.load(study.dataset)
     net = network(study.setup(0))
     if lost := masks.unreachable(net, real.shape):
         raise ConfigError(
-            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would count "
-            "what was never in use: take larger images, or a net that halves them less often"
+            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
+            "count what was never in use: take larger images, or a net that halves them less often"
         )
     fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
     parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds

@@ -3,8 +3,8 @@ import torch
 
 from lotto import data, distill, masks, nets, parallel, tickets
 from lotto.config import ConfigError, Recipe
-from lotto.lab.arms import ARMS
 from lotto.data import DataError
+from lotto.lab.arms import ARMS
 
 
 def equal(a, b):

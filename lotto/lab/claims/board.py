@@ -35,8 +35,8 @@ WORDS = {
 def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
-    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`). Words stand only under the reference, for
-    a run of a few initialisations has none.
+    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`). Words stand only under the reference,
+    for a run of a few initialisations has none.
     """
     kept = runs.known(study.preset)
     theirs = {j.claim.id: j for j in kept.judged(notebook)} if kept else {}
@@ -116,7 +116,10 @@ def _brief(e: Estimate) -> str:
 
 def page() -> str:
     """The page of all claims: every run, every comparison with interval, twin and control, as Markdown."""
-    parts = ["# Claims and what the reference runs say of them\n", "Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n"]
+    parts = [
+        "# Claims and what the reference runs say of them\n",
+        "Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n",
+    ]
     parts += ["\n".join(f"- **{w}**: {what}." for w, what in WORDS.items()) + "\n"]
     for name in runs.PLANS:
         if not (runs.FOLDER / f"{name}.json").exists():
@@ -127,7 +130,10 @@ def page() -> str:
         for j in kept.judged():
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
-            lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{j.claim.text[0].upper()}{j.claim.text[1:]}. *{j.claim.source}; {primary}.*"]
+            lines = [
+                f"### {j.claim.id} {j.claim.short}: {j.word}{p}",
+                f"{j.claim.text[0].upper()}{j.claim.text[1:]}. *{j.claim.source}; {primary}.*",
+            ]
             lines += [f"- {e.text()}, n = {e.difference.n}" for e in j.parts]
             lines += [f"- control, must come out: {e.text()}, n = {e.difference.n}" for e in j.controls]
             lines += [f"- beside it: {j.twin.text()}, n = {j.twin.difference.n}"] if j.twin else []

@@ -27,8 +27,9 @@ def regime(study: Study) -> Regime:
     """The levels at which claims are judged: the preset's, where the study has them; else the study's last."""
     known = rules.REGIMES.get(study.preset)
     main = known.main if known and known.main in study.levels else study.levels[-1]
+    fine = known.fine if known and known.fine in study.levels else main
     high = known.high if known and known.high in study.levels else study.levels[-1]
-    return Regime(main, high, study.first_seed, study.seeds)
+    return Regime(main, fine, high, study.first_seed, study.seeds)
 
 
 def counted(table: Any, measure: str, arm: str, level: int, guess: float, worst: float | None = None) -> dict[int, float]:
@@ -105,6 +106,11 @@ class Estimate:
         """Whether the mean lies on the claim's side."""
         return self.difference.mean is not None and self.sign * self.difference.mean > self.line
 
+    def named(self) -> str:
+        """What is compared, in a few words."""
+        than = ARMS[self.part.than].title if isinstance(self.part.than, str) else f"{self.part.than:g}"
+        return f"{self.part.measure}: {ARMS[self.part.arm].title} | {than}"
+
     def text(self) -> str:
         """Arm, other arm, difference with its interval; and what a mean would hide."""
         arm, digits = ARMS[self.part.arm].title, 2 if MEASURES[self.part.measure].logarithm else 1
@@ -112,9 +118,10 @@ class Estimate:
             return f"{arm}: nothing measured"
         short = {"accuracy": "accuracy", "barrier": "barrier", "teaches": "accuracy"}.get(self.part.measure, "")
         unit = f"{short} " if short else ""
-        told = f"{unit}{arm} {self.value.text(digits)}" if self.other is None else (
-            f"{unit}{arm} {self.value.mean:.{digits}f}, {ARMS[self.part.than].title} {self.other.mean:.{digits}f}: {self.difference.text(digits)}"
-        )
+        told = f"{unit}{arm} {self.value.text(digits)}"
+        if self.other is not None:
+            means = f"{self.value.mean:.{digits}f}, {ARMS[self.part.than].title} {self.other.mean:.{digits}f}"
+            told = f"{unit}{arm} {means}: {self.difference.text(digits)}"
         if self.untrained[0]:
             told += f" ({self.untrained[0]} of {self.untrained[1]} did not train)"
         low, high = self.difference.low, self.difference.high
@@ -152,7 +159,7 @@ def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float
     table = tables.get(MEASURES[part.measure].table)
     if table is None or not len(table):
         return None
-    level = {"dense": 0, "main": levels.main, "high": levels.high}.get(part.at, part.at)
+    level = {"dense": 0, "main": levels.main, "fine": levels.fine, "high": levels.high}.get(part.at, part.at)
     # a net that did not train is no unstable net
     mine = counted(table, part.measure, part.arm, level, guess, worst=0.0 if part.rule == "above" else None)
     if isinstance(part.than, str):

@@ -1,7 +1,7 @@
 """Reference runs: planned here, computed part by part and seed by seed, kept as small tables in notebooks/reference.
 
-A run's file of facts, with the digest of the rules, is written before anything is computed; rows are added as initialisations are done. So a
-stopped run goes on from its tables alone, on another machine too, without what the store had.
+A run's file of facts, with the digest of the rules, is written before anything is computed; rows are added as initialisations are done. So
+a stopped run goes on from its tables alone, on another machine too, without what the store had.
 """
 
 from __future__ import annotations
@@ -52,38 +52,43 @@ class Plan:
 
 
 _CURVES = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
-_CONTROLS = ("imp-short", "herding", "noise", "reinit")
+_DENSE = ("dense", "dense-rewound", "dense-norms", "dense-norms-distilled")
+_MAIN = ("imp", "imp-rewound", "distilled", "imp-short", "subset", "herding", "noise", "random-layerwise", "reinit")
 _WHY = ("distilled-signs", "distilled-weights-signs", "permuted", "easy", "hybrid-real", "initial", "snip", "synflow")
-_MADE = ("imp", "distilled", "subset", "imp-short")
 
 PLANS: dict[str, Plan] = {
     "digits": Plan(
         "digits",
         {
-            "primary": Batch(("dense", "dense-rewound", *_CURVES, *_CONTROLS), (8, 12), children=3),
+            "main level": Batch((*_DENSE, *_MAIN), (8,), children=3),
+            "fine level": Batch(("imp-rewound", "distilled", "random-layerwise", "noise"), (10,), children=3),
+            "high level": Batch(("imp", "imp-rewound", "distilled", "hybrid"), (12,), children=3),
             "sharpness": Batch(
-                ("dense", "imp", "imp-rewound", "distilled", "subset", "imp-short", "random-layerwise", "noise"), (8,), ("discarded", "curvature")
+                ("dense", "imp", "imp-rewound", "distilled", "subset", "imp-short", "random-layerwise", "noise"),
+                (8,),
+                ("discarded", "curvature"),
             ),
             "sets": Batch((), (), ("judged",)),
-            "curves": Batch(_CURVES, (2, 4, 6, 10), children=3),
-            "factorial": Batch(tuple(m for m in FACTORIAL if m not in _MADE), (4, 8)),
+            "curves": Batch(_CURVES, (2, 4, 6, 8, 10, 12), children=3),
+            "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-gentle"), (4, 8)),
             "why": Batch(_WHY, (8,)),
+            "factorial": Batch(FACTORIAL, (4, 8)),
         },
         at_once=2,
     ),
     "cifar10-small": Plan(
         "cifar10-small",
         {
-            "primary": Batch(("dense", "dense-rewound", *_CURVES, *_CONTROLS), (8,)),
+            "main level": Batch((*_DENSE, *_MAIN, "hybrid"), (8,)),
             "sharpness": Batch(("dense", "imp", "distilled", "random-layerwise"), (8,), ("discarded",)),
-            "level 4": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
-            "rewinding": Batch(("distilled-all", "distilled-gentle", "distilled-gentle-all", "imp-all"), (8,)),
+            "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-short-gentle"), (8,)),
+            "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
         },
     ),
     # twice the steps: whether the words depend on the fit; two initialisations, so never a word of its own
     "cifar10-small-fitted": Plan(
         "cifar10-small",
-        {"primary": Batch(("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "subset", "imp-short"), (8,))},
+        {"main level": Batch(("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "subset", "imp-short"), (8,))},
         more=(("steps", 6000),),
         seeds=2,
         first_seed=200,
@@ -194,8 +199,8 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         old = json.loads(file.read_text())
         if old["rules"] != facts["rules"]:
             raise ConfigError(
-                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are {facts['rules'][:12]}: rows under two rules "
-                f"would be one table. Go back to those rules, or delete {file.name} and its tables to begin anew"
+                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are {facts['rules'][:12]}: rows under two "
+                f"rules would be one table. Go back to those rules, or delete {file.name} and its tables to begin anew"
             )
         if old["study"] != facts["study"]:
             raise ConfigError(f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew")
@@ -224,7 +229,10 @@ def _facts(plan: Plan, described: Study) -> dict[str, Any]:
     from lotto import data
 
     real = data.load(described.dataset)
-    batches = {n: {"methods": b.methods, "levels": b.levels, "tables": b.tables, "children": b.children, "done": []} for n, b in plan.batches.items()}
+    batches = {
+        n: {"methods": b.methods, "levels": b.levels, "tables": b.tables, "children": b.children, "done": []}
+        for n, b in plan.batches.items()
+    }
     facts = {
         "preset": plan.preset,
         "study": described.model_dump(mode="json"),
