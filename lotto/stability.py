@@ -292,7 +292,7 @@ def swept(studies: dict[tuple, Study], names: tuple[str, ...]):
     prepare(list(studies.values()))
     parts = []
     for key, one in studies.items():
-        part = measured(one)
+        part = measured(one).drop(columns=list(names), errors="ignore")  # what varies stands once
         for at, (name, value) in enumerate(zip(names, key, strict=True), 1):
             part.insert(at, name, value)
         parts.append(part)
