@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -65,6 +66,8 @@ class _Camera:
     async def _open(self) -> None:
         import kaleido
 
+        for name in ("choreographer", "kaleido"):  # they log what is raised as well
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # mathjax=False: its page would otherwise wait for a script from the network
         self.kaleido = kaleido.Kaleido(n=1, path=self.path, mathjax=False, timeout=LIMIT)
         await self.kaleido.open()
