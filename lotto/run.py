@@ -320,7 +320,8 @@ def _index(jobs: list[Job], described: Study) -> Path:
     import platform
 
     import lotto
-    from lotto.parallel import device_name, jobs as processes
+    from lotto.parallel import device_name
+    from lotto.parallel import jobs as processes
 
     out, now = jobs[0].out, {j.name: j.status for j in jobs}
     kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
