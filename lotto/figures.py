@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import functools
-import io
 import json
 import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -15,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from lotto.config import Study
 from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.stills import still
 from lotto.stats import Interval, by_seed, interval
 
 if TYPE_CHECKING:
@@ -898,44 +896,6 @@ def one_class(images, label: int, title: str) -> go.Figure:
 
     mine = images.images[images.labels == label][:10]
     return grid(mine, torch.arange(len(mine)), 1, title)
-
-
-@functools.cache
-def _camera():
-    """kaleido's browser, started once; None where there is none. `LOTTO_STILLS=0` switches stills off."""
-    if os.environ.get("LOTTO_STILLS", "1") == "0":
-        return None
-    try:
-        import kaleido
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            kaleido.start_sync_server(silence_warnings=True)
-        return kaleido
-    except Exception:  # whatever keeps a browser from starting: the figure is shown without a still
-        return None
-
-
-def still(fig: go.Figure) -> bytes | None:
-    """The figure as PNG for pages that run no scripts, or None where no browser (chromium or Chrome) is found. Best effort."""
-    if (camera := _camera()) is None:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _few_colours(camera.calc_fig_sync(fig, opts=dict(format="png", scale=0.82)))
-    except Exception:
-        return None
-
-
-def _few_colours(png: bytes) -> bytes:
-    # a palette of 48 colours, chosen to cover all that a chart has, makes the picture a third as large
-    from PIL import Image
-
-    out = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(48, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return out.getvalue()
 
 
 def show(fig: go.Figure) -> None:

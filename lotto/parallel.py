@@ -117,6 +117,7 @@ class Steps:
         self.label, self.total = label, total
         self.file = os.environ.get("LOTTO_PROGRESS") if not _worker else None
         self.shown = 0.0
+        _note(label, first, total)
         self.bar = None
         if total > first and not _worker and not self.file and not os.environ.get("LOTTO_HEADLESS"):
             from tqdm.auto import tqdm
@@ -133,11 +134,11 @@ class Steps:
             self.bar.update(step - self.bar.n)
         if self.file and time.monotonic() - self.shown > 5:
             self.shown = time.monotonic()
-            with contextlib.suppress(OSError), Path(self.file).open("a") as f:
-                f.write(f"{self.label} {step}/{self.total}\n")
+            _note(self.label, step, self.total)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away: the product is finished."""
+        _note(self.label, self.total, self.total)
         if self.bar:
             self.bar.close()
 
@@ -147,9 +148,9 @@ class _Progress:
 
     def __init__(self, label: str, total: int):
         self.label, self.total, self.done = label, total, 0
-        self.file = os.environ.get("LOTTO_PROGRESS")
         self.bar = None
-        if total and not self.file and not os.environ.get("LOTTO_HEADLESS"):
+        _note(label, 0, total)
+        if total and not os.environ.get("LOTTO_PROGRESS") and not os.environ.get("LOTTO_HEADLESS"):
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=total, desc=label, leave=False, file=sys.stderr)
@@ -160,6 +161,59 @@ class _Progress:
             self.bar.update()
             if self.done == self.total:
                 self.bar.close()
-        if self.file:
-            with contextlib.suppress(OSError), Path(self.file).open("a") as f:
-                f.write(f"{self.label} {self.done}/{self.total}\n")
+        _note(self.label, self.done, self.total)
+
+
+def _note(label: str, done: int, total: int) -> None:
+    # one line in the file that the runner reads; not from workers, whose products are counted by their parent
+    file = os.environ.get("LOTTO_PROGRESS")
+    if file and total and not _worker:
+        with contextlib.suppress(OSError), Path(file).open("a") as f:
+            f.write(f"{label} {done}/{total}\n")
+
+
+class Stages:
+    """What a progress file says is being done now: its lines are "label done/total", a stage within another follows that one's line."""
+
+    def __init__(self, now: float):
+        self.lines, self.since, self.changed = 0, now, now
+        self.open: dict[str, tuple[int, int]] = {}
+        self.start = 0.0
+
+    def read(self, text: str, now: float) -> None:
+        """Take in what the file holds by now (seconds on any clock)."""
+        whole = text.splitlines()[: text.count("\n")]
+        for line in whole[self.lines :]:
+            label, _, count = line.rpartition(" ")
+            done, total = map(int, count.split("/"))
+            while label in self.open and next(reversed(self.open)) != label:
+                self.open.popitem()  # what was begun within this stage has ended
+            if not self.open:
+                self.since, self.start = now, done / total
+            self.open[label] = done, total
+            if done >= total:
+                del self.open[label]
+                self.since = self.since if self.open else now
+            self.changed = now
+        self.lines = len(whole)
+
+    def line(self, now: float) -> str:
+        """The stages that are not finished, outermost first, with the time left at the rate so far; or that nothing is counted now."""
+        if not self.open:
+            return f"no counted computation now (imports, tables, figures), for {_span(now - self.since)}"
+        share = 0.0
+        for done, total in reversed(self.open.values()):
+            share = (done + share) / total
+        told = ", ".join(f"{label} {done}/{total}" for label, (done, total) in self.open.items())
+        if share <= self.start:
+            return f"{told}, for {_span(now - self.since)}"
+        left = (self.changed - self.since) * (1 - share) / (share - self.start) - (now - self.changed)
+        return f"{told}, about {_span(left)} left" if left >= 1 else told
+
+
+def _span(seconds: float) -> str:
+    """A time as people say it: "40 s", "3 min", "2 h 10 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -26,12 +26,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lotto.config import PRESETS, ConfigError, Study, nearest, study
+from lotto.lab import report
 
 CLONE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = CLONE / "notebooks"
@@ -40,13 +41,27 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
 
 
-def finish(notebook: str, verdicts: Sequence[Any] = ()) -> None:
+def finish(notebook: str, verdicts: Sequence[Any] = (), board: Sequence[Mapping[str, str]] = ()) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
-    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest)."""
+    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to the table in
+    index.html: one dict of column -> text a row; the column "chip" is shown as a coloured word."""
     counts = {w: sum(v.verdict == w for v in verdicts) for w in ("holds", "does not hold", "undecided")}
     if mark := os.environ.get("LOTTO_END_MARK"):
-        Path(mark).write_text(json.dumps({"notebook": notebook, "verdicts": counts}))
-    print(f"{notebook}: finished, {len(verdicts)} claims judged")
+        told = {"notebook": notebook, "verdicts": counts, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
+        Path(mark).write_text(json.dumps(told))
+    print(f"{notebook}: finished, {len(verdicts or board)} claims judged")
+
+
+def _core_seconds() -> float:
+    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they count."""
+    import resource
+
+    if "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(u.ru_utime + u.ru_stime for u in used), 1)
 
 
 def value(text: str) -> Any:
@@ -63,6 +78,14 @@ def value(text: str) -> Any:
         with contextlib.suppress(ValueError, SyntaxError):
             return ast.literal_eval(text)
     return text
+
+
+def seconds(text: str) -> float:
+    """What `--time-limit` means. ConfigError where it is no finite number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (found := float(text)) < float("inf"):
+            return found
+    raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
-    p.add_argument("--time-limit", metavar="S", type=float, help="stop cleanly after so many seconds; the same command goes on from there")
+    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there")
     p.add_argument("--force", action="store_true", help="execute also what is up to date (stored products are still reused)")
     p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
     p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR: 170 MB)")
@@ -274,13 +297,13 @@ def execute(job: Job) -> str | None:
                 job.seconds = time.monotonic() - started
         if not mark.exists() or json.loads(mark.read_text())["notebook"] != job.name:
             return "the notebook ended without its end mark: a cell left early (exit, quit), or its last cell is gone"
-        job.verdicts = json.loads(mark.read_text())["verdicts"]
+        told = json.loads(mark.read_text())
+    job.verdicts = told["verdicts"]
     job.partial.replace(job.result)
-    _html(job.result)
+    report.page(job.result, base=NOTEBOOKS)
     part = job.manifest.with_suffix(".part")
-    part.write_text(
-        json.dumps({"key": job.key, "parameters": job.parameters, "verdicts": job.verdicts, "seconds": round(job.seconds, 1)}, indent=1)
-    )
+    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1), "title": report.title(job.result), **told}
+    part.write_text(json.dumps(made, indent=1))
     part.replace(job.manifest)
     return None
 
@@ -292,30 +315,50 @@ def _last_lines(error: Exception) -> str:
     return "\n".join(text.splitlines()[-6:]) or type(error).__name__
 
 
-def _html(notebook: Path) -> None:
-    from nbconvert import HTMLExporter
+def _index(jobs: list[Job], described: Study) -> Path:
+    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
+    import platform
 
-    body, _ = HTMLExporter().from_filename(str(notebook))
-    notebook.with_suffix(".html").write_text(body)
+    import lotto
+    from lotto.parallel import device_name
+    from lotto.parallel import jobs as processes
+
+    out, now = jobs[0].out, {j.name: j.status for j in jobs}
+    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
+    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in sorted({*now, *kept})]
+    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
+    facts = {
+        "preset": described.preset,
+        "initialisations": described.seeds,
+        "device": f"{device_name()}, {processes()} processes at a time",
+        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
+    }
+    return report.index(out, entries, facts, described.model_dump(mode="json"))
 
 
 @contextlib.contextmanager
 def _told(name: str, progress: Path) -> Iterator[None]:
     """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is no terminal."""
+    from lotto.parallel import Stages
+
     stop, tty = threading.Event(), sys.stdout.isatty()
+    stages = Stages(time.monotonic())
 
     def tell() -> None:
         last = time.monotonic()
         while not stop.wait(0.5 if tty else 2):
-            with contextlib.suppress(OSError, IndexError):
-                line = progress.read_text().splitlines()[-1]
-                if tty:
-                    print(f"\r  {name}: {line:<40}", end="", flush=True)
-                elif time.monotonic() - last > 30:
-                    print(f"  {name}: {line}", flush=True)
-                    last = time.monotonic()
+            with contextlib.suppress(OSError):
+                stages.read(progress.read_text(), time.monotonic())
+            line = stages.line(time.monotonic())
+            if tty:
+                print(f"\r  {name}: {line:<70}", end="", flush=True)
+            elif time.monotonic() - last > 30:
+                print(f"  {name}: {line}", flush=True)
+                last = time.monotonic()
         if tty:
-            print("\r" + " " * 70 + "\r", end="", flush=True)
+            print("\r" + " " * 100 + "\r", end="", flush=True)
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -335,7 +378,7 @@ def run(argv: Sequence[str]) -> int:
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
     if args.time_limit is not None:
-        os.environ["LOTTO_DEADLINE"] = str(time.time() + args.time_limit)
+        os.environ["LOTTO_DEADLINE"] = str(time.time() + seconds(args.time_limit))
     from lotto import parallel
 
     parallel.jobs()  # a wrong --jobs or --device is told now
@@ -346,13 +389,15 @@ def run(argv: Sequence[str]) -> int:
         return OK
     from filelock import FileLock, Timeout
 
-    jobs[0].out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(jobs[0].out / ".lock")
     try:
+        jobs[0].out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         print(f"another run writes to {jobs[0].out}; waiting for it", flush=True)
         lock.acquire()
+    except OSError as error:
+        raise ConfigError(f"out = {str(jobs[0].out)!r}: cannot be written to ({error.strerror}); give --out another folder") from None
     try:
         return _run_all(jobs, args, described)
     finally:
@@ -366,7 +411,7 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
     )
     from lotto.store import Paused
 
-    code = OK
+    code, checked = OK, False
     for job in jobs:
         if not args.force and up_to_date(job):
             job.status = "up to date"
@@ -374,11 +419,15 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
         if code != OK and not args.keep_going:
             job.status = "not run"
             continue
+        if not checked:
+            checked = True
+            _look_for_a_browser()
         print(f"{job.name} ...", flush=True)
         try:
             trouble = execute(job)
         except (KeyboardInterrupt, Paused) as stopped:
             job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
+            _index(jobs, described)
             print(_table(jobs))
             print(f"{word}; what was finished is kept, the same command goes on from there")
             return PAUSED if isinstance(stopped, Paused) else INTERRUPTED
@@ -387,8 +436,17 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
             code = FAILED
             print(f"\n{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
     print(_table(jobs))
-    print(f"HTML copies: {jobs[0].out}/*.html")
+    print(f"to look at, offline: {_index(jobs, described)}")
     return code
+
+
+def _look_for_a_browser() -> None:
+    """Where no browser makes stills, say so once, and let no notebook try again."""
+    from lotto.lab import stills
+
+    if trouble := stills.trouble():
+        os.environ["LOTTO_STILLS"] = "0"
+        print(f"no still pictures: {trouble}; the pages' figures are drawn all the same", flush=True)
 
 
 def _table(jobs: list[Job]) -> str:

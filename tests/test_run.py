@@ -61,7 +61,7 @@ def test_a_run_its_table_and_being_up_to_date(books, tmp_path, capsys):
     books("02_b", END.format("02_b"), parameters='preset: str = "digits"')
     assert go(tmp_path, "--seeds", "2") == 0
     out = capsys.readouterr().out
-    assert statuses(out) == {"01_a": "ok", "02_b": "ok"} and "HTML copies" in out and (tmp_path / "out put" / "01_a.html").exists()
+    assert statuses(out) == {"01_a": "ok", "02_b": "ok"} and "index.html" in out and (tmp_path / "out put" / "01_a.html").exists()
     result = nbformat.read(tmp_path / "out put" / "01_a.ipynb", 4)
     assert result.metadata.papermill.parameters == {"preset": "digits", "seeds": 2}
     assert "seeds" not in nbformat.read(tmp_path / "out put" / "02_b.ipynb", 4).metadata.papermill.parameters  # goes to those that have it
@@ -105,6 +105,7 @@ def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
         (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
         (["--only", "07"], "notebook '07' is not there"),
         (["--from", "x"], "notebook 'x' is not there; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),
+        *[(["--time-limit", v], f"time-limit = '{v}': give a number of seconds above 0") for v in ("-5", "0", "nan", "inf", "soon")],
     ],
 )  # fmt: skip
 def test_wrong_calls_are_refused_before_anything_runs(books, tmp_path, capsys, monkeypatch, args, said):
@@ -112,6 +113,31 @@ def test_wrong_calls_are_refused_before_anything_runs(books, tmp_path, capsys, m
     books("01_a", END.format("01_a"))
     assert go(tmp_path, *args) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "out put").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(books, tmp_path, capsys):
+    books("01_a", END.format("01_a"))
+    (tmp_path / "file").touch()
+    for place in ("/proc/x", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        assert run.main(["--out", place]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"out = {place!r}: cannot be written to (" in said and "give --out another folder" in said
+
+
+def test_no_browser_is_said_once_for_all_notebooks(books, tmp_path, capsys, monkeypatch):
+    from lotto.lab import stills
+
+    monkeypatch.setattr(stills, "_state", {})
+    monkeypatch.setenv("LOTTO_STILLS", "1")
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
+    figure = "import plotly.graph_objects as go; from lotto import figures; figures.show(go.Figure(go.Scatter(y=[1, 2])))"
+    books("01_a", figure, END.format("01_a"))
+    books("02_b", figure, END.format("02_b"))
+    assert go(tmp_path) == 0
+    out = capsys.readouterr()
+    assert (out.out + out.err).count("BROWSER_PATH = '/nowhere/chromium' is no program") == 1
+    for name in ("01_a", "02_b"):
+        assert "still pictures" not in (tmp_path / "out put" / f"{name}.ipynb").read_text()
 
 
 def test_argparse_errors_are_usage_too():
@@ -141,7 +167,7 @@ def test_a_run_whose_time_is_up_is_paused_and_goes_on(books, tmp_path, capsys, m
     monkeypatch.setenv("LOTTO_DEADLINE", "inf")  # put back after the test, whatever the run sets
     books("01_a", "from lotto import store; store.pause_if_due(); print('on')", END.format("01_a"))
     books("02_b", END.format("02_b"))
-    assert go(tmp_path, "--time-limit", "0") == run.PAUSED == 75
+    assert go(tmp_path, "--time-limit", "0.001") == run.PAUSED == 75
     out = capsys.readouterr().out
     assert statuses(out) == {"01_a": "paused", "02_b": "waiting"} and "paused; what was finished is kept" in out
     assert go(tmp_path, "--time-limit", "600") == 0

@@ -1,0 +1,285 @@
+"""HTML copies of executed notebooks, and the index page over them. A page asks nothing of the network and needs no browser to be made.
+
+Figures are drawn by plotly's own script, which lies once beside the pages; formulas are MathML; code and parameters are folded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+PLOTLY = "plotly.min.js"
+"""The script beside the pages that draws their figures."""
+HERE = Path(__file__).parent
+_LIMITS = ("min", "max", "sup", "inf", "lim", "argmin", "argmax")
+
+
+# formulas
+
+
+def formula(tex: str, display: str = "inline") -> str:
+    """TeX as MathML that browsers draw by themselves (MathML Core); the TeX itself where it cannot be read."""
+    from latex2mathml.converter import convert
+
+    try:
+        made = ElementTree.fromstring(convert(tex.replace(r"\|", "‖"), xmlns="", display=display))
+    except Exception:  # the library raises errors of many kinds on what is no TeX
+        return f"<code>{escape(tex)}</code>"
+    for node in made.iter():
+        style = node.attrib.get("mathvariant", "normal")
+        if style != "normal" and node.text:  # browsers know letters of other styles as characters, not as an attribute
+            node.text = "".join(_letter(c, style) for c in node.text)
+            del node.attrib["mathvariant"]
+        if display == "block" and node.tag == "msub" and node[0].text in _LIMITS:
+            node.tag = "munder"
+    return ElementTree.tostring(made, encoding="unicode")
+
+
+def _letter(c: str, style: str) -> str:
+    name = unicodedata.name(c, "").replace("LATIN ", "").replace("GREEK ", "").replace(" LETTER", "")
+    name = f"{style.replace('-', ' ').upper().replace('DOUBLE STRUCK', 'DOUBLE-STRUCK')} {name}"
+    for known in (f"MATHEMATICAL {name}", name, name.replace("FRAKTUR", "BLACK-LETTER")):
+        try:
+            return unicodedata.lookup(known)
+        except KeyError:
+            pass
+    return c
+
+
+# text and code
+
+
+def markdown(text: str, base: Path | None = None, attachments: dict | None = None) -> str:
+    """Markdown of a notebook as HTML: formulas as MathML, local pictures inside the page."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body: str) -> str:
+            return formula(body)
+
+        def block_math(self, body: str) -> str:
+            return formula(body, "block")
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+
+    renderer = Renderer(escape=False, embed_images=base is not None, path=str(base or ""), attachments=attachments)
+    return _scrolling(MarkdownWithMath(renderer=renderer).render(text))
+
+
+def _scrolling(html: str) -> str:
+    """Tables in boxes that scroll, without the style sheet that pandas puts before each."""
+    html = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.S)
+    return re.sub(r"<table\b", '<div class="table"><table', html).replace("</table>", "</table></div>")
+
+
+def code(source: str) -> str:
+    """Python with its words coloured."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return highlight(source, PythonLexer(), HtmlFormatter(cssclass="code"))
+
+
+# outputs
+
+
+def figure(bundle: Mapping[str, Any]) -> str:
+    """A figure's box and its data; until the script has drawn it (or where it cannot), the box holds the still picture, if there is one."""
+    spec = bundle["application/vnd.plotly.v1+json"]
+    png = "".join(bundle.get("image/png", "")).replace("\n", "")
+    still = (
+        f'<img alt="" src="data:image/png;base64,{png}">'
+        if png
+        else f"<p>This figure is drawn by {PLOTLY}, which lies beside this page.</p>"
+    )
+    height = spec.get("layout", {}).get("height", 450)
+    data = json.dumps({n: spec[n] for n in ("data", "layout", "config") if n in spec}, separators=(",", ":")).replace("</", r"<\/")
+    return (
+        f'<div class="scroll"><div class="figure" style="min-height:{height:g}px">{still}</div></div>'
+        f'<script type="application/json" class="spec">{data}</script>'
+    )
+
+
+def output(out: Mapping[str, Any], base: Path | None = None) -> str:
+    """One output of a cell, in the richest form that a page without a kernel can show."""
+    if out["output_type"] == "stream":
+        text = f"<pre>{escape(_plain(out['text']))}</pre>"
+        return text if out["name"] == "stdout" else f"<details><summary>messages</summary>{text}</details>"
+    if out["output_type"] == "error":
+        return f'<pre class="error">{escape(_plain(chr(10).join(out["traceback"])))}</pre>'
+    data = {kind: text if isinstance(text, dict) else "".join(text) for kind, text in out["data"].items()}
+    if "application/vnd.plotly.v1+json" in data:
+        return figure(data)
+    if "application/vnd.jupyter.widget-view+json" in data:
+        return '<p class="note">Controls stand here in a running notebook.</p>'
+    if "text/html" in data:
+        return _scrolling(data["text/html"])
+    if "text/markdown" in data:
+        return markdown(data["text/markdown"], base)
+    if "image/svg+xml" in data:
+        return data["image/svg+xml"]
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            return f'<img alt="" src="data:{kind};base64,{data[kind].strip()}">'
+    if "text/latex" in data:
+        return markdown(data["text/latex"], base)
+    return f"<pre>{escape(_plain(data.get('text/plain', '')))}</pre>"
+
+
+def _plain(text: str | Sequence[str]) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", "".join(text))
+
+
+# pages
+
+
+def _cell(cell: Any, base: Path | None) -> str:
+    if cell.cell_type == "markdown":
+        return f"<section>{markdown(cell.source, base, cell.get('attachments'))}</section>"
+    if cell.cell_type != "code":
+        return ""
+    tags = cell.metadata.get("tags", [])
+    name = "parameters of this run" if "injected-parameters" in tags else "parameters" if "parameters" in tags else "code"
+    folded = f"<details><summary>{name}</summary>{code(cell.source)}</details>" if cell.source.strip() else ""
+    return f'<section class="cell">{folded}{"".join(output(o, base) for o in cell.outputs)}</section>'
+
+
+def title(notebook: Path) -> str:
+    """The notebook's first heading, by default its name."""
+    import nbformat
+
+    for cell in nbformat.read(notebook, 4).cells:
+        if cell.cell_type == "markdown" and (found := re.search(r"^# (.+)$", cell.source, re.M)):
+            return found[1].strip()
+    return notebook.stem
+
+
+def page(notebook: Path, folder: Path | None = None, base: Path | None = None) -> Path:
+    """Write the HTML copy of an executed notebook into `folder` (by default beside it) and return its path.
+
+    `base` is the folder that relative paths of pictures in its text start from, by default the notebook's own.
+    """
+    import nbformat
+
+    nb = nbformat.read(notebook, 4)
+    folder, base = folder or notebook.parent, base or notebook.parent
+    body = _relinked("\n".join(_cell(c, base) for c in nb.cells), base, folder)
+    bar = '<nav><a href="index.html">All notebooks</a><button id="unfold">Show code</button></nav>'
+    figures = f'<script src="{PLOTLY}"></script>' if 'class="figure"' in body else ""
+    if figures:
+        _script(folder)
+    return _written(
+        folder / f"{notebook.stem}.html",
+        _document(title(notebook), f"{bar}<main>{body}</main>{figures}<script>{(HERE / 'page.js').read_text()}</script>"),
+    )
+
+
+def _relinked(html: str, base: Path, folder: Path) -> str:
+    """Links to notebooks as links to their pages; links to other files that are there, seen from the page's folder."""
+
+    def link(found: re.Match) -> str:
+        url = found[1]
+        if url.endswith(".ipynb"):
+            return f'href="{url.removesuffix(".ipynb")}.html"'
+        return f'href="{Path(os.path.relpath(base / url, folder)).as_posix()}"' if (base / url).exists() else found[0]
+
+    return re.sub(r'href="(?!#|[a-z]+:)([^"]+)"', link, html)
+
+
+def _script(folder: Path) -> None:
+    """Put plotly's script, as its own package brings it, into a folder of pages."""
+    from plotly.offline import get_plotlyjs
+
+    text, file = get_plotlyjs().encode(), folder / PLOTLY
+    if not file.exists() or file.stat().st_size != len(text):
+        file.write_bytes(text)
+
+
+def _document(name: str, body: str) -> str:
+    from pygments.formatters import HtmlFormatter
+
+    style = (HERE / "page.css").read_text() + HtmlFormatter(cssclass="code", style="friendly").get_style_defs(".code")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(name)}</title>\n<style>\n{style}\n</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _written(file: Path, text: str) -> Path:
+    part = file.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    return part.replace(file)
+
+
+# the index
+
+
+def index(folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]) -> Path:
+    """Write index.html over a folder of pages and return its path.
+
+    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds`, `verdicts` (word -> count) and
+    `board` (rows of column -> text). `facts` are what the run was made with; `parameters` are the values of the whole study.
+    """
+    rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
+    books = [
+        {
+            "notebook": e["name"],
+            "": e.get("title", ""),
+            "status": e["status"],
+            "seconds": _number(e.get("seconds")),
+            "core-seconds": _number(e.get("core_seconds")),
+            "claims": ", ".join(f"{n} {word}" for word, n in e.get("verdicts", {}).items() if n),
+        }
+        for e in entries
+    ]
+    linked = {e["name"] for e in entries if (folder / f"{e['name']}.html").exists()}
+    parts = ["<h1>Lottery tickets from distilled images</h1>"]
+    if rows:
+        parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
+    parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
+    parts += ["<h2>Made with</h2>", _pairs(facts), "<details><summary>all parameters</summary>", _pairs(parameters), "</details>"]
+    return _written(folder / "index.html", _document("lotto: results", f'<main class="index">{"".join(parts)}</main>'))
+
+
+def _number(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:,.0f}"
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], linked: Iterable[str]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(_entry(c, str(row.get(c, '')), linked) for c in columns)}</tr>" for row in rows)
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _entry(column: str, text: str, linked: Iterable[str]) -> str:
+    shown = escape(text)
+    if column == "notebook" and text in linked:
+        shown = f'<a href="{shown}.html">{shown}</a>'
+    if column in ("chip", "status") and text:
+        shown = f'<span class="chip {_tone(text)}">{shown}</span>'
+    return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'
+
+
+def _tone(word: str) -> str:
+    # "does not hold" before "hold"
+    tones = {
+        "bad": r"not hold|fail|interrupted",
+        "good": r"^(holds|ok|up to date|matches)",
+        "open": r"undecided|cannot|paused|not run|waiting",
+    }
+    return next((tone for tone, pattern in tones.items() if re.search(pattern, word, re.I)), "plain")
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><th>{escape(str(n))}</th><td>{escape(str(v))}</td></tr>" for n, v in pairs.items())
+    return f'<div class="table"><table class="pairs"><tbody>{rows}</tbody></table></div>'
