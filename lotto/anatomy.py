@@ -8,8 +8,8 @@ import torch
 
 from lotto import masks, parallel, scores
 from lotto.config import Study, Training
-from lotto.lab.arms import ARMS
 from lotto.distill.sets import difficulty, distilled, inner_images
+from lotto.lab.arms import ARMS
 from lotto.stability import children, measured
 from lotto.store import Product, cached
 from lotto.tickets import SEARCH, arms_at, inner_loop, level, network, rewind_point, search, start_of, trained

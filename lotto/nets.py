@@ -52,9 +52,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
         self.norm2 = norm(kind, after)
         self.shortcut = (
-            nn.Identity()
-            if stride == 1 and before == after
-            else nn.Sequential(Pointwise(before, after, stride), norm(kind, after))
+            nn.Identity() if stride == 1 and before == after else nn.Sequential(Pointwise(before, after, stride), norm(kind, after))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -219,7 +217,9 @@ def layout(model: nn.Module, device: torch.device) -> torch.memory_format:
 
     But not on a CPU for a net with strided 1x1 convolutions of fewer than 16 channels: their gradients corrupt memory in oneDNN (its issue
     6035, seen with torch 2.14 on AVX2). Such nets keep the plain order, 20 % slower."""
-    narrow = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.in_channels < 16]
+    narrow = [
+        m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.in_channels < 16
+    ]
     return torch.contiguous_format if narrow and device.type == "cpu" else torch.channels_last
 
 

@@ -6,8 +6,8 @@ Each sweep is a table of the study's own measures (`stability.swept`) with colum
 from __future__ import annotations
 
 from lotto.config import Study
-from lotto.lab.arms import ARMS
 from lotto.distill.judge import judgements
+from lotto.lab.arms import ARMS
 from lotto.stability import swept
 
 

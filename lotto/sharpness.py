@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from lotto import data, masks, nets, parallel
 from lotto.config import Config, ConfigError, Recipe, Study, Training
-from lotto.lab.arms import ARMS
 from lotto.data import DataError, Split, check_images
+from lotto.lab.arms import ARMS
 from lotto.landscape import rise
 from lotto.nets import evaluating
 from lotto.store import Cached, Product, cached

@@ -17,8 +17,8 @@ from torch import nn
 
 from lotto import data, nets, parallel, permute
 from lotto.config import Segment, Study, Training
-from lotto.lab.arms import ARMS
 from lotto.data import Split
+from lotto.lab.arms import ARMS
 from lotto.nets import State
 from lotto.store import Product, cached
 from lotto.tickets import arms_at, level, network, search, trained

@@ -227,16 +227,17 @@ def check(study: Study) -> None:
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
             raise ConfigError(
-                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the reference "
-                f"run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or more"
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the "
+                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or "
+                "more"
             )
     data.check_files(study.dataset)
     real = data.load(study.dataset)
     net = network(study.setup(0))
     if lost := masks.unreachable(net, real.shape):
         raise ConfigError(
-            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would count "
-            "what was never in use: take larger images, or a net that halves them less often"
+            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
+            "count what was never in use: take larger images, or a net that halves them less often"
         )
     fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
     parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds

@@ -3,8 +3,8 @@
 An arm prunes in rounds. A round trains the ticket so far in an inner loop, drops the live weights with the smallest magnitude, and rewinds.
 The factors say what that loop trains on, for how long, at which learning rate, and what a rewind restores; `study.ticket` reads them. The
 paper line's published code uses ONE learning rate in all loops, long loops on real images and short ones on distilled images, and rewinds
-weights only: so `imp`, `imp-rewound` and `distilled` are exactly that. Whatever differs in a second factor has it in its name: `-all` (norms
-and biases are rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
+weights only: so `imp`, `imp-rewound` and `distilled` are exactly that. Whatever differs in a second factor has it in its name: `-all`
+(norms and biases are rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,13 @@ class Arm:
         }
 
 
+def _pale(colour: str) -> str:
+    """A colour halfway to white."""
+    return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
+
+
 def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, str, str, str], main: bool = False) -> dict[str, Arm]:
-    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has."""
+    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has. Pale: all rewound."""
     other = "short" if length == "long" else "long"
     found = {}
     for (long, rate), colour in zip(((length, "outer"), (length, "gentle"), (other, "outer"), (other, "gentle")), colours, strict=True):
@@ -72,7 +77,7 @@ def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, s
             tags = [f for f, plain in ((long, length), (rate, "outer"), (what, "weights")) if f != plain]
             found["-".join([name, *tags])] = Arm(
                 title=", ".join([title, *[{"all": "all rewound"}.get(t, t) for t in tags]]),
-                colour=colour,
+                colour=colour if what == "weights" else _pale(colour),
                 images=images,
                 length=long,
                 rate=rate,
@@ -105,7 +110,9 @@ ARMS: dict[str, Arm] = {
     "distilled-traj": Arm(title="distilled by trajectories", colour="#7570b3", images="distilled-traj"),
     "distilled-rewound": Arm(title="distilled, from step k", colour="#f0b27a", images="distilled", from_k=True),
     "distilled-signs": Arm(title="distilled, signs kept, norms rewound", colour="#a93226", images="distilled", rewinding="signs"),
-    "distilled-weights-signs": Arm(title="distilled, signs and norms kept", colour="#e59866", images="distilled", rewinding="weights and signs"),
+    "distilled-weights-signs": Arm(
+        title="distilled, signs and norms kept", colour="#e59866", images="distilled", rewinding="weights and signs"
+    ),
     "random-layerwise": Arm(title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True),
     "reinit": Arm(title="distilled mask, new weights", colour="#a0522d", images="distilled", then="new weights"),
     "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp", main=True),
