@@ -12,7 +12,6 @@ _MODULES = (
     "anatomy",
     "augment",
     "bench",
-    "claims",
     "config",
     "data",
     "distill",

@@ -238,7 +238,8 @@ def check(study: Study) -> None:
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
             raise ConfigError(
                 f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the "
-                f"reference run's, and a run beside itself says nothing; end before {kept.first_seed}, or give first_seed = {last}"
+                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or "
+                "more"
             )
     data.check_files(study.dataset)
     real = data.load(study.dataset)

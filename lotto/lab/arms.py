@@ -64,8 +64,13 @@ class Arm:
         }
 
 
+def _pale(colour: str) -> str:
+    """A colour halfway to white."""
+    return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
+
+
 def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, str, str, str], main: bool = False) -> dict[str, Arm]:
-    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has."""
+    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has. Pale: all rewound."""
     other = "short" if length == "long" else "long"
     found = {}
     for (long, rate), colour in zip(((length, "outer"), (length, "gentle"), (other, "outer"), (other, "gentle")), colours, strict=True):
@@ -73,7 +78,7 @@ def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, s
             tags = [f for f, plain in ((long, length), (rate, "outer"), (what, "weights")) if f != plain]
             found["-".join([name, *tags])] = Arm(
                 title=", ".join([title, *[{"all": "all rewound"}.get(t, t) for t in tags]]),
-                colour=colour,
+                colour=colour if what == "weights" else _pale(colour),
                 images=images,
                 length=long,
                 rate=rate,

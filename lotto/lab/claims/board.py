@@ -35,8 +35,8 @@ WORDS = {
 def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
-    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`). Words stand only under the reference,
-    for a run of a few initialisations has none.
+    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level. Words stand
+    only under the reference, for a run of a few initialisations has none.
     """
     kept = runs.known(study.preset)
     theirs = {j.claim.id: j for j in kept.judged(notebook)} if kept else {}
@@ -63,7 +63,8 @@ def told(judged: Judged) -> str:
 
 def _agreement(mine: Judged, theirs: Judged) -> str:
     known = {e.part: e for e in theirs.parts}
-    found = [agrees(e, known[e.part]) for e in mine.parts if e.part in known]
+    # at another sparsity the reference says nothing
+    found = [agrees(e, known[e.part]) for e in mine.parts if e.part in known and e.level == known[e.part].level]
     if not found or None in found:
         return "-"
     return "yes" if all(found) else "no"
@@ -86,6 +87,8 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
             lines.append(f"- {j.claim.id}, {j.claim.text}: its arms were not run here.")
             continue
         side = "on the claim's side" if j.fits else "not on the claim's side" if len(j.parts) == 1 else "not all on the claim's side"
+        absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
+        side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
         lines.append(f"- {j.claim.id}, {j.claim.text}: {told(j)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}.")
     return "\n".join(lines)
 
@@ -116,10 +119,8 @@ def _brief(e: Estimate) -> str:
 
 def page() -> str:
     """The page of all claims: every run, every comparison with interval, twin and control, as Markdown."""
-    parts = [
-        "# Claims and what the reference runs say of them\n",
-        "Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n",
-    ]
+    parts = ["# Claims and what the reference runs say of them\n"]
+    parts += ["Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n"]
     parts += ["\n".join(f"- **{w}**: {what}." for w, what in WORDS.items()) + "\n"]
     for name in runs.PLANS:
         if not (runs.FOLDER / f"{name}.json").exists():
@@ -130,10 +131,8 @@ def page() -> str:
         for j in kept.judged():
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
-            lines = [
-                f"### {j.claim.id} {j.claim.short}: {j.word}{p}",
-                f"{j.claim.text[0].upper()}{j.claim.text[1:]}. *{j.claim.source}; {primary}.*",
-            ]
+            said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
+            lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{said}. *{j.claim.source}; {primary}.*"]
             lines += [f"- {e.text()}, n = {e.difference.n}" for e in j.parts]
             lines += [f"- control, must come out: {e.text()}, n = {e.difference.n}" for e in j.controls]
             lines += [f"- beside it: {j.twin.text()}, n = {j.twin.difference.n}"] if j.twin else []

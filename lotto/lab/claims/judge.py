@@ -76,6 +76,8 @@ class Estimate:
     """Standard deviation of the difference over initialisations."""
     untrained: tuple[int, int]
     """(did not train, all): initialisations of the arm."""
+    others: tuple[int, int] = (0, 0)
+    """The same of the arm beside it."""
 
     @property
     def sign(self) -> int:
@@ -118,12 +120,13 @@ class Estimate:
             return f"{arm}: nothing measured"
         short = {"accuracy": "accuracy", "barrier": "barrier", "teaches": "accuracy"}.get(self.part.measure, "")
         unit = f"{short} " if short else ""
+        beside = ARMS[self.part.than].title if self.other else ""
         told = f"{unit}{arm} {self.value.text(digits)}"
-        if self.other is not None:
-            means = f"{self.value.mean:.{digits}f}, {ARMS[self.part.than].title} {self.other.mean:.{digits}f}"
-            told = f"{unit}{arm} {means}: {self.difference.text(digits)}"
-        if self.untrained[0]:
-            told += f" ({self.untrained[0]} of {self.untrained[1]} did not train)"
+        if self.other:
+            told = f"{unit}{arm} {self.value.mean:.{digits}f}, {beside} {self.other.mean:.{digits}f}: {self.difference.text(digits)}"
+        lost = [(arm, self.untrained), (beside, self.others)]
+        if lost := [f"{name}: {some} of {every} did not train" for name, (some, every) in lost if some]:
+            told += f" ({'; '.join(lost)})"
         low, high = self.difference.low, self.difference.high
         if self.part.rule == "not worse" and low is not None and (high if self.sign > 0 else -low) < 0 and self.fits:
             told += " (worse, within the margin)"
@@ -163,18 +166,18 @@ def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float
     # a net that did not train is no unstable net
     mine = counted(table, part.measure, part.arm, level, guess, worst=0.0 if part.rule == "above" else None)
     if isinstance(part.than, str):
-        dense = ARMS[part.than].dense
-        theirs = counted(table, part.measure, part.than, 0 if dense else level, guess)
+        beside = 0 if ARMS[part.than].dense else level
+        theirs, lost = counted(table, part.measure, part.than, beside, guess), failures(table, part.than, beside)
         shared = sorted(mine.keys() & theirs.keys())
         differences, other = [mine[s] - theirs[s] for s in shared], interval([theirs[s] for s in shared])
         mine = {s: mine[s] for s in shared}
     else:
-        differences, other = [v - part.than for v in mine.values()], None
+        differences, other, lost = [v - part.than for v in mine.values()], None, (0, 0)
     if not differences:
         return None
     found = interval(differences)
     spread = math.sqrt(math.fsum((d - found.mean) ** 2 for d in differences) / max(1, len(differences) - 1))
-    return Estimate(part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level))
+    return Estimate(part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level), lost)
 
 
 def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None, confirmatory: bool = False) -> list[Judged]:
@@ -196,7 +199,7 @@ def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str |
     for claim, parts, twin, controls, whole in found:
         if notebook and claim.notebook != notebook:
             continue
-        plain = "not run" if not parts else "exploratory" if not claim.primary else "estimate"
+        plain = "not run" if len(parts) < len(claim.parts) else "exploratory" if not claim.primary else "estimate"
         word, p = words.get(claim.id, (plain, None)) if whole else (plain, None)
         judged.append(Judged(claim, parts, twin, controls, word, p))
     return judged

@@ -6,6 +6,7 @@ a stopped run goes on from its tables alone, on another machine too, without wha
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import platform
@@ -139,9 +140,10 @@ class Reference:
     @property
     def confirmatory(self) -> bool:
         """Whether it may give words: today's rules, and the initialisations kept for it."""
-        kept, mine = REGIMES.get(self.facts["preset"]), self.study
-        planned = kept and not PLANS[self.name].more and (mine.first_seed, mine.seeds) == (kept.first_seed, kept.seeds)
-        return bool(planned) and self.current
+        kept, mine, plan = REGIMES.get(self.facts["preset"]), self.study, PLANS.get(self.name)
+        if not kept or not plan or plan.more:
+            return False
+        return self.current and (mine.first_seed, mine.seeds) == (kept.first_seed, kept.seeds)
 
     def judged(self, notebook: str | None = None) -> list[judge.Judged]:
         """The claims judged by this run."""
@@ -160,10 +162,11 @@ class Reference:
         )
 
 
-def reference(name: str, folder: Path = FOLDER) -> Reference:
+def reference(name: str, folder: Path | None = None) -> Reference:
     """A reference run kept in notebooks/reference; ConfigError names those there are."""
     import pandas as pd
 
+    folder = folder or FOLDER
     file = folder / f"{name}.json"
     if not file.exists():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
@@ -172,12 +175,12 @@ def reference(name: str, folder: Path = FOLDER) -> Reference:
     return Reference(name, json.loads(file.read_text()), found)
 
 
-def known(preset: str, folder: Path = FOLDER) -> Reference | None:
+def known(preset: str, folder: Path | None = None) -> Reference | None:
     """The reference run of a preset, where there is one."""
-    return reference(preset, folder) if (folder / f"{preset}.json").exists() else None
+    return reference(preset, folder) if ((folder or FOLDER) / f"{preset}.json").exists() else None
 
 
-def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path = FOLDER) -> Path:
+def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None) -> Path:
     """Compute a planned run, or go on with it: batch by batch, and in each the initialisations that are not done yet.
 
     seeds: fewer initialisations than planned. only: these batches. ConfigError for an unknown name, fewer initialisations than a verdict
@@ -188,10 +191,11 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     plan = PLANS[name]
     if unknown := [b for b in only if b not in plan.batches]:
         raise ConfigError(f"batch {unknown[0]!r} is not in {name}; {nearest(unknown[0], list(plan.batches))}")
-    kept = REGIMES[plan.preset]
+    folder, kept = folder or FOLDER, REGIMES[plan.preset]
     whole = plan.seeds or kept.seeds
-    if seeds is not None and not min(ENOUGH, whole) <= seeds <= whole:
-        raise ConfigError(f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {ENOUGH} to {whole}")
+    fewest = min(ENOUGH, whole)
+    if seeds is not None and not fewest <= seeds <= whole:
+        raise ConfigError(f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {fewest} to {whole}")
     first = kept.first_seed if plan.first_seed is None else plan.first_seed
     described = config.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
     file, facts = folder / f"{name}.json", _facts(plan, described)
@@ -204,6 +208,12 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
             )
         if old["study"] != facts["study"]:
             raise ConfigError(f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew")
+        for n, b in old["batches"].items():
+            if b["done"] and {**b, "done": []} != facts["batches"].get(n):
+                raise ConfigError(
+                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is planned otherwise "
+                    f"today: give what is new a batch of its own, or delete {file.name} and its tables to begin anew"
+                )
         facts |= {n: old[n] for n in ("begun", "commit", "core_hours")}
         for n, b in facts["batches"].items():
             b["done"] = old["batches"].get(n, b)["done"]
@@ -229,10 +239,7 @@ def _facts(plan: Plan, described: Study) -> dict[str, Any]:
     from lotto import data
 
     real = data.load(described.dataset)
-    batches = {
-        n: {"methods": b.methods, "levels": b.levels, "tables": b.tables, "children": b.children, "done": []}
-        for n, b in plan.batches.items()
-    }
+    batches = {n: {**dataclasses.asdict(b), "done": []} for n, b in plan.batches.items()}
     facts = {
         "preset": plan.preset,
         "study": described.model_dump(mode="json"),
@@ -267,8 +274,10 @@ def _add(name: str, batch: Batch, described: Study, some: Sequence[int], folder:
 
     given = dict(methods=batch.methods, levels=batch.levels) if batch.methods else {}
     study = described.but(first_seed=some[0], seeds=len(some), children=batch.children, **given)
-    for t in batch.tables:
-        new, file = tables()[t](study).round(4), folder / f"{name}-{t}.csv"
+    # all of them, then written: a stop in between leaves no initialisation in one table and not in another
+    made = {t: tables()[t](study).round(4) for t in batch.tables}
+    for t, new in made.items():
+        file = folder / f"{name}-{t}.csv"
         old = [pd.read_csv(file)] if file.exists() else []
         whole = pd.concat([*old, new], ignore_index=True)
         # a net that two batches share, such as the dense one, stands once
