@@ -515,12 +515,22 @@ def readme(text: str) -> str:
 
 
 def claims(argv: Sequence[str]) -> int:
-    """Write the README's board, and the page of all claims beside the reference tables."""
+    """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's barriers."""
     from lotto.lab.claims import board, runs
+
+    from lotto import figures
+    from lotto.lab.stills import still
 
     file = CLONE / "README.md"
     file.write_text(readme(file.read_text()))
     (runs.FOLDER / "CLAIMS.md").write_text(board.page())
+    for preset in PRESETS:
+        if kept := runs.known(preset):
+            seen = kept.view("main level")
+            title = f"Error barrier between children, {seen.seeds} initialisations of {preset}: mean, 95 % interval, each"
+            fig = figures.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
+            if picture := still(fig):
+                (runs.FOLDER / f"{preset}.png").write_bytes(picture)
     return OK
 
 
