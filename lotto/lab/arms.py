@@ -118,7 +118,7 @@ ARMS: dict[str, Arm] = {
     ),
     "random-layerwise": Arm(title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True),
     "reinit": Arm(title="distilled mask, new weights", colour="#a0522d", images="distilled", then="new weights"),
-    "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp", main=True),
+    "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp"),
     "hybrid-real": Arm(title="all real short, then IMP", colour="#c39bd3", images="real", then="imp"),
     "initial": Arm(title="initial magnitude", colour="#9a8c7c", score="initial"),
     "random": Arm(title="random, global", colour="#c9bfb3", score="random"),

@@ -46,8 +46,8 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
         found.append(
             {
                 "claim": f"{mine.claim.id} {mine.claim.short}",
-                "here": told(mine),
-                "reference": told(other) if other else "none yet",
+                "here": told(mine, study),
+                "reference": told(other, kept.study) if other else "none yet",
                 "word": other.word if other else "not run",
                 "agrees": _agreement(mine, other) if other else "-",
                 "but": mine.twin.text() if mine.twin else "-",
@@ -56,9 +56,15 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
     return found
 
 
-def told(judged: Judged) -> str:
-    """The comparisons of a claim, measured."""
-    return "; ".join(e.text() for e in judged.parts) or "not run"
+def told(judged: Judged, study: Study) -> str:
+    """The comparisons of a claim, measured, and at which sparsity."""
+    return ("; ".join(e.text() for e in judged.parts) + where(judged.parts, study)) or "not run"
+
+
+def where(parts: Sequence[Estimate], study: Study) -> str:
+    """The sparsities at which comparisons are made, as " (97.2 % sparse)"; nothing for sets and dense nets alone."""
+    levels = sorted({e.level for e in parts if e.part.at in ("main", "fine", "high")})
+    return f" ({', '.join(f'{100 - 100 * study.density(at):.1f}' for at in levels)} % sparse)" if levels else ""
 
 
 def _agreement(mine: Judged, theirs: Judged) -> str:
@@ -89,7 +95,7 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
         side = "on the claim's side" if j.fits else "not on the claim's side" if len(j.parts) == 1 else "not all on the claim's side"
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
-        lines.append(f"- {j.claim.id}, {j.claim.text}: {told(j)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}.")
+        lines.append(f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}.")
     return "\n".join(lines)
 
 
@@ -103,7 +109,8 @@ def short() -> str:
         cells = [f"{claim.id} {claim.short}"]
         for p in REGIMES:
             j = judged.get(p, {}).get(claim.id)
-            cells.append(f"{CHIPS[j.word]}, n = {j.n}<br>{'<br>'.join(map(_brief, j.parts))}" if j and j.parts else "not run yet")
+            at = where(j.parts, kept[p].study) if j else ""
+            cells.append(f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(map(_brief, j.parts))}" if j and j.parts else "not run yet")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -133,8 +140,8 @@ def page() -> str:
             primary = "primary" if j.claim.primary else "exploratory"
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
             lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{said}. *{j.claim.source}; {primary}.*"]
-            lines += [f"- {e.text()}, n = {e.difference.n}" for e in j.parts]
-            lines += [f"- control, must come out: {e.text()}, n = {e.difference.n}" for e in j.controls]
-            lines += [f"- beside it: {j.twin.text()}, n = {j.twin.difference.n}"] if j.twin else []
+            lines += [f"- {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.parts]
+            lines += [f"- control, must come out: {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.controls]
+            lines += [f"- beside it: {j.twin.text()}{where([j.twin], kept.study)}, n = {j.twin.difference.n}"] if j.twin else []
             parts.append("\n".join([lines[0], "", lines[1], "", *(lines[2:] or ["- not run"])]) + "\n")
     return "\n".join(parts)
