@@ -37,6 +37,12 @@ def formula(tex: str, display: str = "inline") -> str:
         if style != "normal" and node.text:  # browsers know letters of other styles as characters, not as an attribute
             node.text = "".join(_letter(c, style) for c in node.text)
             del node.attrib["mathvariant"]
+        if "minsize" in node.attrib:  # a bracket of a given size, which MathML Core stretches in some places only
+            node.attrib |= {"stretchy": "true", "symmetric": "true"}
+        elif node.text == "‖":  # a plain norm keeps its size
+            node.attrib.setdefault("stretchy", "false")
+        if "columnalign" in node.attrib:
+            node.attrib["style"] = f"text-align: {node.attrib.pop('columnalign')}"
         if display == "block" and node.tag == "msub" and node[0].text in _LIMITS:
             node.tag = "munder"
     return ElementTree.tostring(made, encoding="unicode")

@@ -95,7 +95,9 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
         side = "on the claim's side" if j.fits else "not on the claim's side" if len(j.parts) == 1 else "not all on the claim's side"
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
-        lines.append(f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}.")
+        lines.append(
+            f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}."
+        )
     return "\n".join(lines)
 
 

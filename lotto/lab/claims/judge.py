@@ -180,11 +180,14 @@ def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float
     return Estimate(part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level), lost)
 
 
-def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None, confirmatory: bool = False) -> list[Judged]:
+def judge(
+    tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None, confirmatory: bool = False, planned: int = ENOUGH
+) -> list[Judged]:
     """The claims of a notebook (None: all), judged from tables by name.
 
     confirmatory: whether words may be given, as in a reference run made under today's rules on initialisations kept for it. Without it
-    primary claims are estimates. Holm's correction is over the primary claims of the regime that the tables hold, told or not.
+    primary claims are estimates; so are those that do not have all the `planned` initialisations yet, as a look on the way is no test.
+    Holm's correction is over all primary claims, run or not.
     """
     levels, guess = regime(study), 100 / classes
     found = []
@@ -194,7 +197,7 @@ def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str |
         twin = estimate(claim.twin, tables, levels, guess) if claim.twin else None
         whole = None not in parts
         found.append((claim, tuple(p for p in parts if p), twin, tuple(c for c in controls if c), whole and None not in controls))
-    words = _words(found) if confirmatory else {}
+    words = _words(found, max(ENOUGH, planned)) if confirmatory else {}
     judged = []
     for claim, parts, twin, controls, whole in found:
         if notebook and claim.notebook != notebook:
@@ -205,14 +208,14 @@ def judge(tables: Mapping[str, Any], study: Study, classes: int, notebook: str |
     return judged
 
 
-def _words(found: Sequence[tuple]) -> dict[str, tuple[str, float]]:
+def _words(found: Sequence[tuple], enough: int) -> dict[str, tuple[str, float]]:
     """Claim -> (word, corrected p), for the primary claims with enough initialisations."""
     ps: dict[str, tuple[float, bool]] = {}
     for claim, parts, _, _, whole in found:
-        if claim.primary and whole and min(e.difference.n for e in parts) >= ENOUGH:
+        if claim.primary and whole and min(e.difference.n for e in parts) >= enough:
             yes, no = max(e.p() for e in parts), min(1.0, len(parts) * min(e.p(holds=False) for e in parts))
             ps[claim.id] = (min(1.0, 2 * min(yes, no)), yes <= no)
-    corrected = holm({k: p for k, (p, _) in ps.items()})
+    corrected = holm({c.id: ps.get(c.id, (1.0, False))[0] for c, *_ in found if c.primary})
     words = {}
     for claim, _, _, controls, _ in found:
         if claim.id in ps:

@@ -147,18 +147,23 @@ class Reference:
 
     def judged(self, notebook: str | None = None) -> list[judge.Judged]:
         """The claims judged by this run."""
-        return judge.judge(self.tables, self.view(), self.facts["classes"], notebook, self.confirmatory)
+        return judge.judge(self.tables, self.view(), self.facts["classes"], notebook, self.confirmatory, self.planned)
+
+    @property
+    def planned(self) -> int:
+        """Initialisations that it was begun for; with fewer there are no words yet."""
+        return self.facts.get("planned", self.study.seeds)
 
     @property
     def origin(self) -> str:
         """What run it is, as Markdown."""
         f, s = self.facts, self.study
         when = "rule fixed before this run" if self.current else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
-        done = " · ".join(f"{n} {len(b['done'])} of {s.seeds}" for n, b in f["batches"].items())
+        done = " · ".join(f"{n} {len(b['done'])} of {self.planned}" for n, b in f["batches"].items())
         made = f"{f['device']}, torch {f['torch']}, {f['core_hours']:.1f} core-hours"
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations {s.first_seed} to "
-            f"{s.first_seed + s.seeds - 1}; rules {f['rules'][:12]}, {when}; {made}. Initialisations done: {done}."
+            f"{s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. Initialisations done: {done}."
         )
 
 
@@ -183,8 +188,8 @@ def known(preset: str, folder: Path | None = None) -> Reference | None:
 def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None) -> Path:
     """Compute a planned run, or go on with it: batch by batch, and in each the initialisations that are not done yet.
 
-    seeds: fewer initialisations than planned. only: these batches. ConfigError for an unknown name, fewer initialisations than a verdict
-    needs, or a run that was begun under other rules.
+    seeds: fewer initialisations than the plan has, to be said when the run is begun. only: these batches. ConfigError for an unknown name,
+    fewer initialisations than a verdict needs, or a run that was begun for another number or under other rules.
     """
     if name not in PLANS:
         raise ConfigError(f"reference {name!r} is not planned; {nearest(name, list(PLANS))}")
@@ -214,12 +219,18 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
                     f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is planned otherwise "
                     f"today: give what is new a batch of its own, or delete {file.name} and its tables to begin anew"
                 )
-        facts |= {n: old[n] for n in ("begun", "commit", "core_hours")}
+        begun = old.get("planned", whole)
+        if seeds is not None and seeds != begun:
+            raise ConfigError(
+                f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its results; give {begun}"
+            )
+        facts |= {n: old[n] for n in ("begun", "commit", "core_hours")} | {"planned": begun}
         for n, b in facts["batches"].items():
             b["done"] = old["batches"].get(n, b)["done"]
+    facts.setdefault("planned", seeds or whole)
     folder.mkdir(parents=True, exist_ok=True)
     _write(file, facts)
-    numbers = list(described.initialisations)[: seeds or whole]
+    numbers = list(described.initialisations)[: facts["planned"]]
     for n in only or plan.batches:
         batch, done = plan.batches[n], facts["batches"][n]["done"]
         missing = [s for s in numbers if s not in done]
