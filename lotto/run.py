@@ -41,15 +41,14 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
 
 
-def finish(notebook: str, verdicts: Sequence[Any] = (), board: Sequence[Mapping[str, str]] = ()) -> None:
+def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
     (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to the table in
-    index.html: one dict of column -> text a row; the column "chip" is shown as a coloured word."""
-    counts = {w: sum(v.verdict == w for v in verdicts) for w in ("holds", "does not hold", "undecided")}
+    index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
     if mark := os.environ.get("LOTTO_END_MARK"):
-        told = {"notebook": notebook, "verdicts": counts, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
+        told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
         Path(mark).write_text(json.dumps(told))
-    print(f"{notebook}: finished, {len(verdicts or board)} claims judged")
+    print(f"{notebook}: finished, {len(board)} claims judged")
 
 
 def _core_seconds() -> float:
@@ -134,7 +133,7 @@ class Job:
     key: str
     status: str = "waiting"
     seconds: float = 0.0
-    verdicts: dict[str, int] = dataclasses.field(default_factory=dict)
+    board: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -246,7 +245,7 @@ def up_to_date(job: Job) -> bool:
         return False
     if last["key"] != job.key or not job.result.exists():
         return False
-    job.verdicts = last["verdicts"]
+    job.board = last["board"]
     return True
 
 
@@ -298,7 +297,7 @@ def execute(job: Job) -> str | None:
         if not mark.exists() or json.loads(mark.read_text())["notebook"] != job.name:
             return "the notebook ended without its end mark: a cell left early (exit, quit), or its last cell is gone"
         told = json.loads(mark.read_text())
-    job.verdicts = told["verdicts"]
+    job.board = told["board"]
     job.partial.replace(job.result)
     report.page(job.result, base=NOTEBOOKS)
     part = job.manifest.with_suffix(".part")
@@ -450,9 +449,9 @@ def _look_for_a_browser() -> None:
 
 
 def _table(jobs: list[Job]) -> str:
-    rows = [("notebook", "status", "seconds", "claims: hold / not / undecided", "output")]
+    rows = [("notebook", "status", "seconds", "as the reference", "output")]
     for j in jobs:
-        v = " / ".join(str(n) for n in j.verdicts.values())
+        v = report.agreement(j.board)
         rows.append((j.name, j.status, f"{j.seconds:.0f}" if j.seconds else "", v, str(j.result if j.result.exists() else j.partial)))
     widths = [max(len(r[i]) for r in rows) for i in range(4)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)
@@ -516,9 +515,8 @@ def readme(text: str) -> str:
 
 def claims(argv: Sequence[str]) -> int:
     """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's barriers."""
-    from lotto.lab.claims import board, runs
-
     from lotto import figures
+    from lotto.lab.claims import board, runs
     from lotto.lab.stills import still
 
     file = CLONE / "README.md"

@@ -104,9 +104,9 @@ def results(made, tmp_path):
     out.mkdir()
     report.page(made, out)
     report.page(REAL, out)
-    row = {"claim": "a < b", "chip": "does not hold", "estimate": "1.5 [1, 2]"}
+    row = {"claim": "a < b", "word": "fails", "agrees": "yes", "estimate": "1.5 [1, 2]"}
     done = {"name": "01_a", "status": "ok", "title": "A", "seconds": 61.2, "core_seconds": 1234.5, "board": [row, row]}
-    other = {"name": REAL.stem, "status": "up to date", "verdicts": {"holds": 2, "undecided": 0}}
+    other = {"name": REAL.stem, "status": "up to date"}
     report.index(out, [done, other, {"name": "03_c", "status": "FAILED"}], {"device": "cpu"}, {"seeds": 3, "levels": [4, 8]})
     return out
 
@@ -151,10 +151,10 @@ def test_formulas_that_cannot_be_read_stay_as_they_are(monkeypatch):
 def test_the_index(results):
     text = (results / "index.html").read_text()
     check_offline(results / "index.html", 0)
-    assert text.count('<span class="chip bad">does not hold</span>') == 2 and "a &lt; b" in text and "1.5 [1, 2]" in text
+    assert text.count('<span class="chip bad">fails</span>') == 2 and "a &lt; b" in text and "1.5 [1, 2]" in text
     assert text.count('<a href="01_a.html">') == 3 and f'<a href="{REAL.stem}.html">' in text and 'href="03_c.html"' not in text
     assert '<span class="chip good">up to date</span>' in text and '<span class="chip bad">FAILED</span>' in text
-    assert "2 holds" in text and "undecided" not in text and "1,234" in text and "[4, 8]" in text and "device" in text
+    assert "2 of 2" in text and "1,234" in text and "[4, 8]" in text and "device" in text
 
 
 def test_the_index_without_a_board(tmp_path):

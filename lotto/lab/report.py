@@ -232,7 +232,7 @@ def _written(file: Path, text: str) -> Path:
 def index(folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]) -> Path:
     """Write index.html over a folder of pages and return its path.
 
-    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds`, `verdicts` (word -> count) and
+    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds` and
     `board` (rows of column -> text). `facts` are what the run was made with; `parameters` are the values of the whole study.
     """
     rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
@@ -243,7 +243,7 @@ def index(folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str
             "status": e["status"],
             "seconds": _number(e.get("seconds")),
             "core-seconds": _number(e.get("core_seconds")),
-            "claims": ", ".join(f"{n} {word}" for word, n in e.get("verdicts", {}).items() if n),
+            "as the reference": agreement(e.get("board", ())),
         }
         for e in entries
     ]
@@ -254,6 +254,12 @@ def index(folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str
     parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
     parts += ["<h2>Made with</h2>", _pairs(facts), "<details><summary>all parameters</summary>", _pairs(parameters), "</details>"]
     return _written(folder / "index.html", _document("lotto: results", f'<main class="index">{"".join(parts)}</main>'))
+
+
+def agreement(board: Sequence[Mapping[str, str]]) -> str:
+    """How many of a board's claims came out as the reference run leads one to expect, as "5 of 6"; nothing where none can be compared."""
+    known = [row["agrees"] for row in board if row.get("agrees") in ("yes", "no")]
+    return f"{known.count('yes')} of {len(known)}" if known else ""
 
 
 def _number(seconds: float | None) -> str:
@@ -271,7 +277,7 @@ def _entry(column: str, text: str, linked: Iterable[str]) -> str:
     shown = escape(text)
     if column == "notebook" and text in linked:
         shown = f'<a href="{shown}.html">{shown}</a>'
-    if column in ("chip", "status") and text:
+    if column in ("word", "status") and text:
         shown = f'<span class="chip {_tone(text)}">{shown}</span>'
     return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'
 
