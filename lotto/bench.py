@@ -48,6 +48,9 @@ SPARSITY = 0.8
 IMAGES, POINTS, SIDE, PROBES = 256, 11, 3, 4
 """Training images of a path, a plane, a Hessian (and as many test images); points of the path, of the plane's side; probes of the trace."""
 
+SQUARE = 1024
+"""Side of the square matrices whose product stands for the rate that this core (or device) can reach."""
+
 PEAKS = {
     "H200": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
     "H100 80GB HBM3": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
@@ -167,6 +170,14 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
             methods[name].match(step, pixels[name])
             methods[name].learn(step)
 
+    square = torch.randn(SQUARE, SQUARE, device=images.device)
+
+    def multiply(times: int) -> None:
+        with arithmetic(outer, images.device):
+            for _ in range(times):
+                square @ square
+
+    products = steps_for(seconds / 4, multiply)
     end = copy.deepcopy(model)
     end.load_state_dict(masks.apply(nets.copy_state(model), mask))
     nets.recalibrate(end, some.images)
@@ -181,6 +192,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         "path": lambda: stability.path(end, a, b, some, test, POINTS),
         "plane": lambda: landscape.survey(end, through, some, test, SIDE),
         "trace": lambda: sharpness.diagonal(sharpness.Hessian(end, some.images, some.labels, mask), PROBES),
+        "matrix": lambda: multiply(products),
         **{name: functools.partial(distil, name, n) for name, n in distil_steps.items()},
     }
     masked(1, None)
@@ -196,6 +208,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     batch = min(outer.batch, len(images))
     rates = {name: [steps * batch / t for t in took[name]] for name in ("masked", "unmasked", "plain")}
     each = flops(model, images[:batch], labels[:batch], outer)
+    matrix = [products * 2 * SQUARE**3 / t for t in took["matrix"]]
     found: list[tuple[str, list[float], str]] = [
         ("lotto, masked", rates["masked"], "images/s"),
         ("lotto, no mask", rates["unmasked"], "images/s"),
@@ -208,6 +221,8 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         *((f"distillation by {what}, a step", [t / distil_steps[n] for t in took[n]], "s") for n, what in DISTILLATIONS.items()),
         ("forward and backward, an image", [each / 1e6], "MFLOP"),
         ("arithmetic, lotto masked", [each * rate / 1e9 for rate in rates["masked"]], "GFLOP/s"),
+        (f"matrix product of side {SQUARE}", [x / 1e9 for x in matrix], "GFLOP/s"),
+        ("lotto masked, of the matrix rate", [100 * each * x / y for x, y in zip(rates["masked"], matrix, strict=True)], "% of it"),
     ]
     distilling = {name: [step_flops(methods[name], pixels[name]) * n / t for t in took[name]] for name, n in distil_steps.items()}
     found += [(f"arithmetic, {DISTILLATIONS[n]}", [x / 1e9 for x in rate], "GFLOP/s") for n, rate in distilling.items()]
