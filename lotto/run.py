@@ -568,32 +568,21 @@ def card(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/ (a process a core), then nbval over the notebooks, in one temporary store; the worse exit code."""
+    """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the store that LOTTO_STORE
+    names, where what earlier runs computed is not computed again; the worse exit code."""
     from lotto.parallel import jobs
 
     spread = [] if argv or jobs() == 1 else ["-n", str(jobs()), "--dist", "loadfile"]
-    with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch, kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
+    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "3600", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+    named = os.environ.get("LOTTO_STORE")
+    with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch:
         # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's kernels
-        first = subprocess.call([sys.executable, "-m", "pytest", *spread, *argv], cwd=CLONE)
+        with kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
+            first = subprocess.call([sys.executable, "-m", "pytest", *spread, *argv], cwd=CLONE)
         if argv:  # a part of the tests was asked for
             return first
-        second = subprocess.call(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "--nbval-lax",
-                "--nbval-current-env",
-                "--nbval-cell-timeout",
-                "3600",
-                "-o",
-                "filterwarnings=",
-                "-p",
-                "no:cacheprovider",
-                *map(str, choose(None, None)),
-            ],
-            cwd=CLONE,
-        )
+        with kernel_environment(LOTTO_STORE=named or scratch, LOTTO_STILLS="0"):
+            second = subprocess.call([sys.executable, "-m", "pytest", *nbval, *map(str, choose(None, None))], cwd=CLONE)
     return first or second
 
 
