@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -425,6 +426,7 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
         try:
             trouble = execute(job)
         except (KeyboardInterrupt, Paused) as stopped:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would be told as an error that nobody took
             job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
             _index(jobs, described)
             print(_table(jobs))
@@ -445,7 +447,7 @@ def _look_for_a_browser() -> None:
 
     if trouble := stills.trouble():
         os.environ["LOTTO_STILLS"] = "0"
-        print(f"no still pictures: {trouble}; the pages' figures are drawn all the same", flush=True)
+        print(f"no still pictures: {trouble}; figures are live without them", flush=True)
 
 
 def _table(jobs: list[Job]) -> str:
@@ -463,6 +465,7 @@ def refresh(argv: Sequence[str]) -> int:
     from nbclient import NotebookClient
     from traitlets.config import Config
 
+    _look_for_a_browser()
     for notebook in choose(",".join(argv) or None, None):
         print(f"{notebook.name} ...", flush=True)
         nb = nbformat.read(notebook, 4)

@@ -174,13 +174,14 @@ def test_pages_in_a_browser_without_a_network(results, made):
         browser = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context(offline=True, viewport={"width": 1000, "height": 900})
         page, asked, errors = context.new_page(), [], []
+        page.set_default_timeout(120_000)  # on a machine that is busy
         page.on("request", lambda r: asked.append(r.url))
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
         for name in ("01_a", REAL.stem):
             page.goto((results / f"{name}.html").as_uri())
             count = page.locator(".figure").count()
-            page.wait_for_function(f"document.querySelectorAll('.figure .main-svg').length >= {count}", timeout=60_000)
+            page.wait_for_function(f"document.querySelectorAll('.figure .main-svg').length >= {count}")
             for i in range(count):
                 assert page.locator(".figure").nth(i).locator(".main-svg").first.bounding_box()["height"] > 50
             for i in range(page.locator("math").count()):

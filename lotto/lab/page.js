@@ -1,5 +1,5 @@
 // Draw one figure after the other, so that the page can be read meanwhile.
-(async () => {
+addEventListener("load", async () => {
   for (const spec of document.querySelectorAll(".spec")) {
     if (!window.Plotly) return;
     const box = spec.previousElementSibling.firstElementChild, { data, layout, config } = JSON.parse(spec.textContent);
@@ -7,7 +7,7 @@
     await Plotly.newPlot(box, data, layout, config);
     await new Promise((done) => setTimeout(done));
   }
-})();
+});
 const button = document.getElementById("unfold");
 button.onclick = () => {
   const open = button.textContent === "Show code";

@@ -37,9 +37,7 @@ def formula(tex: str, display: str = "inline") -> str:
         if style != "normal" and node.text:  # browsers know letters of other styles as characters, not as an attribute
             node.text = "".join(_letter(c, style) for c in node.text)
             del node.attrib["mathvariant"]
-        if "minsize" in node.attrib:  # a bracket of a given size, which MathML Core stretches in some places only
-            node.attrib |= {"stretchy": "true", "symmetric": "true"}
-        elif node.text == "‖":  # a plain norm keeps its size
+        if node.text == "‖" and "minsize" not in node.attrib:  # a plain norm keeps its size
             node.attrib.setdefault("stretchy", "false")
         if "columnalign" in node.attrib:
             node.attrib["style"] = f"text-align: {node.attrib.pop('columnalign')}"
