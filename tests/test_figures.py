@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lotto import anatomy, figures, landscape, regimes, sharpness, stability, tickets
-from lotto.lab.arms import ARMS
 from lotto.distill import judge
+from lotto.lab.arms import ARMS
 
 
 @pytest.fixture(scope="module")
