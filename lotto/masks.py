@@ -10,9 +10,11 @@ import copy
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lotto.nets import evaluating
 
@@ -158,13 +160,22 @@ def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     return bool((scores == scores[:1]).all())
 
 
+class _Leaky(TorchFunctionMode):
+    """Within it, a ReLU lets half of what is below 0 pass: in a deep net without norms, most units are on, or off, for all images alike."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.relu, torch.relu_, F.relu, F.relu_, Tensor.relu, Tensor.relu_):
+            return F.leaky_relu(args[0] if args else kwargs["input"], 0.5)
+        return func(*args, **(kwargs or {}))
+
+
 def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draws: int = 8) -> dict[str, int]:
     """Layer -> number of its prunable weights whose gradient is 0 for every image; layers without such weights are left out.
 
     shape: of one image, (channels, height, width). Such weights see only padding (a 3x3 kernel on a single pixel has 8 taps of 9 there),
-    or belong to a layer that the forward pass never uses. Found in float64 with Gaussian images and batch statistics; a weight counts
-    only if its gradient is 0 in each of `draws` nets with weights moved at random, so that neither a scale which begins at 0 nor a unit
-    which happens to be off makes it one. `model` is left as it is.
+    or belong to a layer that the forward pass never uses. Found in float64 with Gaussian images, batch statistics and leaky ReLUs; a
+    weight counts only if its gradient is 0 in each of `draws` nets with weights moved at random, so that neither a scale which begins at
+    0 nor a unit which happens to be off makes it one. `model` is left as it is.
     """
     draw = torch.Generator().manual_seed(0)
 
@@ -182,7 +193,8 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
                 p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
         params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
         x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
-        out = probe(x)
+        with _Leaky():
+            out = probe(x)
         found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
         lost = {n: (g == 0) & (lost[n] | (number == 0)) for n, g in zip(lost, found, strict=True)}
         if not any(m.any() for m in lost.values()):

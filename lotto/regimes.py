@@ -39,7 +39,7 @@ def sets(study: Study):
     """Table of sets and the masks found with them: a row a (method, level, seed), with `worth`, the accuracy of fresh nets trained on the
     set (`judge.judgements`), and `state`, `accuracy`, `barrier` of the tickets found with it at the study's last level.
 
-    `method`: the kind of set, over `study.judge_kinds`; `level`: images a class, over `study.ipcs`. All in the gentle recipe.
+    `method`: the kind of set, over `study.judge_kinds`; `level`: images a class, over `study.ipcs`. All in short loops at the outer rate.
     """
     worth = judgements(study).rename(columns={"accuracy": "worth"})[["method", "level", "seed", "worth"]]
     cells = {(i,): study.but(ipc=i, methods=study.judge_kinds, levels=study.levels[-1:]) for i in study.ipcs}
@@ -62,8 +62,7 @@ def over_time(study: Study):
 
 def unrewound(method: str) -> str:
     """The method that starts at the initialisation and does otherwise the same as a rewound one."""
-    name = method.removesuffix("-rewound")
-    return name if name in ARMS else method
+    return method.replace("-rewound", "") if ARMS[method].from_k else method
 
 
 def stable_from(table, limit: float = 2.0):

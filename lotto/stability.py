@@ -274,7 +274,7 @@ def between(study: Study):
 def switched(study: Study):
     """Table of the hybrid over its switch point: a row a (method, switch, level, seed), with `state`, `accuracy` and `barrier`.
 
-    `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the gentle search alone.
+    `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the short search alone.
     """
     methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
     return swept({(switch,): study.but(switch=switch, methods=methods) for switch in study.switches}, ("switch",))

@@ -34,7 +34,7 @@ def test_text_is_taken_as_the_number_it_spells():
         ("norm", "layer", "norm = 'layer'"),
         ("data", "mnist2", "data = 'mnist2'"),
         ("steps", 0, "steps = 0"),
-        ("rewind", 1000, "rewind = 1000: beyond the 180 steps"),
+        ("rewind", 1000, "rewind = 1000: beyond the 200 steps"),
         ("ipc", 0, "ipc = 0"),
         ("weight_decay", 1.5, "weight_decay = 1.5"),
     ],
@@ -65,7 +65,7 @@ def test_every_method_of_every_preset_describes_a_ticket(preset, method):
     at = 0 if ARMS[method].dense else max(s.levels)
     ticket = s.ticket(method, at, 1)
     assert ticket.level == at and ticket.setup.seed == 1
-    assert (ticket.setup.rewind > 0) == ARMS[method].rewound
+    assert (ticket.setup.rewind > 0) == ARMS[method].from_k
     assert Ticket(**ticket.model_dump()) == ticket
 
 
@@ -78,9 +78,11 @@ def test_a_level_is_a_prefix_of_a_longer_search():
 
 def test_the_deciding_arms_differ_in_one_thing_only():
     s = lotto.study()
-    distilled, gentle, harsh, imp = (s.ticket(m, 1, 0).rounds[0] for m in ("distilled", "real-gentle", "distilled-harsh", "imp"))
-    assert distilled.recipe == gentle.recipe and distilled.images != gentle.images
-    assert distilled.images == harsh.images and harsh.recipe == imp.recipe and gentle.images == imp.images
+    distilled, short, long, imp = (s.ticket(m, 1, 0).rounds[0] for m in ("distilled", "imp-short", "distilled-long", "imp"))
+    assert distilled.recipe == short.recipe and distilled.images != short.images
+    assert distilled.images == long.images and long.recipe == imp.recipe and short.images == imp.images
+    assert short.recipe == imp.recipe.but(steps=s.inner_steps)
+    assert len({s.ticket(m, 1, 0).rewinding for m in ("distilled", "imp-short", "distilled-long", "imp")}) == 1
 
 
 def test_each_initialisation_has_its_own_distillation():
@@ -133,7 +135,7 @@ def test_the_hybrid_lies_between_imp_and_the_distilled_search():
     s = lotto.study()
     assert s.but(switch=0).ticket("hybrid", 8, 1) == s.ticket("imp", 8, 1)
     assert s.but(switch=8).ticket("hybrid", 8, 1) == s.ticket("distilled", 8, 1)
-    assert s.but(switch=8).ticket("hybrid-real", 8, 1) == s.ticket("real-gentle", 8, 1)
+    assert s.but(switch=8).ticket("hybrid-real", 8, 1) == s.ticket("imp-short", 8, 1)
     assert s.ticket("hybrid", 8, 1).rounds[:4] == s.ticket("distilled", 4, 1).rounds
 
 

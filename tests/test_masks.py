@@ -170,3 +170,53 @@ def test_a_sparse_vgg_is_not_taken_for_dead():
     mask = masks.prune(masks.ones(vgg), scores.magnitude(weights, masks.ones(vgg)), 0.83)
     vgg.load_state_dict(masks.apply(vgg.state_dict(), mask))
     assert not masks.dead(vgg, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("side", [8, 16, 28, 32])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet10", "vgg16", "convnet"])
+def test_every_weight_of_every_net_can_be_reached(name, side, norm):
+    model = nets.build(Net(name=name, width=4, norm=norm), (1, side, side), 10, 0)
+    assert masks.unreachable(model, (1, side, side)) == {}
+
+
+def narrowing():
+    return nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1), nn.Flatten(), nn.Linear(2, 2))
+
+
+def test_unreachable_weights_by_hand():
+    # the first kernel's 9 taps see 4 pixels of 2 x 2, the second's see the one pixel that is left: 5 of 9 and 8 of 9 see padding only
+    assert masks.unreachable(narrowing(), (1, 2, 2)) == {"0.weight": 2 * 5, "1.weight": 2 * 2 * 8}
+    wider = nn.Sequential(*narrowing()[:3], nn.Linear(8, 2))
+    assert masks.unreachable(wider, (1, 4, 4)) == {}
+
+
+def test_reaching_looks_through_what_merely_begins_at_zero(net):
+    model = net()
+    with torch.no_grad():
+        for block in model.modules():
+            if isinstance(block, nets.Block):
+                block.norm2.weight.zero_()  # a residual branch that begins shut
+        model.head.weight.zero_()
+    before = nets.copy_state(model)
+    assert masks.unreachable(model, (1, 8, 8)) == {}
+    assert model.training and all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_an_unused_layer_is_out_of_reach():
+    class Forgotten(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.forgotten = nn.Linear(4, 3), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.used(x.flatten(1))
+
+    assert masks.unreachable(Forgotten(), (1, 2, 2)) == {"forgotten.weight": 20}
+
+
+@pytest.mark.parametrize("relu", [nn.ReLU(), nn.ReLU(inplace=True)])
+def test_units_that_are_off_for_all_images_alike_are_within_reach(relu):
+    # without norms, most units of a deep net are on, or off, whatever the image
+    layers = [layer for _ in range(12) for layer in (nn.Conv2d(3, 3, 3, 1, 1), relu)]
+    assert masks.unreachable(nn.Sequential(nn.Conv2d(1, 3, 3, 1, 1), *layers, nn.Flatten(), nn.Linear(48, 2)), (1, 4, 4)) == {}

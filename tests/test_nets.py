@@ -53,18 +53,23 @@ def test_one_pixel_instance_norm_is_refused():
         nets.build(Net(name="convnet", depth=4), (1, 8, 8), 10, 0)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
-def test_nets_that_see_one_pixel_through_instance_norm_are_refused(name):
+def test_nets_that_see_one_pixel_through_instance_norm_are_refused(factory):
     with pytest.raises(ConfigError, match="the same scores for two different images.*instance norm on features of one pixel"):
-        nets.build(Net(name=name, norm="instance", width=4), (1, 8, 8), 10, 0)
+        nets.build(Net(name="own_nets:one_pixel"), (1, 8, 8), 10, 0)
 
 
-def test_deep_nets_whose_scores_differ_by_little_are_taken():
+@pytest.mark.parametrize("side", [4, 8, 16, 28])
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_the_studys_nets_leave_instance_norm_more_than_one_pixel(name, side):
+    nets.build(Net(name=name, norm="instance", width=4), (1, side, side), 10, 0)
+
+
+def test_deep_nets_whose_scores_differ_by_little_are_taken(factory):
     # a signal that 13 layers of PyTorch's initialisation have shrunk to less than float32's rounding is a signal
     for seed in range(4):
         nets.build(Net(name="vgg16", width=4, norm="none"), (1, 8, 8), 10, seed)
     with pytest.raises(ConfigError, match="the same scores"):
-        nets.build(Net(name="vgg16", width=4, norm="instance"), (1, 16, 16), 10, 0)
+        nets.build(Net(name="own_nets:one_pixel"), (1, 16, 16), 10, 0)
 
 
 def test_small_images_pass_through_vgg():
@@ -76,6 +81,9 @@ from torch import nn
 def good(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, classes))
 def wrong_size(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
 def wrong_classes(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, 3))
+def one_pixel(channels, classes, image_size):
+    shrunk = nn.Conv2d(channels, 4, image_size), nn.GroupNorm(4, 4), nn.ReLU()
+    return nn.Sequential(*shrunk, nn.Flatten(), nn.Linear(4, classes))
 def no_module(channels, classes, image_size): return 3
 """
 
@@ -143,3 +151,39 @@ def test_evaluating_gives_every_modules_mode_back(net):
     with nets.evaluating(model):
         assert not any(m.training for m in model.modules())
     assert model.training and not model.stem[1].training
+
+
+@pytest.mark.parametrize(
+    ("side", "strides"), [(8, (1, 2, 2, 1)), (16, (1, 2, 2, 2)), (28, (1, 2, 2, 2)), (32, (1, 2, 2, 2)), (4, (1, 2, 1, 1))]
+)
+def test_a_resnet_halves_while_two_pixels_remain(side, strides):
+    model = nets.build(Net(name="resnet18", width=4), (1, side, side), 10, 0)
+    assert tuple(stage[0].conv1.stride[0] for stage in model.stages) == strides
+    assert model.stages(model.stem(torch.zeros(2, 1, side, side))).shape[-1] >= 2
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("before", "after", "side"), [(4, 8, 8), (3, 5, 7), (16, 32, 2), (1, 1, 1)])
+def test_a_pointwise_convolution_is_torchs(stride, before, after, side):
+    torch.manual_seed(0)
+    mine, torchs = nets.Pointwise(before, after, stride), nn.Conv2d(before, after, 1, stride, bias=False)
+    torchs.load_state_dict(mine.state_dict())  # one name, one shape: states and counts are those of a convolution
+    x = torch.randn(5, before, side, side, requires_grad=True)
+    outs = [m(x) for m in (mine, torchs)]
+    assert outs[0].shape == outs[1].shape and torch.allclose(*outs, atol=1e-6)
+    upstream = torch.randn(outs[0].shape)
+    grads = [torch.autograd.grad((out * upstream).sum(), (x, m.weight)) for out, m in zip(outs, (mine, torchs), strict=True)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
+
+
+def test_the_layout_in_memory():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+
+    def narrow(channels, stride, kernel):
+        return nn.Sequential(nn.Conv2d(1, channels, 3), nn.Conv2d(channels, 8, kernel, stride))
+
+    assert nets.layout(nets.build(Net(width=4), (1, 8, 8), 10, 0), cpu) == torch.channels_last  # its shortcuts have no stride of their own
+    assert nets.layout(narrow(4, 2, 1), cpu) == nets.layout(narrow(15, (1, 2), 1), cpu) == torch.contiguous_format
+    assert nets.layout(narrow(4, 2, 1), cuda) == torch.channels_last
+    for channels, stride, kernel in ((16, 2, 1), (4, 1, 1), (4, 2, 3)):
+        assert nets.layout(narrow(channels, stride, kernel), cpu) == torch.channels_last

@@ -1,5 +1,10 @@
+import sys
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
 from lotto import data, distill, masks, nets, parallel, tickets
 from lotto.config import ConfigError, Recipe
@@ -67,12 +72,21 @@ def test_the_study_finds_what_find_finds(tiny):
     study = tiny()
     real = data.load(study.dataset)
     model = tickets.network(study.setup(0))
-    expect = list(tickets.find(model, real.train.images, real.train.labels, study.outer, 2, study.fraction))
-    for at in (1, 2):
-        assert equal(tickets.level(study.ticket("imp", at, 0)).tensors, {n: m.cpu() for n, m in expect[at - 1].mask.items()})
     small = distill.inner_images(study.dataset, study.images("distilled", 0))
-    expect = list(tickets.find(model, small.images, small.labels, study.gentle, 2, study.fraction))
-    assert equal(tickets.level(study.ticket("distilled", 2, 0)).tensors, {n: m.cpu() for n, m in expect[1].mask.items()})
+    for arm, images, what in (
+        ("imp", real.train, "weights"),
+        ("imp-all", real.train, "all"),
+        ("distilled-gentle-all", small, "all"),
+        ("distilled", small, "weights"),
+        ("distilled-signs", small, "signs"),
+        ("distilled-weights-signs", small, "weights and signs"),
+    ):
+        recipe = study.inner(ARMS[arm])
+        expect = list(tickets.find(model, images.images, images.labels, recipe, 2, study.fraction, rewinding=what))
+        for at in (1, 2):
+            found = tickets.start_of(study.ticket(arm, at, 0))
+            assert equal(found.mask, {n: m.cpu() for n, m in expect[at - 1].mask.items()})
+            assert equal(found.state, {n: t.cpu() for n, t in expect[at - 1].state.items()})
 
 
 def test_the_rewind_point_is_a_step_of_the_dense_training_on_real_data(tiny):
@@ -170,17 +184,130 @@ def test_new_weights_under_the_same_mask(tiny):
     n = next(iter(old.mask))
     kept = old.mask[n]
     assert not torch.equal(old.state[n][kept], new.state[n][kept]) and not new.state[n][~kept].any()
-    other = tickets.rewind_point(study.setup(tickets.REINIT)).tensors
-    assert torch.equal(new.state[n], torch.where(kept, other[n], 0))
+    other = tickets.rewind_point(study.setup(tickets.OTHER)).tensors
+    assert all(torch.equal(new.state[n], torch.where(m, other[n], 0)) for n, m in new.mask.items())
 
 
 def test_norms_kept_are_those_of_the_inner_loop(tiny):
     study = tiny()
-    ticket = study.ticket("distilled-weights", 1, 0)
+    ticket = study.ticket("distilled", 1, 0)
     end = tickets.trained(tickets.inner_loop(ticket)).tensors
     state = tickets.start_of(ticket).state
     assert torch.equal(state["stem.1.weight"], end["stem.1.weight"]) and torch.equal(
         state["stem.1.running_mean"], end["stem.1.running_mean"]
     )
     first = tickets.rewind_point(ticket.setup).tensors
-    assert torch.equal(tickets.start_of(study.ticket("distilled", 1, 0)).state["stem.1.weight"], first["stem.1.weight"])
+    assert torch.equal(tickets.start_of(study.ticket("distilled-all", 1, 0)).state["stem.1.weight"], first["stem.1.weight"])
+
+
+KEPT = {"w": torch.tensor([True, True, True, False])}
+START = {"w": torch.tensor([1.0, -2.0, 3.0, -4.0]), "bias": torch.tensor([0.5]), "mean": torch.tensor([7.0]), "seen": torch.tensor(0)}
+END = {"w": torch.tensor([-0.1, -9.0, 0.2, 5.0]), "bias": torch.tensor([0.6]), "mean": torch.tensor([8.0]), "seen": torch.tensor(6)}
+
+
+@pytest.mark.parametrize(
+    ("what", "weights", "rest"),
+    [
+        ("all", [1, -2, 3, 0], START),
+        ("weights", [1, -2, 3, 0], END),
+        ("signs", [-1, -2, 3, 0], START),  # magnitudes of the start, signs of the end
+        ("weights and signs", [-1, -2, 3, 0], END),
+    ],
+)
+def test_rewinding_by_hand(what, weights, rest):
+    found = tickets.rewind(START, END, KEPT, what)
+    assert found["w"].tolist() == weights and list(found) == list(START)
+    assert all(torch.equal(found[n], rest[n]) for n in ("bias", "mean", "seen"))
+    assert all(found[n].data_ptr() not in (START[n].data_ptr(), END[n].data_ptr()) for n in found)
+
+
+numbers = st.lists(st.floats(-4, 4, width=32), min_size=6, max_size=6)
+
+
+@given(numbers, numbers, st.lists(st.booleans(), min_size=6, max_size=6))
+def test_what_every_rewinding_keeps(a, b, kept):
+    start, end, mask = ({"w": torch.tensor(v), "norm": torch.tensor(v)} for v in (a, b, a))
+    mask = {"w": torch.tensor(kept)}
+    found = {what: tickets.rewind(start, end, mask, what) for what in ("all", "weights", "signs", "weights and signs")}
+    live = mask["w"]
+    for what, state in found.items():
+        assert not state["w"][~live].any() and torch.equal(state["w"].abs(), torch.where(live, start["w"].abs(), 0))
+        assert torch.equal(torch.signbit(state["w"][live]), torch.signbit((end if "signs" in what else start)["w"][live]))
+        assert torch.equal(state["norm"], (end if "weights" in what else start)["norm"])
+    assert all(equal(tickets.rewind(start, start, mask, what), found["all"]) for what in found)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_controls_keep_of_the_inner_loop_what_the_ticket_keeps(tiny, at):
+    study = tiny()
+    ticket, shuffled, other = (tickets.start_of(study.ticket(m, at, 0)) for m in ("distilled", "random-layerwise", "reinit"))
+    rest = [n for n in ticket.state if n not in ticket.mask]
+    first = tickets.rewind_point(study.setup(0)).tensors
+    assert any(not torch.equal(ticket.state[n], first[n]) for n in rest)
+    for control in (shuffled, other):
+        assert all(torch.equal(control.state[n], ticket.state[n]) for n in rest)
+        assert {n: int(m.sum()) for n, m in control.mask.items()} == {n: int(m.sum()) for n, m in ticket.mask.items()}
+    assert not equal(shuffled.mask, ticket.mask) and equal(other.mask, ticket.mask)
+    assert all(torch.equal(t, torch.where(shuffled.mask[n], first[n], 0)) for n, t in shuffled.state.items() if n in shuffled.mask)
+
+
+def test_round_one_is_the_same_however_a_search_rewinds(tiny):
+    study = tiny()
+    one, two = (study.ticket(m, 1, 0) for m in ("imp", "imp-all"))
+    assert tickets.inner_loop(one) == tickets.inner_loop(two) and one.parent == two.parent == study.ticket("dense", 0, 0)
+    assert equal(tickets.level(one).tensors, tickets.level(two).tensors)
+    assert not equal(tickets.level(study.ticket("imp", 2, 0)).tensors, tickets.level(study.ticket("imp-all", 2, 0)).tensors)
+
+
+def test_a_rewound_net_goes_on_at_step_k_and_its_steps_are_told(tiny):
+    study = tiny(methods=["dense-rewound", "imp-rewound", "distilled-rewound"])
+    for method, at in (("dense-rewound", 0), ("imp-rewound", 1)):
+        run = study.training(method, at, 0, 1)
+        assert (run.recipe.first, run.recipe.steps) == (study.rewind, study.steps) == (3, 12)
+        assert tickets.trained(run).metrics["passes"] == 9 * 64
+    assert tickets.trained(tickets.inner_loop(study.ticket("imp-rewound", 1, 0))).metrics["passes"] == 9 * 64
+    assert tickets.trained(tickets.inner_loop(study.ticket("distilled-rewound", 1, 0))).metrics["passes"] == 6 * 20
+    assert study.training("imp", 1, 0, 1).recipe.first == 0
+    costs = tickets.costs(study).set_index(["method", "level"])
+    assert costs.loc["imp-rewound", 2].passes == 2 * 9 * 64
+
+
+@pytest.mark.parametrize(
+    ("first", "seeds", "fine"), [(95, 5, True), (96, 5, False), (0, 101, False), (109, 1, False), (103, 3, False), (110, 3, True)]
+)
+def test_initialisations_of_the_reference_run_are_kept_for_it(tiny, first, seeds, fine):
+    study = tiny(first_seed=first, seeds=seeds)
+    if fine:
+        return tickets.check(study)
+    with pytest.raises(
+        ConfigError, match=f"first_seed = {first} with seeds = {seeds}: initialisations 100 to 109 are the reference run's.*110"
+    ):
+        tickets.check(study)
+
+
+NARROWING = """
+from torch import nn
+def net(channels, classes, image_size):
+    halves = [layer for i in range(3) for layer in (nn.Conv2d(2 if i else channels, 2, 3, 2, 1), nn.ReLU())]
+    return nn.Sequential(*halves, nn.Conv2d(2, 2, 3, 1, 1), nn.Flatten(), nn.Linear(2, classes))
+"""
+
+
+def test_a_net_with_weights_out_of_reach_is_refused(tiny, tmp_path, monkeypatch):
+    (tmp_path / "narrowing.py").write_text(NARROWING)
+    monkeypatch.syspath_prepend(tmp_path)
+    # 8, 4, 2, 1 pixels a side: the third kernel has 4 of 9 taps in the image, the fourth 1; in all 18 + 3 x 36 + 20 weights
+    said = r"net = 'narrowing:net' at 8 pixels: 52 of 146 prunable weights \(35.6 %\) can never get a gradient, "
+    said += r"in 4.weight \(20\), 6.weight \(32\)"
+    with pytest.raises(ConfigError, match=said + ".*take larger images, or a net that halves them less often"):
+        tickets.check(tiny(net="narrowing:net"))
+    sys.modules.pop("narrowing", None)
+
+
+def test_find_warns_of_weights_out_of_reach():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1), nn.Flatten(), nn.Linear(2, 2))
+    images = torch.randn(8, 1, 2, 2), torch.arange(8) % 2
+    with pytest.warns(
+        UserWarning, match=r"42 of 58 prunable weights \(72.4 %\) can never get a gradient, in 0.weight \(10\), 1.weight \(32\)"
+    ):
+        assert len(list(tickets.find(model, *images, Recipe(steps=2, batch=4), rounds=1))) == 1

@@ -11,7 +11,7 @@ from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
 from lotto.store import Checkpoint
 
-RECIPE = Recipe(steps=12, lr=0.1, batch=16)
+RECIPE = Recipe(steps=12, lr=0.1, batch=16, shift=1)
 
 
 def run(model, images, recipe=RECIPE, mask=None, **more):
@@ -280,7 +280,7 @@ def test_bad_input(net, images):
         run(net(), (images[0].index_fill(0, torch.tensor([3]), float("nan")), images[1]))
     with pytest.raises(masks.MaskError, match="another net"):
         run(net(), images, mask=masks.ones(net(width=2)))
-    with pytest.raises(ConfigError, match="stop = 13: the recipe has 12 steps"):
+    with pytest.raises(ConfigError, match="stop = 13: the recipe has steps 0 to 12; give one of them"):
         run(net(), images, stop=13)
     with pytest.raises(ConfigError, match="one image is no training set"):
         run(net(), (images[0][:1], images[1][:1]))
@@ -302,3 +302,47 @@ def test_on_the_gpu(net, images, precision):
     tolerance = 1e-3 if precision == "float32" else 0.2
     assert all(torch.allclose(a[n].cpu().float(), here[n].float(), atol=tolerance, rtol=tolerance) for n in mask)
     assert augment.apply(there[0], augment.draw(40, 1, True, torch.Generator()).to("cuda"), 1).is_cuda
+
+
+@pytest.mark.parametrize("schedule", ["constant", "onecycle", "cosine", "step"])
+@pytest.mark.parametrize("k", [0, 4, 5, 11, 12])
+def test_a_training_that_begins_at_step_k_is_the_tail_of_the_whole(net, images, k, schedule):
+    recipe = RECIPE.but(momentum=0.0, schedule=schedule)
+    whole, head = run(net(), images, recipe), run(net(), images, recipe, stop=k)
+    model = net()
+    model.load_state_dict(head.state)
+    tail = run(model, images, recipe.but(first=k))
+    assert equal(tail.state, whole.state)
+    later = len([e for e in range(6) if 2 * e >= k])  # epochs of 2 steps that lie wholly in the tail
+    assert tail.losses[len(tail.losses) - later :] == whole.losses[6 - later :] and len(tail.losses) == 6 - k // 2
+
+
+def test_momentum_is_fresh_at_step_k(net, images):
+    head = run(net(), images, stop=5)
+    model = net()
+    model.load_state_dict(head.state)
+    tail, whole = run(model, images, RECIPE.but(first=5)), run(net(), images)
+    assert not equal(tail.state, whole.state)
+
+
+def test_a_resumed_tail_is_the_same_to_the_bit(net, images, tmp_path):
+    class Every(Checkpoint):
+        def due(self):
+            return True
+
+    recipe = RECIPE.but(first=3)
+    through = run(net(), images, recipe)
+    run(net(), images, recipe, stop=8, checkpoint=Every(tmp_path))
+    resumed = run(net(), images, recipe, checkpoint=Checkpoint(tmp_path))
+    assert equal(through.state, resumed.state)
+    assert through.losses[-2:] == resumed.losses[-2:]
+
+
+def test_first_lies_within_the_schedule(net, images):
+    with pytest.raises(ConfigError, match="first = 13: the schedule has 12 steps; give 0 to 12"):
+        RECIPE.but(first=13)
+    with pytest.raises(ConfigError, match="first = -1"):
+        RECIPE.but(first=-1)
+    with pytest.raises(ConfigError, match="stop = 2: the recipe has steps 3 to 12"):
+        run(net(), images, RECIPE.but(first=3), stop=2)
+    assert equal(run(net(), images, RECIPE.but(first=12)).state, nets.copy_state(net()))
