@@ -246,7 +246,8 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
 
 
 def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with a 95 % band.
+    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with a 95 % band (thin
+    bars below five initialisations, whose intervals would cover all else).
 
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow; where none did,
     there is none.
@@ -256,14 +257,15 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
         points = [(100.0, start[ARMS[m].from_k], 0), *((100 * study.density(level), m, level) for level in study.levels)]
         found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
         found = [(x, f) for x, f in found if f.mean is not None]
-        edge = [(x, f.low, f.high) for x, f in found if f.low is not None]
+        edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
         fig.add_trace(
             go.Scatter(
                 x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
                 y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
                 fill="toself",
                 fillcolor=COLOURS[m],
-                opacity=0.13,
+                mode="lines",
+                opacity=0.12,
                 line=dict(width=0),
                 hoverinfo="skip",
                 showlegend=False,
@@ -278,6 +280,7 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
                 legendgroup=m,
                 mode="lines+markers",
                 line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
+                error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
                 marker=dict(
                     color=[COLOURS[m] if f.n == study.seeds else "white" for _, f in found], size=7, line=dict(color=COLOURS[m], width=2)
                 ),

@@ -69,7 +69,7 @@ def _pale(colour: str) -> str:
     return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
 
 
-def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, str, str, str], main: bool = False) -> dict[str, Arm]:
+def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, ...], main: tuple[str, ...]) -> dict[str, Arm]:
     """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has. Pale: all rewound."""
     other = "short" if length == "long" else "long"
     found = {}
@@ -83,7 +83,7 @@ def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, s
                 length=long,
                 rate=rate,
                 rewinding=what,
-                main=main and not tags,
+                main="-".join([name, *tags]) in main,
             )
     return found
 
@@ -94,18 +94,18 @@ ARMS: dict[str, Arm] = {
     "dense-rewound": Arm(title="dense, from step k", colour="#777777", score=None, from_k=True, main=True),
     "dense-norms": Arm(title="dense, IMP's norms", colour="#4a5a6a", score=None, images="real", length="long"),
     "dense-norms-distilled": Arm(title="dense, distilled norms", colour="#6a5a4a", score=None, images="distilled"),
-    **_grid("imp", "IMP", "real", "long", ("#1f5fbf", "#3f7fd0", "#0f7c9b", "#49a7c4"), main=True),
+    **_grid("imp", "IMP", "real", "long", ("#1f5fbf", "#3f7fd0", "#0f7c9b", "#49a7c4"), ("imp", "imp-short")),
     "imp-rewound": Arm(title="IMP rewound to k", colour="#6fa8f5", images="real", length="long", from_k=True, main=True),
     "imp-rewound-all": Arm(
         title="IMP rewound to k, all rewound", colour="#9cc3f7", images="real", length="long", from_k=True, rewinding="all"
     ),
-    **_grid("distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), main=True),
-    **_grid("subset", "random real", "subset", "short", ("#2f9e6b", "#63c48f", "#1b6e4a", "#8fbf4d"), main=True),
+    **_grid("distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), ("distilled",)),
+    **_grid("subset", "random real", "subset", "short", ("#2f9e6b", "#63c48f", "#1b6e4a", "#8fbf4d"), ("subset",)),
     "herding": Arm(title="herding", colour="#5b8c5a", images="herding", main=True),
     "easy": Arm(title="easiest real", colour="#2e8b8b", images="easy"),
     "kcenter": Arm(title="k-centre", colour="#9bc53d", images="kcenter"),
     "patches": Arm(title="patches", colour="#5c6b73", images="patches"),
-    "noise": Arm(title="noise images", colour="#a89f3c", images="noise", main=True),
+    "noise": Arm(title="noise images", colour="#a89f3c", images="noise"),
     "permuted": Arm(title="distilled, labels permuted", colour="#c0392b", images="permuted"),
     "own": Arm(title="own set", colour="#d4a017", images="own"),
     "distilled-dist": Arm(title="distilled by distributions", colour="#ff7f3f", images="distilled-dist"),
