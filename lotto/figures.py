@@ -365,7 +365,7 @@ def forest(judged: Sequence[Judged], title: str) -> go.Figure:
         )
     fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
     fig.update_xaxes(title="difference in the claim's direction (points; log10 for curvature)")
-    return _styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=330))
+    return _styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=30 + 6.5 * max(map(len, names), default=0)))
 
 
 def states(table: pd.DataFrame, study: Study) -> go.Figure:
