@@ -160,7 +160,7 @@ def test_figures_of_what_makes_it_stable(tables):
     assert len(figures.settled(anatomy.settled(study), study).data) == 2 * 2
     between = stability.between(study).assign(state="trained", barrier=4.0, matched=1.0)
     rows = figures.matched(between, study, 2)
-    assert [t.x[0] for t in rows.data[:2]] == [4.0, 1.0] and "IMP, k=0: child of level 1" in {t.y[0] for t in rows.data}
+    assert [t.x[0] for t in rows.data[:2]] == [4.0, 1.0] and f"{ARMS['imp'].title}: child of level 1" in {t.y[0] for t in rows.data}
 
 
 def test_spectra_and_layers(tables):

@@ -28,7 +28,7 @@ def reference(study, tables, monkeypatch):
     made = tables(accuracy={"distilled": raised(10), "imp": BASE}, barrier={"distilled": [5.0] * 5, "imp": [3.0] * 5})
     batch = {"methods": ["imp", "distilled"], "levels": [8], "done": [100, 101, 102, 103, 104]}
     facts = {"preset": "digits", "study": study.but(seeds=10).model_dump(mode="json"), "rules": judge.digest(), "classes": 10}
-    facts |= {"batches": {"primary": batch}, "device": "cpu", "torch": "2", "core_hours": 1.25}
+    facts |= {"batches": {"primary": batch}, "device": "cpu", "torch": "2", "core_hours": 1.25, "planned": 5}
     kept = runs.Reference("digits", facts, made)
     monkeypatch.setattr(runs, "known", lambda preset: kept if preset == "digits" else None)
     return kept
@@ -39,8 +39,8 @@ def test_a_board_stands_beside_the_reference(study, tables, reference):
     (row,) = board.rows(mine, study, 10, "02")
     assert row == {
         "claim": "X1 it is better",
-        "here": "accuracy distilled 94.9, IMP 85.0: 9.9 [no interval]",
-        "reference": "accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2]",
+        "here": "accuracy distilled 94.9, IMP 85.0: 9.9 [no interval] (97.2 % sparse)",
+        "reference": "accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse)",
         "word": "holds",
         "agrees": "yes",
         "but": "-",
@@ -68,7 +68,7 @@ def test_what_was_not_run_here(study, tables, reference):
 def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, monkeypatch):
     made = tables(accuracy={"distilled": raised(10), "imp": BASE})
     assert board.sentences(made, study, 10, "02") == (
-        "- X1, the distilled ticket is better: accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2]. "
+        "- X1, the distilled ticket is better: accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse). "
         "Over 5 initialisations the means are on the claim's side."
     )
     assert board.sentences({}, study, 10, "02") == "- X1, the distilled ticket is better: its arms were not run here."
@@ -83,7 +83,7 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
 def test_the_short_board_has_a_row_a_primary_claim_and_a_column_a_regime(reference):
     lines = board.short().splitlines()
     assert lines[0] == "| claim | digits | cifar10-small |" and len(lines) == 3
-    assert lines[2] == "| X1 it is better | **holds**, n = 5<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
+    assert lines[2] == "| X1 it is better | **holds**, n = 5 (97.2 % sparse)<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
 
 
 def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, tmp_path):
@@ -92,8 +92,8 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     monkeypatch.setattr(runs, "reference", lambda name: reference)
     text = board.page()
     assert "### X1 it is better: holds, p = " in text and "*a source; primary.*" in text and "rule fixed before this run" in text
-    assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2], n = 5" in text
-    assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0], n = 5" in text
+    assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse), n = 5" in text
+    assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (97.2 % sparse), n = 5" in text
     assert text.count("Not run yet.") == len(runs.PLANS) - 1
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lotto.lab.claims import judge
 from lotto.lab.claims.rules import Claim, Part, Regime
 
-LEVELS = Regime(main=8, high=8, first_seed=100, seeds=5)
+LEVELS = Regime(main=8, fine=8, high=8, first_seed=100, seeds=5)
 BASE = [90.0, 80.0, 70.0, 85.0, 75.0]
 """Values of the arm beside, which pairing takes out again."""
 SPREAD = math.sqrt(2.5 / 5)
@@ -169,9 +169,9 @@ def test_words_are_corrected_over_the_primary_claims(decide, tables):
     three = decide(made, b, a, c)
     assert [three[n].p for n in others] == pytest.approx([6 * tail(4.2), 4 * tail(2.9), 2 * tail(0.5)])
     assert [three[n].word for n in others] == ["holds", "undecided", "undecided"]
-    # an exploratory claim is not of the family, and has no word; nor is one that was not run
+    # an exploratory claim is not of the family, and has no word; a primary one that was not run is of it all the same
     more = decide(made, b, a, dataclasses.replace(c, primary=False), claim(Part("accuracy", "herding", "better", "imp"), name="absent"))
-    assert more["imp"].p == pytest.approx(4 * tail(4.2)) and (more["noise"].word, more["noise"].p) == ("exploratory", None)
+    assert more["imp"].p == pytest.approx(6 * tail(4.2)) and (more["noise"].word, more["noise"].p) == ("exploratory", None)
     assert (more["absent"].word, more["absent"].p) == ("not run", None)
 
 
@@ -184,6 +184,14 @@ def test_the_family_is_the_regimes_not_the_notebooks(study, tables, monkeypatch)
     monkeypatch.setattr(judge, "CLAIMS", both)
     (alone,) = judge.judge(tables(accuracy={"distilled": BASE, **arms}), study, 10, notebook="02", confirmatory=True)
     assert alone.claim.id == "imp" and alone.p == pytest.approx(4 * tail(4.2))
+
+
+def test_no_word_before_all_planned_initialisations_are_done(study, tables, monkeypatch):
+    one = claim(Part("accuracy", "distilled", "better", "imp"), name="imp")
+    monkeypatch.setattr(judge, "CLAIMS", [one])
+    made = tables(accuracy={"distilled": BASE, "imp": [b - d for b, d in zip(BASE, apart(9.0), strict=True)]})
+    words = [judge.judge(made, study, 10, confirmatory=True, planned=n)[0].word for n in (5, 6)]
+    assert words == ["holds", "estimate"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

@@ -26,7 +26,7 @@ def test_every_arm_measure_and_level_exists(claim, part):
     assert part.arm in ARMS and part.measure in MEASURES and part.margin >= 0
     assert part.than in ARMS if isinstance(part.than, str) else part.rule in ("above", "below")
     assert (part.rule in ("above", "below")) == (not isinstance(part.than, str))
-    assert part.at in ("dense", "main", "high") or (isinstance(part.at, int) and MEASURES[part.measure].table == "judged")
+    assert part.at in ("dense", "main", "fine", "high") or (isinstance(part.at, int) and MEASURES[part.measure].table == "judged")
     assert ARMS[part.arm].dense == (part.at == "dense")
     assert part.than != part.arm
 

@@ -149,13 +149,15 @@ def test_tables_of_one_initialisation_are_written_together(fake, tmp_path):
     assert written(tmp_path) == {}
 
 
-def test_fewer_initialisations_now_and_the_rest_later(fake, tmp_path):
+def test_the_number_of_initialisations_is_said_at_the_beginning(fake, tmp_path):
     runs.make("digits", seeds=5, folder=tmp_path)
     kept = runs.reference("digits", tmp_path)
-    assert kept.facts["batches"]["first"]["done"] == [100, 101, 102, 103, 104] and kept.study.seeds == 10 and "first 5 of 10" in kept.origin
+    assert kept.facts["batches"]["first"]["done"] == [100, 101, 102, 103, 104] and kept.planned == 5 and "first 5 of 5" in kept.origin
     fake.asked = []
     runs.make("digits", folder=tmp_path)
-    assert {s for *_, seeds, _ in fake.asked for s in seeds} == set(range(105, 110))
+    assert fake.asked == []
+    with pytest.raises(ConfigError, match="seeds = 10: reference 'digits' was begun for 5, and its number may not follow its results"):
+        runs.make("digits", seeds=10, folder=tmp_path)
 
 
 def test_some_batches_now_and_the_others_later(fake, tmp_path):
@@ -163,7 +165,7 @@ def test_some_batches_now_and_the_others_later(fake, tmp_path):
     assert {t for t, *_ in fake.asked} == {"accuracy"} and set(written(tmp_path)) == {"digits-accuracy.csv"}
     fake.asked = []
     runs.make("digits", folder=tmp_path)
-    assert {arms for _, arms, *_ in fake.asked if "noise" in arms} == {a for t, a, *_ in fake.asked if t == "judged"}
+    assert {arms for _, arms, *_ in fake.asked if "herding" in arms} == {a for t, a, *_ in fake.asked if t == "judged"}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_every_primary_claim_can_be_judged_by_its_regimes_plan(preset):
     assert not runs.PLANS[preset].more and runs.PLANS[preset].seeds is None and runs.PLANS[preset].first_seed is None
     for claim in (c for c in CLAIMS if c.primary):
         for part in (*claim.parts, *claim.controls, claim.twin):
-            at = {"dense": 0, "main": kept.main, "high": kept.high}[part.at]
+            at = {"dense": 0, "main": kept.main, "fine": kept.fine, "high": kept.high}[part.at]
             for arm in (part.arm, *([part.than] if isinstance(part.than, str) else [])):
                 assert (MEASURES[part.measure].table, arm, 0 if ARMS[arm].dense else at) in there, (claim.id, part)
 
