@@ -17,7 +17,7 @@ from lotto.config import Data, Recipe, Setup
 from lotto.store import Checkpoint, Product, StoreError, cached
 
 calls = []
-PINNED = "518e5f6e7aebd01f2960627f21c7e93bdfee0ec8a7e05b2cc62091d43c002451"
+PINNED = "b510a84e4a3463c01680ff76e800067a639e0d03e23994c3cad9cbf1dac3b8c2"
 
 
 @cached(version=1)
