@@ -14,7 +14,7 @@ from lotto.stability import swept
 def inner(study: Study):
     """Table over the inner recipe: a row a (method, lr, steps, level, seed), with the columns of `stability.measured`.
 
-    Every method of `study.map_methods`, whose inner loops take the gentle recipe, at every peak learning rate of `map_lrs` and number
+    Every method of `study.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
     of steps of `map_steps`.
     """
     cells = {

@@ -10,6 +10,7 @@ Two questions are kept apart. What is discarded: how much of the dense net's cur
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -176,6 +177,7 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
     if hessian.size <= max(50, 6 * ends):
         values = torch.linalg.eigvalsh(hessian.dense().double()).tolist()
         return values if len(values) <= 2 * ends else [*values[:ends], *values[-ends:]]
+    import numpy as np
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     like = hessian._like()
@@ -185,7 +187,9 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
     start = torch.randn(hessian.size, generator=generator(seed, "probe"), dtype=torch.float64).numpy()
     if not operator.matvec(start).any():  # a net so sure of itself that its loss is flat: Lanczos has nothing to go on
         return [0.0] * (2 * ends)
-    values = eigsh(operator, k=2 * ends, which="BE", v0=start, tol=tolerance, ncv=max(20, 6 * ends), return_eigenvectors=False)
+    # from scipy 1.17 on, restarts draw vectors, from the system's entropy if nothing is given
+    drawn = {"rng": np.random.default_rng(seed)} if "rng" in inspect.signature(eigsh).parameters else {}
+    values = eigsh(operator, k=2 * ends, which="BE", v0=start, tol=tolerance, ncv=max(20, 6 * ends), return_eigenvectors=False, **drawn)
     return sorted(float(v) for v in values)
 
 
