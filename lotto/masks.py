@@ -6,7 +6,6 @@ Only convolution and linear weights are prunable (first convolution and last lin
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lotto.nets import evaluating
+from lotto.nets import evaluating, on_batch_statistics
 
 Mask = dict[str, Tensor]
 Params = dict[str, Tensor]
@@ -182,12 +181,9 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like.device)
 
-    lost: Mask = {n: ~m for n, m in ones(model).items()}
-    for number in range(draws):
-        probe = copy.deepcopy(model).double().eval()
-        for module in probe.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                module.train()
+    lost = ones(model)
+    for _ in range(draws):
+        probe = on_batch_statistics(model).double()
         with torch.no_grad():
             for p in probe.parameters():
                 p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
@@ -196,7 +192,7 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
         with _Leaky():
             out = probe(x)
         found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
-        lost = {n: (g == 0) & (lost[n] | (number == 0)) for n, g in zip(lost, found, strict=True)}
+        lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
         if not any(m.any() for m in lost.values()):
             break
     return {n: c for n, m in lost.items() if (c := int(m.sum()))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib
 import importlib.util
@@ -238,6 +239,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for m, mode in modes.items():
             m.training = mode
+
+
+def on_batch_statistics(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, but for norms with running statistics, which take those of the batch.
+
+    A copy, as batch statistics move the running ones; these norms alone, as dropout would draw from the global random state."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.train()
+    return model
 
 
 def has_batch_norm(model: nn.Module) -> bool:

@@ -80,11 +80,14 @@ def value(text: str) -> Any:
     return text
 
 
-def seconds(text: str) -> float:
-    """What `--time-limit` means. ConfigError where it is no finite number above 0."""
+def limit(text: str | None) -> None:
+    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite number above 0."""
+    if text is None:
+        return
     with contextlib.suppress(ValueError):
         if 0 < (found := float(text)) < float("inf"):
-            return found
+            os.environ["LOTTO_DEADLINE"] = str(time.time() + found)
+            return
     raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
 
 
@@ -377,8 +380,7 @@ def run(argv: Sequence[str]) -> int:
         os.environ["LOTTO_JOBS"] = args.jobs
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
-    if args.time_limit is not None:
-        os.environ["LOTTO_DEADLINE"] = str(time.time() + seconds(args.time_limit))
+    limit(args.time_limit)
     from lotto import parallel
 
     parallel.jobs()  # a wrong --jobs or --device is told now
@@ -496,10 +498,9 @@ def reference(argv: Sequence[str]) -> int:
     p.add_argument("name", help=f"one of {', '.join(runs.PLANS)}")
     p.add_argument("--seeds", type=int, help="fewer initialisations than planned, at least 5")
     p.add_argument("--batches", default="", help="only these batches of the plan, with commas")
-    p.add_argument("--time-limit", metavar="S", type=float, help="stop cleanly after so many seconds; the same command goes on from there")
+    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there")
     args = p.parse_args(argv)
-    if args.time_limit is not None:
-        os.environ["LOTTO_DEADLINE"] = str(time.time() + args.time_limit)
+    limit(args.time_limit)
     print(runs.make(args.name, args.seeds, [b for b in args.batches.split(",") if b]))
     return OK
 

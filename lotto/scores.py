@@ -13,6 +13,7 @@ from lotto import masks
 from lotto.config import Recipe
 from lotto.data import check_images
 from lotto.masks import Mask, Params
+from lotto.nets import on_batch_statistics
 from lotto.streams import generator
 from lotto.train import arithmetic
 
@@ -66,10 +67,7 @@ def _gradient(
     model: nn.Module, images: Tensor, labels: Tensor, mask: Mask, temperature: float = 1.0, create_graph: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     check_images(images, labels)
-    model = copy.deepcopy(model).eval()  # a copy: batch statistics move the running ones
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
-            module.train()  # these alone: dropout would draw from the global random state
+    model = on_batch_statistics(model)
     weights = _live(dict(model.named_parameters()), mask)
     outputs = torch.func.functional_call(model, weights, (images,))
     check_images(images, labels, outputs.shape[1])

@@ -128,6 +128,12 @@ ARMS: dict[str, Arm] = {
 }
 """Every arm. The dense ones exist at level 0 only, the others at every level from 1."""
 
-FACTORIAL = tuple(n for n in ARMS if n.split("-")[0] in ("imp", "distilled", "subset") and ARMS[n].then is None and not ARMS[n].from_k)
-FACTORIAL = tuple(n for n in FACTORIAL if ARMS[n].rewinding in ("weights", "all") and ARMS[n].images in ("real", "distilled", "subset"))
+FACTORIAL = tuple(
+    name
+    for name, a in ARMS.items()
+    if a.images in ("real", "distilled", "subset")
+    and a.score == "magnitude"
+    and a.rewinding in ("weights", "all")
+    and not (a.then or a.from_k)
+)
 """Images x length x rate x rewinding: the arms of notebook 06's main figure."""
