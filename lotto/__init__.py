@@ -1,41 +1,18 @@
 """Lottery tickets from distilled images: which weights of an untrained network may go, by looking at a handful of images only.
 
-Start with `lotto.study("digits")`, or, for a module and images of your own, `lotto.tickets.find` and `lotto.train.train`.
+For a module and images of your own: `lotto.tickets.find` and `lotto.train.train`. For the study of the notebooks: `lotto.study("digits")`.
 """
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "anatomy",
-    "augment",
-    "bench",
-    "config",
-    "data",
-    "distill",
-    "explore",
-    "figures",
-    "landscape",
-    "masks",
-    "nets",
-    "parallel",
-    "permute",
-    "regimes",
-    "run",
-    "scores",
-    "sharpness",
-    "stability",
-    "stats",
-    "store",
-    "streams",
-    "tickets",
-    "train",
-)
-
 if TYPE_CHECKING:
-    from lotto.config import study as study
+    from lotto.lab.presets import study as study
+
+_MODULES = frozenset(m.name for m in pkgutil.iter_modules(__path__))
 
 
 def __getattr__(name: str) -> Any:
@@ -43,9 +20,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"lotto.{name}")
     if name == "study":
-        from lotto.config import study
-
-        return study
+        return importlib.import_module("lotto.lab.presets").study
     raise AttributeError(f"module 'lotto' has no attribute {name!r}")
 
 

@@ -35,13 +35,21 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lotto import data, landscape, masks, nets, parallel, scores, sharpness, stability, tickets
-from lotto.config import DISTILLATIONS, PRESETS, ConfigError, Recipe, Study, study
+from lotto import hessian, landscape, masks, nets, scores, stability
+from lotto.config import ConfigError, Recipe
+from lotto.data import DataError
 from lotto.distill import loop
-from lotto.distill.sets import stand_in
+from lotto.distill.recipes import DISTILLATIONS
+from lotto.lab import sources
+from lotto.lab.check import check
+from lotto.lab.device import device, device_name, single_thread
+from lotto.lab.presets import PRESETS, study
+from lotto.lab.sets.products import stand_in
+from lotto.lab.store import StoreError
+from lotto.lab.study import Study
+from lotto.lab.tickets.products import network
 from lotto.nets import State
 from lotto.run import OK, USAGE, value
-from lotto.store import StoreError
 from lotto.train import arithmetic, learning_rate, train
 
 SPARSITY = 0.8
@@ -128,7 +136,7 @@ def flops(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> f
 
 def seconds_of(work: Callable[[], object]) -> float:
     """Wall time of one call, the device's work included."""
-    wait = torch.cuda.synchronize if parallel.device().type == "cuda" else lambda: None
+    wait = torch.cuda.synchronize if device().type == "cuda" else lambda: None
     wait()
     start = time.perf_counter()
     work()
@@ -146,13 +154,13 @@ def steps_for(seconds: float, work: Callable[[int], object]) -> int:
     return max(1, round(steps * seconds / took))
 
 
-@parallel.single_thread()
+@single_thread()
 def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Row]:
     """All rows, from `repeats` rounds; a training and a distillation take about `seconds` each in a round.
 
     The last row, the share of the bound, is missing where `peak` is not known. ConfigError where a training diverges.
     """
-    real, model, outer = data.load(described.dataset), tickets.network(described.setup(0)), described.outer
+    real, model, outer = sources.load(described.dataset), network(described.setup(0)), described.outer
     images, labels, some, test = real.train.images, real.train.labels, real.train.first(IMAGES), real.test.first(IMAGES)
     cpu_images, cpu_labels = images.cpu(), labels.cpu()
     everything = masks.ones(model)
@@ -191,7 +199,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         "plain": lambda: plain(model, cpu_images, cpu_labels, outer.but(steps=steps), mask),
         "path": lambda: stability.path(end, a, b, some, test, POINTS),
         "plane": lambda: landscape.survey(end, through, some, test, SIDE),
-        "trace": lambda: sharpness.diagonal(sharpness.Hessian(end, some.images, some.labels, mask), PROBES),
+        "trace": lambda: hessian.diagonal(hessian.Hessian(end, some.images, some.labels, mask), PROBES),
         "matrix": lambda: multiply(products),
         **{name: functools.partial(distil, name, n) for name, n in distil_steps.items()},
     }
@@ -226,7 +234,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     ]
     distilling = {name: [step_flops(methods[name], pixels[name]) * n / t for t in took[name]] for name, n in distil_steps.items()}
     found += [(f"arithmetic, {DISTILLATIONS[n]}", [x / 1e9 for x in rate], "GFLOP/s") for n, rate in distilling.items()]
-    if bound := peak(parallel.device_name(), outer.precision):
+    if bound := peak(device_name(), outer.precision):
         found.append(("share of the device's bound", [100 * each * rate / bound for rate in rates["masked"]], "%"))
         found += [(f"share of it, {DISTILLATIONS[n]}", [100 * x / bound for x in rate], "%") for n, rate in distilling.items()]
     return [Row(what, statistics.median(values), min(values), max(values), unit) for what, values, unit in found]
@@ -274,8 +282,8 @@ def bench(argv: Sequence[str]) -> int:
         raise ConfigError(f"json = '{args.json}': its folder is not there; make it first")
     given = {name: value(text) for name, text in args.parameters}
     described = study(**{"preset": args.preset, **given})
-    tickets.check(described)
-    name, bound = parallel.device_name(), peak(parallel.device_name(), described.precision)
+    check(described)
+    name, bound = device_name(), peak(device_name(), described.precision)
     rows = measure(described, args.seconds, args.repeats)
     says = f"{bound / 1e12:g} TFLOP/s" if bound else "not known"
     print(f"{name}, torch {torch.__version__}, preset {described.preset}, {args.repeats} repeat(s) of {args.seconds:g} s, 1 CPU thread")
@@ -291,7 +299,7 @@ def main(argv: Sequence[str]) -> int:
     """`bench`; errors in what was asked are one sentence and exit code 2."""
     try:
         return bench(argv)
-    except (ConfigError, data.DataError, StoreError) as error:
+    except (ConfigError, DataError, StoreError) as error:
         print(f"lotto.bench: {error}", file=sys.stderr)
         return USAGE
 

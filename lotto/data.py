@@ -1,27 +1,16 @@
-"""Real images, as tensors on the device: embedded digits, torchvision's sets; split, resized, normalised.
-
-Nothing here draws at training time; see augment.py for that.
-"""
+"""Images as tensors: checked, normalised, drawn class by class. Named data sets are the lab's (`lotto.lab.sources`)."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from lotto import parallel, store
-from lotto.config import Data
-from lotto.streams import generator
 
 
 class DataError(ValueError):
@@ -116,7 +105,7 @@ def own(
         low, high = float(x.min()), float(x.max())
         if low < 0 or high > 1:
             raise DataError(f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)")
-    _check_no_class_empty(labels, top)
+    check_no_class_empty(labels, top)
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
     names = classes or tuple(str(c) for c in range(top))
     raw = RealData(Split(images, labels), Split(images[:0], labels[:0]), Split(test_images, test_labels), names, mean, std.clamp_min(1e-6))
@@ -124,9 +113,35 @@ def own(
     return RealData(train, raw.held_out, test, names, raw.mean, raw.std)
 
 
-def _check_no_class_empty(labels: Tensor, classes: int, where: str = "") -> None:
+def check_no_class_empty(labels: Tensor, classes: int, where: str = "") -> None:
     if (empty := (labels.bincount(minlength=classes) == 0).nonzero()).numel():
         raise DataError(f"{where}class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+
+
+def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: tuple[str, ...] | None = None) -> RealData:
+    """Two `torch.utils.data.Dataset`s (or lists) of (image, label) pairs as a data set, read once into memory.
+
+    Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
+    """
+
+    def stack(what: Dataset | Sequence, name: str) -> tuple[Tensor, Tensor]:
+        images, labels = [], []
+        for i in range(len(what)):
+            image, label = what[i]
+            if not isinstance(image, Tensor):
+                from torchvision.transforms.functional import pil_to_tensor
+
+                image = pil_to_tensor(image)
+            if images and image.shape != images[0].shape:
+                raise DataError(f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; resize them alike")
+            images.append(image)
+            labels.append(int(label))
+        if not images:
+            raise DataError(f"there are no {name} images; give at least two")
+        whole = torch.stack(images)
+        return whole.float() / 255 if whole.dtype == torch.uint8 else whole.float(), torch.tensor(labels)
+
+    return own(*stack(train, "training"), *stack(test, "test"), classes)
 
 
 def stratified(labels: Int64[Tensor, " n"], size: int, draw: torch.Generator) -> Int64[Tensor, " size"]:
@@ -158,216 +173,6 @@ def per_class(labels: Int64[Tensor, " n"], count: int, draw: torch.Generator) ->
     return torch.cat(picked)
 
 
-def load(data: Data) -> RealData:
-    """The real images that `data` describes, normalised, on the device (read once in a process, a file of your own when it changed)."""
-    own_file = Path(data.name) if data.name.endswith(".npz") else None
-    return _load(data, str(parallel.device()), _stamp(own_file) if own_file and own_file.is_file() else None)
-
-
-@functools.lru_cache(maxsize=2)
-def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> RealData:
-    train, test, classes = (_npz if data.name.endswith(".npz") else _READERS[data.name])(data)
-    pool = torch.arange(len(train.labels))
-    held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
-    size = data.train_size if data.train_size is not None else len(pool) - data.held_out
-    if held is None or size + data.held_out > len(pool):
-        raise DataError(
-            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training images "
-            f"in all; ask for at most {max(len(pool) - data.held_out, 0)}"
-        )
-    rest = pool[~torch.isin(pool, held)]
-    if data.train_size is not None:
-        rest = rest[stratified(train.labels[rest], size, generator(0, "split", 2))]
-    pixels = _resize(train.images[rest], data.image_size)
-    std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
-    whole = RealData(
-        Split(pixels, train.labels[rest]),
-        Split(_resize(train.images[held], data.image_size), train.labels[held]),
-        Split(_resize(test.images, data.image_size), test.labels),
-        classes,
-        mean,
-        std,
-    )
-
-    def ready(split: Split) -> Split:
-        return Split(whole.normalise(split.images).to(device), split.labels.to(device))
-
-    return RealData(ready(whole.train), ready(whole.held_out), ready(whole.test), classes, mean.to(device), std.to(device))
-
-
-def _resize(pixels: Tensor, size: int | None) -> Tensor:
-    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    if size is None or pixels.shape[-1] == size or len(pixels) == 0:
-        return pixels if size is None or len(pixels) else pixels.new_zeros(0, pixels.shape[1], size, size)
-    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-
-
-class _Raw(NamedTuple):
-    images: Tensor  # (n, c, h, w): bytes, or floats in [0, 1]
-    labels: Tensor
-
-
-def _cut(whole: _Raw, size: int) -> tuple[_Raw, _Raw]:
-    # training and test images of a set that has no split of its own, always the same
-    picked = stratified(whole.labels, size, generator(0, "split", 0))
-    kept = torch.ones(len(whole.labels), dtype=torch.bool)
-    kept[picked] = False
-    return _Raw(whole.images[kept], whole.labels[kept]), _Raw(whole.images[picked], whole.labels[picked])
-
-
-def _digits(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
-    # scikit-learn's digits: 500 of the 1,797 are the test images
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
-    return *_cut(_Raw(images, labels), 500), tuple("0123456789")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set of torchvision's, as it lies on the disk. Pickles are checked before they are opened, by the MD5 torchvision lists."""
-
-    place: str
-    """Folder of its files in `folder()`."""
-    files: dict[str, str | int]
-    """File -> MD5 (pickles), or size in bytes (plain arrays)."""
-    megabytes: int
-    """What a download takes."""
-
-
-SOURCES = {
-    "cifar10": Source(
-        "cifar-10-batches-py",
-        {
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        170,
-    ),
-    "cifar100": Source(
-        "cifar-100-python",
-        {
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-            "meta": "7973b15100ade9c7d40fb424638fde48",
-        },
-        169,
-    ),
-    **{
-        name: Source(
-            f"{place}/raw",
-            {
-                "train-images-idx3-ubyte": 47_040_016,
-                "train-labels-idx1-ubyte": 60_008,
-                "t10k-images-idx3-ubyte": 7_840_016,
-                "t10k-labels-idx1-ubyte": 10_008,
-            },
-            megabytes,
-        )
-        for name, place, megabytes in (("mnist", "MNIST", 12), ("fashion-mnist", "FashionMNIST", 31))
-    },
-}
-"""torchvision's sets that lotto reads."""
-
-
-def folder() -> Path:
-    """Where torchvision's data sets lie: `LOTTO_DATA`, by default a cache folder of the user."""
-    if given := os.environ.get("LOTTO_DATA"):
-        return Path(given).expanduser().resolve()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("lotto")) / "data"
-
-
-def check_files(data: Data) -> None:
-    """Whether the files of a data set are there and whole; DataError names the first that is not, and what to do. Digits need none."""
-    if data.name.endswith(".npz"):
-        read_npz(Path(data.name))
-    if data.name not in SOURCES:
-        return
-    source = SOURCES[data.name]
-    place = folder() / source.place
-    remedy = (
-        f"run again with --download ({source.megabytes} MB from the data set's home), or put the folder {source.place} into {folder()}, "
-        "or set LOTTO_DATA to where it is"
-    )
-    for name, expected in source.files.items():
-        if not (place / name).is_file():
-            if _may_download():
-                return
-            raise DataError(f"{place / name} is missing; {remedy}")
-        what, found = ("MD5", _md5(place / name)) if isinstance(expected, str) else ("size", (place / name).stat().st_size)
-        if found != expected:
-            raise DataError(f"{place / name} is damaged: its {what} is {found}, expected {expected}; delete it, then {remedy}")
-
-
-def _may_download() -> bool:
-    return os.environ.get("LOTTO_DOWNLOAD") == "1"
-
-
-@functools.cache
-def _md5(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "md5").hexdigest()
-
-
-def _torchvision(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
-    check_files(data)
-    from torchvision import datasets
-
-    reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
-
-    def split(train: bool) -> tuple[_Raw, list[str]]:
-        raw = reader[data.name](folder(), train=train, download=_may_download())
-        images = torch.as_tensor(raw.data)
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        return _Raw(images.contiguous(), torch.as_tensor(raw.targets, dtype=torch.int64)), raw.classes
-
-    (train, classes), (test, _) = split(True), split(False)
-    return train, test, tuple(classes)
-
-
-def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
-    found = read_npz(Path(data.name))
-    whole = {part: _checked(data.name, found, part) for part in ("", "test_") if f"{part}images" in found}
-    images, labels = whole[""]
-    if "test_images" in found:
-        train, test = whole[""], whole["test_"]
-        if test.images.shape[1:] != images.shape[1:]:
-            these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
-            raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
-    else:  # a fifth of each class
-        train, test = _cut(whole[""], len(labels) // 5)
-    top = int(labels.max()) + 1
-    names = tuple(str(c) for c in found["classes"].flat) if "classes" in found else tuple(str(c) for c in range(top))
-    if (high := max(top, int(test.labels.max()) + 1)) > len(names):
-        raise DataError(f"{data.name}: a label is {high - 1}; labels run from 0 to {len(names) - 1}")
-    _check_no_class_empty(train.labels, len(names), f"{data.name}: ")
-    return train, test, names
-
-
-def _checked(file: str, found: dict[str, Any], part: str) -> _Raw:
-    # in the types that nets take: float64 is what NumPy saves unasked
-    images, labels = torch.from_numpy(found[f"{part}images"]), torch.from_numpy(found[f"{part}labels"]).long()
-    images = images if images.dtype == torch.uint8 else images.float()
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-    try:
-        check_images(pixels, labels)
-    except DataError as error:
-        raise DataError(f"{file}: `{part}images`, `{part}labels`: {error}") from None
-    if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
-        raise DataError(f"{file}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8")
-    if int(labels.max()) >= len(labels) and not part:
-        raise DataError(f"{file}: a label is {int(labels.max())} with {len(labels)} images; number the classes without gaps")
-    return _Raw(images, labels)
-
-
 def read_npz(file: Path) -> dict[str, Any]:
     import zipfile
 
@@ -390,69 +195,3 @@ def read_npz(file: Path) -> dict[str, Any]:
             raise DataError(f"{file}: `{name}` is of type {arrays[name].dtype}; {form}")
         arrays[name] = arrays[name].astype(arrays[name].dtype.newbyteorder("="))
     return arrays
-
-
-def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: tuple[str, ...] | None = None) -> RealData:
-    """Two `torch.utils.data.Dataset`s (or lists) of (image, label) pairs as a data set, read once into memory.
-
-    Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
-    """
-
-    def stack(what: Dataset | Sequence, name: str) -> tuple[Tensor, Tensor]:
-        images, labels = [], []
-        for i in range(len(what)):
-            image, label = what[i]
-            if not isinstance(image, Tensor):
-                from torchvision.transforms.functional import pil_to_tensor
-
-                image = pil_to_tensor(image)
-            if images and image.shape != images[0].shape:
-                raise DataError(f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; resize them alike")
-            images.append(image)
-            labels.append(int(label))
-        if not images:
-            raise DataError(f"there are no {name} images; give at least two")
-        whole = torch.stack(images)
-        return whole.float() / 255 if whole.dtype == torch.uint8 else whole.float(), torch.tensor(labels)
-
-    return own(*stack(train, "training"), *stack(test, "test"), classes)
-
-
-_READERS = {"digits": _digits, **dict.fromkeys(SOURCES, _torchvision)}
-
-
-@store.fingerprint.register
-def _(data: Data) -> str:
-    """The bytes behind the name, so that other images under the same name are another key."""
-    if data.name == "digits":
-        return _digits_fingerprint()
-    if data.name.endswith(".npz"):
-        return f"npz:{sha256(Path(data.name))}"
-    source = SOURCES[data.name]
-    marks = [m if isinstance(m, str) else sha256(folder() / source.place / name) for name, m in source.files.items()]
-    return f"{data.name}:{hashlib.sha256(''.join(marks).encode()).hexdigest()}"
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    return file.stat().st_mtime_ns, file.stat().st_size
-
-
-def sha256(file: Path) -> str:
-    if not file.is_file():
-        raise DataError(f"{file} is missing")
-    return _sha256_of(file, _stamp(file))
-
-
-@functools.cache
-def _sha256_of(file: Path, stamp: tuple[int, int]) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-@functools.cache
-def _digits_fingerprint() -> str:
-    # the wheel's file, not its parsed content: reading it costs no import of scikit-learn
-    import importlib.util
-
-    where = Path(importlib.util.find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
-    return f"digits:{hashlib.sha256(where.read_bytes()).hexdigest()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,13 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lotto import data, masks, nets, parallel
-from lotto.config import Config, Recipe, Study, Training
+from lotto import masks, nets
+from lotto.config import Recipe
 from lotto.data import Split
 from lotto.nets import State
-from lotto.store import Product, cached
 from lotto.streams import generator
-from lotto.tickets import arms_at, network, search, trained
 from lotto.train import arithmetic, evaluate
 
 
@@ -123,43 +120,3 @@ def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float]
     with arithmetic(Recipe(precision="float32"), some.images.device):  # near the net, the rise is below TF32's rounding
         start = loss({}, 0.0)
         return [[loss(way, radius) - start for way in ways] for radius in radii]
-
-
-class Scape(Config):
-    """A plane through three children of one ticket."""
-
-    a: Training
-    b: Training
-    c: Training
-    points: int = 9
-    """Grid points along each side."""
-    train_images: int = 500
-    """Training images, at most, for the training loss and the batch-norm recalibration."""
-
-
-@cached(version=1, uses=(trained,))
-def scape(what: Scape) -> Product:
-    """The survey of a plane as a product; where a child is not trained (dead, diverged), there is none."""
-    ends = [trained(t) for t in (what.a, what.b, what.c)]
-    states = [e.metrics["state"] for e in ends]
-    if any(s in ("dead", "diverged") for s in states):
-        return Product({"states": states})
-    setup = what.a.ticket.setup
-    real, model = data.load(setup.data), network(setup)
-    tensors = [{n: t.to(parallel.device()) for n, t in e.tensors.items()} for e in ends]
-    through = plane(*tensors, parameters=[n for n, _ in model.named_parameters()])
-    return Product({"states": states, **survey(model, through, real.train.first(what.train_images), real.test, what.points)})
-
-
-def scapes(study: Study, seed: int = 0) -> dict[tuple[str, int], dict[str, Any]]:
-    """The planes of one initialisation, through the first three children of the tickets of `study.planes`: (method, level) -> survey.
-
-    Tickets whose children did not train are left out.
-    """
-    what = [(m, at) for m, at in arms_at(study) if m in study.planes]
-    search(study)
-    runs = {w: [study.training(*w, seed, child) for child in (1, 2, 3)] for w in what}
-    parallel.compute(trained, list(itertools.chain.from_iterable(runs.values())), "train tickets")
-    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.plane_points, train_images=study.path_images) for r in runs.values()]
-    found = parallel.compute(scape, lines, "survey planes")
-    return {w: p.metrics for w, p in zip(what, found, strict=True) if "x" in p.metrics}

@@ -198,6 +198,44 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
     return {n: c for n, m in lost.items() if (c := int(m.sum()))}
 
 
+def chance(a: Mask, b: Mask) -> float:
+    """The overlap (Jaccard) that two masks of these layer densities have on average if their places are independent.
+
+    A ratio of means, which for layers of many weights is the mean of the ratio.
+    """
+    both = sum(float(a[n].double().mean() * b[n].double().mean()) * a[n].numel() for n in a)
+    either = count(a) + count(b) - both
+    return both / either if either else 1.0
+
+
+def channels(mask: Mask) -> tuple[int, int]:
+    """(dead, all): output channels of the layers, and those of them without a live weight.
+
+    >>> channels({"a": torch.tensor([[True, False], [False, False]])})
+    (1, 2)
+    """
+    alive = [m.flatten(1).any(1) for m in mask.values()]
+    return sum(int((~a).sum()) for a in alive), sum(len(a) for a in alive)
+
+
+def travelled(start: Params, end: Params, mask: Mask) -> float:
+    """|end - start| / |start| over the live weights."""
+    moved, was = (
+        torch.cat([t[m] for t, m in zip(ts, mask.values(), strict=True)]).double()
+        for ts in ([end[n] - start[n] for n in mask], [start[n] for n in mask])
+    )
+    return float(moved.norm() / was.norm())
+
+
+def same_signs(a: Params, b: Params, mask: Mask) -> float:
+    """Share of the live weights that have the same sign in two states, in [0, 1].
+
+    >>> same_signs({"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([True, True])})
+    0.5
+    """
+    return sum(int((a[n][m].sign() == b[n][m].sign()).sum()) for n, m in mask.items()) / max(1, count(mask))
+
+
 def save(mask: Mask, file: Path | str) -> None:
     """Write as safetensors: one bool tensor a layer, under the parameter's name."""
     save_file({n: m.cpu().contiguous() for n, m in mask.items()}, file)

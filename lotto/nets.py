@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import importlib
-import importlib.util
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lotto import store
 from lotto.config import ConfigError, Net
 from lotto.streams import generator
 
@@ -153,7 +149,7 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
         elif net.name == "convnet":
             model = ConvNet(channels, classes, size, net.width, net.depth, net.norm)
         else:
-            model = _factory(net.name)(channels, classes, size)
+            model = factory(net.name)(channels, classes, size)
             if not isinstance(model, nn.Module):
                 raise ConfigError(f"net = {net.name!r}: returned a {type(model).__name__}; a torch.nn.Module is needed")
         if net.init == "he":
@@ -192,7 +188,7 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         )
 
 
-def _factory(name: str) -> Callable[[int, int, int], nn.Module]:
+def factory(name: str) -> Callable[[int, int, int], nn.Module]:
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
@@ -201,16 +197,6 @@ def _factory(name: str) -> Callable[[int, int, int], nn.Module]:
             f"net = {name!r} cannot be imported ({error}); give 'package.module:function' of an installed package, "
             "or put its folder on PYTHONPATH"
         ) from None
-
-
-@store.fingerprint.register
-def _(net: Net) -> str | None:
-    """A factory's source file; the nets of this module change with the versions of the functions that train them."""
-    if ":" not in net.name:
-        return None
-    _factory(net.name)
-    source = importlib.util.find_spec(net.name.partition(":")[0]).origin
-    return f"{net.name}:{hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
 
 
 def layout(model: nn.Module, device: torch.device) -> torch.memory_format:

@@ -14,10 +14,7 @@ interrupted.
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
-import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -25,59 +22,35 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lotto.config import PRESETS, ConfigError, Study, nearest, study
-from lotto.lab import report
+from lotto.checkpoint import Paused
+from lotto.config import ConfigError, nearest
+from lotto.data import DataError
+from lotto.lab import device, notebooks, parallel, report, stills
+from lotto.lab.notebooks import CLONE, Job, choose, digest, execute, kernel_environment, key, known_parameters, up_to_date
+from lotto.lab.presets import PRESETS, study
+from lotto.lab.study import Study
 
-CLONE = Path(__file__).resolve().parents[1]
-NOTEBOOKS = CLONE / "notebooks"
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
-KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
-"""How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
-
-
-def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
-    """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
-    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to the table in
-    index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
-    if mark := os.environ.get("LOTTO_END_MARK"):
-        told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
-        Path(mark).write_text(json.dumps(told))
-    print(f"{notebook}: finished, {len(board)} claims judged")
-
-
-def _core_seconds() -> float:
-    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they count."""
-    import resource
-
-    if "joblib.externals.loky" in sys.modules:
-        from joblib.externals.loky import get_reusable_executor
-
-        get_reusable_executor().shutdown(wait=True)
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return round(sum(u.ru_utime + u.ru_stime for u in used), 1)
 
 
 def value(text: str) -> Any:
-    """What `-p NAME VALUE` means: a number, true, false, null or a bracketed list where it spells one, else text.
+    """What `-p NAME VALUE` means: a number, true, false, null or a list or mapping where YAML spells one, else text.
 
-    >>> value("1e-3"), value("[4, 8]"), value("true"), value("4,8")
-    (0.001, [4, 8], True, '4,8')
+    >>> value("0.5"), value("[4, 8]"), value("true"), value("4,8")
+    (0.5, [4, 8], True, '4,8')
     """
-    if text in ("None", "True", "False"):
-        return {"None": None, "True": True, "False": False}[text]
-    with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(text)
-    if text.startswith("["):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return ast.literal_eval(text)
-    return text
+    import yaml
+
+    try:
+        return None if text == "None" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def limit(text: str | None) -> None:
@@ -127,58 +100,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@dataclasses.dataclass
-class Job:
-    """One notebook of a run."""
-
-    source: Path
-    parameters: dict[str, Any]
-    out: Path
-    key: str
-    status: str = "waiting"
-    seconds: float = 0.0
-    board: list[dict[str, str]] = dataclasses.field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.source.stem
-
-    @property
-    def result(self) -> Path:
-        return self.out / f"{self.name}.ipynb"
-
-    @property
-    def partial(self) -> Path:
-        return self.out / f"{self.name}.partial.ipynb"
-
-    @property
-    def manifest(self) -> Path:
-        return self.out / f"{self.name}.json"
-
-
-def choose(only: str | None, start: str | None) -> list[Path]:
-    """The notebooks meant, in order; ConfigError names what is not there."""
-    there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-
-    def find(name: str) -> Path:
-        for p in there:
-            if name.strip() in (p.stem[:2], p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]:
-                return p
-        raise ConfigError(f"notebook {name!r} is not there; there are: {', '.join(p.stem for p in there)}")
-
-    if only is not None:
-        wanted = [find(name) for name in only.split(",")]
-        return [p for p in there if p in wanted]
-    return there[there.index(find(start)) :] if start else there
-
-
-def known_parameters(notebook: Path) -> list[str]:
-    """Names in the notebook's parameters cell, by papermill's own inspection."""
-    import papermill
-
-    return list(papermill.inspect_notebook(str(notebook)))
-
-
 def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
     """The jobs of a run; every name, value, file and net in it is checked here, before anything is executed."""
     notebooks = choose(args.only, args.start)
@@ -196,180 +117,17 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
             everything = sorted({n for names in known.values() for n in names})
             raise ConfigError(f"parameter {name!r} is not known to {', '.join(p.stem for p in notebooks)}; {nearest(name, everything)}")
     described = study(**given)
-    from lotto.tickets import check
+    from lotto.lab.check import check
 
     check(described)
     extra = {n: v for n, v in given.items() if n != "preset"}
-    folder = described.preset + (f"-{_digest(extra)[:8]}" if extra else "")
+    folder = described.preset + (f"-{digest(extra)[:8]}" if extra else "")
     out = Path(args.out).expanduser().resolve() if args.out else CLONE / "runs" / folder
     jobs = []
     for p in notebooks:
         mine = {n: v for n, v in given.items() if n in known[p]}
-        jobs.append(
-            Job(
-                p,
-                mine,
-                out,
-                _digest(
-                    {
-                        "source": _source(p),
-                        "parameters": mine,
-                        "lotto": _lotto(),
-                        "reference": _reference(),
-                        "versions": {m: version(m) for m in ("torch", "torchvision", "plotly")},
-                    }
-                ),
-            )
-        )
+        jobs.append(Job(p, mine, out, key(p, mine)))
     return jobs, described
-
-
-def _digest(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _source(notebook: Path) -> list[str]:
-    return ["".join(c["source"]) for c in json.loads(notebook.read_text())["cells"]]
-
-
-def _lotto() -> str:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return _digest([f.read_text() for f in files])
-
-
-def _reference() -> str:
-    return _digest([f.read_text() for f in sorted((NOTEBOOKS / "reference").glob("*")) if f.suffix in (".csv", ".json")])
-
-
-def up_to_date(job: Job) -> bool:
-    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is still there."""
-    try:
-        last = json.loads(job.manifest.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    if last["key"] != job.key or not job.result.exists():
-        return False
-    job.board = last["board"]
-    return True
-
-
-@contextlib.contextmanager
-def kernel_environment(**more: str) -> Iterator[None]:
-    """Environment variables for kernels started within: headless, one thread a process."""
-    new = {"LOTTO_HEADLESS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more}
-    before = {n: os.environ.get(n) for n in new}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for n, v in before.items():
-            os.environ.pop(n, None) if v is None else os.environ.__setitem__(n, v)
-
-
-def execute(job: Job) -> str | None:
-    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole. Paused where the
-    time given ran out in it."""
-    import papermill
-    from traitlets.config import Config
-
-    from lotto.store import Paused
-
-    job.out.mkdir(parents=True, exist_ok=True)
-    for old in (job.partial, job.manifest):
-        old.unlink(missing_ok=True)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
-        with kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)), _told(job.name, progress):
-            try:
-                papermill.execute_notebook(
-                    str(job.source),
-                    str(job.partial),
-                    parameters=job.parameters,
-                    progress_bar=False,
-                    kernel_name="python3",
-                    cwd=str(NOTEBOOKS),
-                    store_widget_state=False,
-                    config=Config(KERNEL),
-                )
-            except Exception as error:
-                if getattr(error, "ename", "") == Paused.__name__:
-                    raise Paused("time is up") from None
-                return _last_lines(error)
-            finally:
-                job.seconds = time.monotonic() - started
-        if not mark.exists() or json.loads(mark.read_text())["notebook"] != job.name:
-            return "the notebook ended without its end mark: a cell left early (exit, quit), or its last cell is gone"
-        told = json.loads(mark.read_text())
-    job.board = told["board"]
-    job.partial.replace(job.result)
-    report.page(job.result, base=NOTEBOOKS)
-    part = job.manifest.with_suffix(".part")
-    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1), "title": report.title(job.result), **told}
-    part.write_text(json.dumps(made, indent=1))
-    part.replace(job.manifest)
-    return None
-
-
-def _last_lines(error: Exception) -> str:
-    import re
-
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return "\n".join(text.splitlines()[-6:]) or type(error).__name__
-
-
-def _index(jobs: list[Job], described: Study) -> Path:
-    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
-    import platform
-
-    import lotto
-    from lotto.parallel import device_name
-    from lotto.parallel import jobs as processes
-
-    out, now = jobs[0].out, {j.name: j.status for j in jobs}
-    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
-    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in sorted({*now, *kept})]
-    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
-    facts = {
-        "preset": described.preset,
-        "initialisations": described.seeds,
-        "device": f"{device_name()}, {processes()} processes at a time",
-        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
-    }
-    return report.index(out, entries, facts, described.model_dump(mode="json"))
-
-
-@contextlib.contextmanager
-def _told(name: str, progress: Path) -> Iterator[None]:
-    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is no terminal."""
-    from lotto.parallel import Stages
-
-    stop, tty = threading.Event(), sys.stdout.isatty()
-    stages = Stages(time.monotonic())
-
-    def tell() -> None:
-        last = time.monotonic()
-        while not stop.wait(0.5 if tty else 2):
-            with contextlib.suppress(OSError):
-                stages.read(progress.read_text(), time.monotonic())
-            line = stages.line(time.monotonic())
-            if tty:
-                print(f"\r  {name}: {line:<70}", end="", flush=True)
-            elif time.monotonic() - last > 30:
-                print(f"  {name}: {line}", flush=True)
-                last = time.monotonic()
-        if tty:
-            print("\r" + " " * 100 + "\r", end="", flush=True)
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -381,8 +139,6 @@ def run(argv: Sequence[str]) -> int:
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
     limit(args.time_limit)
-    from lotto import parallel
-
     parallel.jobs()  # a wrong --jobs or --device is told now
     jobs, described = plan(args)
     if args.dry_run:
@@ -411,8 +167,6 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
         f"preset {described.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
         flush=True,
     )
-    from lotto.store import Paused
-
     code, checked = OK, False
     for job in jobs:
         if not args.force and up_to_date(job):
@@ -443,10 +197,29 @@ def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int
     return code
 
 
+def _index(jobs: list[Job], described: Study) -> Path:
+    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
+    import platform
+
+    import lotto
+
+    out, now = jobs[0].out, {j.name: j.status for j in jobs}
+    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
+    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in sorted({*now, *kept})]
+    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
+    facts = {
+        "preset": described.preset,
+        "initialisations": described.seeds,
+        "device": f"{device.device_name()}, {parallel.jobs()} processes at a time",
+        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
+    }
+    return report.index(out, entries, facts, described.model_dump(mode="json"))
+
+
 def _look_for_a_browser() -> None:
     """Where no browser makes stills, say so once, and let no notebook try again."""
-    from lotto.lab import stills
-
     if trouble := stills.trouble():
         os.environ["LOTTO_STILLS"] = "0"
         print(f"no still pictures: {trouble}; figures are live without them", flush=True)
@@ -462,32 +235,12 @@ def _table(jobs: list[Job]) -> str:
 
 
 def refresh(argv: Sequence[str]) -> int:
-    """Execute the committed notebooks in place, at their own parameters, and strip what would differ at every run."""
-    import nbformat
-    from nbclient import NotebookClient
-    from traitlets.config import Config
-
+    """Execute the committed notebooks in place."""
     _look_for_a_browser()
     for notebook in choose(",".join(argv) or None, None):
         print(f"{notebook.name} ...", flush=True)
-        nb = nbformat.read(notebook, 4)
-        where = {"metadata": {"path": str(NOTEBOOKS)}}
-        with kernel_environment():
-            NotebookClient(
-                nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
-            ).execute()
-        nbformat.write(strip(nb), notebook)
+        notebooks.refresh(notebook)
     return OK
-
-
-def strip(nb: Any) -> Any:
-    """Drop widget state, timings and what papermill adds; keep outputs and ids."""
-    nb.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
-    for cell in nb.cells:
-        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
-    return nb
 
 
 def reference(argv: Sequence[str]) -> int:
@@ -519,9 +272,8 @@ def readme(text: str) -> str:
 
 def claims(argv: Sequence[str]) -> int:
     """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's barriers."""
-    from lotto import figures
+    from lotto.lab import plots
     from lotto.lab.claims import board, runs
-    from lotto.lab.stills import still
 
     file = CLONE / "README.md"
     file.write_text(readme(file.read_text()))
@@ -530,8 +282,8 @@ def claims(argv: Sequence[str]) -> int:
         if kept := runs.known(preset):
             seen = kept.view("main level")
             title = f"Error barrier between children, {seen.seeds} initialisations of {preset}: mean, 95 % interval, each"
-            fig = figures.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
-            if picture := still(fig):
+            fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
+            if picture := stills.still(fig):
                 (runs.FOLDER / f"{preset}.png").write_bytes(picture)
     return OK
 
@@ -540,7 +292,7 @@ def card(argv: Sequence[str]) -> int:
     """Print what the study's distilled sets are worth, or the set in a file, as JSON."""
     p = argparse.ArgumentParser(prog="python -m lotto.run card")
     p.add_argument(
-        "file", nargs="?", help="a SynSet, or what others have published (see lotto.distill.foreign); without: the study's own sets"
+        "file", nargs="?", help="a SynSet, or what others have published (see lotto.distill.files); without: the study's own sets"
     )
     p.add_argument("--preset", default="digits")
     p.add_argument("--estimate", action="store_true", help="only say what distilling a set of each size will cost here, from a few steps")
@@ -551,22 +303,24 @@ def card(argv: Sequence[str]) -> int:
     p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = p.parse_args(argv)
     described = study(args.preset, **{n: value(v) for n, v in args.parameters})
-    from lotto import data
-    from lotto.distill import foreign, judge
-    from lotto.distill.sets import SetOf, estimate
+    from lotto.distill import files
     from lotto.distill.synset import SynSet
-    from lotto.tickets import check
+    from lotto.lab import sources
+    from lotto.lab.check import check
+    from lotto.lab.describe import SetOf
+    from lotto.lab.sets import cards
+    from lotto.lab.sets.products import estimate
 
     check(described)
     if args.estimate:
         sets = {i: SetOf(data=described.dataset, images=described.but(ipc=i).images("distilled", 0)) for i in described.ipcs}
         found: Any = [{"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()]
     elif args.file is None:
-        found = [judge.card(described, ipc) for ipc in described.ipcs]
+        found = [cards.card(described, ipc) for ipc in described.ipcs]
     elif args.file.endswith(".safetensors"):
-        found = judge.card_of(SynSet.load(args.file), described)
+        found = cards.card_of(SynSet.load(args.file), described)
     else:
-        found = judge.card_of(foreign.load(args.file, data.load(described.dataset), args.whitened, args.factor), described)
+        found = cards.card_of(files.load(args.file, sources.load(described.dataset), args.whitened, args.factor), described)
     print(json.dumps(found, indent=1))
     return OK
 
@@ -574,9 +328,7 @@ def card(argv: Sequence[str]) -> int:
 def test(argv: Sequence[str]) -> int:
     """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the store that LOTTO_STORE
     names, where what earlier runs computed is not computed again; the worse exit code."""
-    from lotto.parallel import jobs
-
-    spread = [] if argv or jobs() == 1 else ["-n", str(jobs()), "--dist", "loadfile"]
+    spread = [] if argv or parallel.jobs() == 1 else ["-n", str(parallel.jobs()), "--dist", "loadfile"]
     nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "3600", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
     named = os.environ.get("LOTTO_STORE")
     with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch:
@@ -592,8 +344,8 @@ def test(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Dispatch; errors in what was asked are one sentence and exit code 2."""
-    from lotto.data import DataError
-    from lotto.store import Paused, StoreError
+
+    from lotto.lab.store import StoreError
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -15,10 +15,10 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from lotto import augment, masks
+from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import RealData, Split, check_images
 from lotto.nets import State, copy_state, evaluating, has_batch_norm, layout
-from lotto.store import Checkpoint
 from lotto.streams import generator
 
 Outcome = Literal["trained", "failed", "dead", "diverged"]

@@ -1,13 +1,53 @@
-"""Coresets: real images chosen to stand for the rest. They cost one small training, and are what a distilled set must beat."""
+"""Sets that are not distilled: real images at random, or chosen to stand for the rest, and the controls without meaning.
+
+They cost one small training at most, and are what a distilled set must beat.
+"""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lotto.data import DataError, RealData
-from lotto.distill.synset import SynSet, encode
+from lotto.data import DataError, RealData, per_class
+from lotto.distill.synset import SynSet, encode, spread
+from lotto.streams import generator
+
+
+def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
+    """`ipc` real training images of each class, drawn at random: the control of equal size."""
+    index = per_class(real.train.labels.cpu(), ipc, generator(seed, "subset")).to(real.train.images.device)
+    return chosen(real, index, {"method": "subset", "ipc": ipc, "seed": seed})
+
+
+def easiest(real: RealData, ipc: int, el2n: Float[Tensor, " images"], seed: int = 0) -> SynSet:
+    """The `ipc` training images of each class with the lowest EL2N scores: small and easy data, not distilled."""
+    members = [(real.train.labels.cpu() == c).nonzero().squeeze(1) for c in range(len(real.classes))]
+    index = torch.cat([m[torch.sort(el2n.cpu()[m], stable=True).indices[:ipc]] for m in members])
+    return chosen(real, index.to(real.train.images.device), {"method": "easy", "ipc": ipc, "seed": seed})
+
+
+def chosen(real: RealData, index: Int64[Tensor, " n"], recipe: dict) -> SynSet:
+    images, labels = real.pixels(real.train.images[index]).clamp(0, 1).cpu(), real.train.labels[index].cpu()
+    return SynSet(images, labels, real.classes, real.mean.cpu(), real.std.cpu(), recipe)
+
+
+def permuted(small: SynSet, seed: int = 0) -> SynSet:
+    """The same images under the same labels, at random: what is left is images without their meaning."""
+    order = torch.randperm(len(small.labels), generator=generator(seed, "shuffle"))
+    return dataclasses.replace(small, labels=small.labels[order], recipe={**small.recipe, "labels": "permuted"})
+
+
+def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
+    """`ipc` images a class of Gaussian noise with the training images' mean and deviation, clipped to [0, 1]: only labels to learn."""
+    n = ipc * len(real.classes)
+    draw = torch.randn(n, *real.shape, generator=generator(seed, "noise"))
+    pixels = (draw * real.std.cpu()[:, None, None] + real.mean.cpu()[:, None, None]).clamp(0, 1)
+    return SynSet(
+        pixels, spread(ipc, len(real.classes)), real.classes, real.mean.cpu(), real.std.cpu(), {"method": "noise", "ipc": ipc, "seed": seed}
+    )
 
 
 def herding(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], ipc: int) -> Int64[Tensor, " m"]:

@@ -9,19 +9,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lotto import augment
-from lotto.config import ConfigError, Gradient
+from lotto.checkpoint import Checkpoint
+from lotto.config import ConfigError
 from lotto.data import RealData
-from lotto.distill.loop import Pool, members, run
+from lotto.distill.loop import Told, run
+from lotto.distill.pool import Pool, members
+from lotto.distill.recipes import Gradient
 from lotto.distill.synset import SynSet, decode
 from lotto.nets import has_batch_norm
-from lotto.store import Checkpoint
 from lotto.streams import generator
 
 
-def match_gradients(real: RealData, recipe: Gradient, seed: int = 0, checkpoint: Checkpoint | None = None) -> tuple[SynSet, list[float]]:
+def match_gradients(
+    real: RealData, recipe: Gradient, seed: int = 0, checkpoint: Checkpoint | None = None, told: Told | None = None
+) -> tuple[SynSet, list[float]]:
     """`recipe.ipc` stored images a class whose gradients are those of the class's real images, and the loss of each step; resumable, errors
     as `loop.run` has them."""
-    return run(Gradients(real, recipe, seed), real, recipe, seed, checkpoint)
+    return run(Gradients(real, recipe, seed), real, recipe, seed, checkpoint, told)
 
 
 class Gradients:

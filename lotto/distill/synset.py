@@ -74,15 +74,15 @@ class SynSet:
 
     @classmethod
     def load(cls, file: Path | str, **more: Any) -> SynSet:
-        """Read what `save` wrote; what others have published is read by `lotto.distill.foreign.load`, to which all other files (and
+        """Read what `save` wrote; what others have published is read by `lotto.distill.files.load`, to which all other files (and
         `more`) go. DataError where the file is not there, none of these, cut short, or changed since it was saved."""
         path = Path(file)
         if not path.exists():
             raise DataError(f"{file}: no such file; save a SynSet there first")
         if path.suffix != ".safetensors" and (path.is_dir() or path.suffix in (".pt", ".pth", ".npz")):
-            from lotto.distill import foreign
+            from lotto.distill import files
 
-            return foreign.load(path, **more)
+            return files.load(path, **more)
         try:
             with safe_open(file, "pt") as f:
                 meta = json.loads((f.metadata() or {})["lotto"])

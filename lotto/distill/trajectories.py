@@ -5,74 +5,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from lotto import augment, data, nets, parallel, store
-from lotto.config import Config, ConfigError, Data, Int, Net, Recipe, Trajectory
+from lotto import augment, nets
+from lotto.checkpoint import Checkpoint
+from lotto.config import ConfigError, Net
 from lotto.data import RealData
-from lotto.distill.loop import run
+from lotto.distill.loop import Told, run
+from lotto.distill.recipes import Trajectory
 from lotto.distill.synset import SynSet, decode, spread
-from lotto.store import Checkpoint, Product, cached
 from lotto.streams import generator
-from lotto.train import train
-
-
-class Expert(Config):
-    """One training on all real images whose way is kept, epoch by epoch."""
-
-    data: Data
-    net: Net
-    recipe: Recipe
-    """Of one epoch's length."""
-    epochs: Annotated[Int, Field(ge=1)]
-    number: Annotated[Int, Field(ge=0)] = 0
-    """Which of the experts: its initialisation and its noise."""
-
-
-@cached(version=1)
-def expert(what: Expert) -> Product:
-    """That way, as the tensor `weights`: a row an epoch, its start included; metrics hold the mean loss of each epoch."""
-    real = data.load(what.data)
-    seed = generator(what.number, "expert").initial_seed()
-    net = nets.build(what.net, real.shape, len(real.classes), seed).to(parallel.device())
-    way, losses = [flat(net)], []
-    for epoch in range(what.epochs):  # without momentum and at a constant rate, so epochs one by one are one training
-        end = train(net, real.train.images, real.train.labels, what.recipe, seed=seed, child=epoch)
-        if not end.finite:
-            raise ConfigError(f"expert {what.number} diverged in epoch {epoch}; give a smaller expert_lr than {what.recipe.lr}")
-        net.load_state_dict(end.state)
-        way.append(flat(net))
-        losses.append(end.losses[-1])
-    return Product({"losses": [round(x, 6) for x in losses]}, {"weights": torch.stack(way).cpu()})
-
-
-def experts(source: Data, images: int, recipe: Trajectory) -> list[Expert]:
-    """The experts of a distillation; images: of the training set, that is, in an epoch."""
-    net = Net(name="convnet", width=recipe.width, depth=recipe.depth, norm="instance")
-    one = Recipe(
-        steps=max(1, images // min(recipe.expert_batch, images)),
-        lr=recipe.expert_lr,
-        batch=recipe.expert_batch,
-        momentum=0.0,
-        weight_decay=0.0,
-        schedule="constant",
-        shift=recipe.shift,
-        flip=recipe.flip,
-        ops=recipe.ops,
-    )
-    return [Expert(data=source, net=net, recipe=one, epochs=recipe.epochs, number=n) for n in range(recipe.experts)]
-
-
-@store.fingerprint.register
-def _(recipe: Trajectory) -> str:
-    """A set made along experts is another set when they are."""
-    return f"experts:{expert.version}"
 
 
 def match_trajectories(
@@ -81,6 +27,7 @@ def match_trajectories(
     recipe: Trajectory,
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
+    told: Told | None = None,
 ) -> tuple[SynSet, list[float]]:
     """`recipe.ipc` stored images a class on which students follow the experts, and the loss of each step; resumable, errors as `loop.run`
     has them.
@@ -89,7 +36,7 @@ def match_trajectories(
     learning rate that goes with the images is in the set's recipe as `learned_lr`.
     """
     method = Trajectories(real, ways, recipe, seed)
-    made, losses = run(method, real, recipe, seed, checkpoint)
+    made, losses = run(method, real, recipe, seed, checkpoint, told)
     made.recipe["learned_lr"] = method.student_lr
     return made, losses
 

@@ -1,1 +1,1 @@
-"""The study: what is compared, what is kept, tables, figures, claims."""
+"""The study: what is compared, what is kept, tables, figures and claims."""

@@ -12,13 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Rewinding = Literal["weights", "all", "signs", "weights and signs"]
-"""What a rewind restores.
-
-"weights": the prunable weights; biases, norms and running statistics stay as the inner loop left them (the paper line's code). "all": every
-parameter and buffer. "signs": every parameter and buffer, but each prunable weight takes the sign that the inner loop gave it. "weights and
-signs": both departures from "all" at once. Signs and norms are what carries a basin according to "Find a Winning Sign" (arXiv 2504.05357).
-"""
+from lotto.config import Rewinding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lotto.config import Study
 from lotto.lab.claims import runs
 from lotto.lab.claims.judge import Estimate, Judged, agrees, judge
 from lotto.lab.claims.rules import CLAIMS, REGIMES
+from lotto.lab.study import Study
 
 CHIPS = {
     "holds": "**holds**",

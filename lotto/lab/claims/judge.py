@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lotto.config import Study
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import rules
 from lotto.lab.claims.rules import ALPHA, CLAIMS, ENOUGH, MEASURES, Claim, Part, Regime
+from lotto.lab.study import Study
 from lotto.stats import Interval, interval
 
 

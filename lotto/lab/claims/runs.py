@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lotto import config, parallel
-from lotto.config import ConfigError, Study, nearest
+from lotto.config import ConfigError, nearest
+from lotto.lab import device, parallel, presets, sources
 from lotto.lab.arms import FACTORIAL
 from lotto.lab.claims import judge
 from lotto.lab.claims.rules import ENOUGH, REGIMES
+from lotto.lab.study import Study
 
 FOLDER = Path(__file__).resolve().parents[3] / "notebooks" / "reference"
 
@@ -100,11 +101,13 @@ PLANS: dict[str, Plan] = {
 
 def tables() -> dict[str, Callable[[Study], Any]]:
     """What makes each table from a study."""
-    from lotto import sharpness, stability
-    from lotto.distill.judge import judgements
+    from lotto.lab.sets.tables import judgements
+    from lotto.lab.sharpness import tables as sharpness
+    from lotto.lab.stability import tables as stability
+    from lotto.lab.tickets.tables import accuracies
 
     return {
-        "accuracy": stability.accuracies,
+        "accuracy": accuracies,
         "barrier": stability.barriers,
         "discarded": sharpness.discarded,
         "curvature": sharpness.curvatures,
@@ -202,7 +205,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     if seeds is not None and not fewest <= seeds <= whole:
         raise ConfigError(f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {fewest} to {whole}")
     first = kept.first_seed if plan.first_seed is None else plan.first_seed
-    described = config.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
+    described = presets.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
     file, facts = folder / f"{name}.json", _facts(plan, described)
     if file.exists():
         old = json.loads(file.read_text())
@@ -247,9 +250,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
 def _facts(plan: Plan, described: Study) -> dict[str, Any]:
     import torch
 
-    from lotto import data
-
-    real = data.load(described.dataset)
+    real = sources.load(described.dataset)
     batches = {n: {**dataclasses.asdict(b), "done": []} for n, b in plan.batches.items()}
     facts = {
         "preset": plan.preset,
@@ -260,7 +261,7 @@ def _facts(plan: Plan, described: Study) -> dict[str, Any]:
         "batches": batches,
         "classes": len(real.classes),
         "test_images": len(real.test),
-        "device": parallel.device_name(),
+        "device": device.device_name(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "core_hours": 0.0,

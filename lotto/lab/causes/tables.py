@@ -1,29 +1,21 @@
-"""Masks looked at directly: what they share, what they keep, how far the weights behind them went, how early they were settled."""
+"""What stability may be owed to: masks looked at directly, ways and signs of the weights behind them, and the recipe they were found with."""
 
 from __future__ import annotations
 
 import itertools
 
+import pandas as pd
 import torch
 
-from lotto import masks, parallel, scores
-from lotto.config import Study, Training
-from lotto.distill.sets import difficulty, distilled, inner_images
+from lotto import masks
+from lotto.lab import parallel
 from lotto.lab.arms import ARMS
-from lotto.stability import children, measured
-from lotto.store import Product, cached
-from lotto.tickets import SEARCH, arms_at, inner_loop, level, network, rewind_point, search, start_of, trained
-from lotto.train import train
-
-
-def chance(a: masks.Mask, b: masks.Mask) -> float:
-    """The overlap (Jaccard) that two masks of these layer densities have on average if their places are independent.
-
-    A ratio of means, which for layers of many weights is the mean of the ratio.
-    """
-    both = sum(float(a[n].double().mean() * b[n].double().mean()) * a[n].numel() for n in a)
-    either = masks.count(a) + masks.count(b) - both
-    return both / either if either else 1.0
+from lotto.lab.causes.products import settling
+from lotto.lab.stability.tables import measured, swept
+from lotto.lab.study import Study
+from lotto.lab.tables import ALL, arms_at
+from lotto.lab.tickets.products import children, inner_loop, level, rewind_point, search, start_of, trained
+from lotto.stats import rank_correlation
 
 
 def overlaps(study: Study, within: str = "seed"):
@@ -32,7 +24,6 @@ def overlaps(study: Study, within: str = "seed"):
     Pairs of methods over one initialisation (`within` "seed"), or one method over pairs of initialisations ("method"; `seed` is then
     the first, `other` the second's number). At the same level both masks keep equally many weights.
     """
-    import pandas as pd
 
     search(study)
     arms = [m for m in study.arms if not ARMS[m].dense]
@@ -44,7 +35,7 @@ def overlaps(study: Study, within: str = "seed"):
         else:
             pairs = [((m, s), (m, t), t) for m in arms for s, t in itertools.combinations(study.initialisations, 2)]
         for a, b, other in pairs:
-            got, lucky = 100 * masks.overlap(found[a], found[b]), 100 * chance(found[a], found[b])
+            got, lucky = 100 * masks.overlap(found[a], found[b]), 100 * masks.chance(found[a], found[b])
             rows.append(dict(method=a[0], other=other, level=at, seed=a[1], overlap=got, chance=lucky, excess=got - lucky))
     return pd.DataFrame(rows, columns=["method", "other", "level", "seed", "overlap", "chance", "excess"])
 
@@ -54,7 +45,6 @@ def survival(study: Study, bins: int = 10):
 
     Bins hold equally many weights of a layer each, by the magnitude they have at the rewind point: 0 the smallest.
     """
-    import pandas as pd
 
     search(study)
     rows = []
@@ -72,32 +62,12 @@ def survival(study: Study, bins: int = 10):
     return pd.DataFrame(rows, columns=["method", "level", "seed", "bin", "survived"])
 
 
-def channels(mask: masks.Mask) -> tuple[int, int]:
-    """(dead, all): output channels of the layers, and those of them without a live weight.
-
-    >>> channels({"a": torch.tensor([[True, False], [False, False]])})
-    (1, 2)
-    """
-    alive = [m.flatten(1).any(1) for m in mask.values()]
-    return sum(int((~a).sum()) for a in alive), sum(len(a) for a in alive)
-
-
-def travelled(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], mask: masks.Mask) -> float:
-    """|end - start| / |start| over the live weights."""
-    moved, was = (
-        torch.cat([t[m] for t, m in zip(ts, mask.values(), strict=True)]).double()
-        for ts in ([end[n] - start[n] for n in mask], [start[n] for n in mask])
-    )
-    return float(moved.norm() / was.norm())
-
-
 def journeys(study: Study):
     """Table of ways: one row per (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the live weights go in
     the inner loop that made the mask, and `distance`, that of the first child's training, both relative to where they start.
 
     Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's end, and how many
     it has `kept` from its own start."""
-    import pandas as pd
 
     rows = []
     for method, at, seed, child, product in children(study):
@@ -105,29 +75,20 @@ def journeys(study: Study):
             continue
         ticket = study.ticket(method, at, seed)
         mask, start = start_of(ticket)
-        dead, every = channels(mask)
+        dead, every = masks.channels(mask)
         row = dict(method=method, level=at, seed=seed, state=product.metrics["state"], dead_channels=100 * dead / every)
         if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
             before, end = start_of(ticket.parent), trained(inner_loop(ticket))
             if end.metrics["state"] in ("trained", "failed"):
-                row["inner"] = travelled(before.state, end.tensors, before.mask)
-                row["turned"] = 100 - 100 * same_signs(before.state, end.tensors, mask)
+                row["inner"] = masks.travelled(before.state, end.tensors, before.mask)
+                row["turned"] = 100 - 100 * masks.same_signs(before.state, end.tensors, mask)
                 if product.tensors:
-                    row["agree"] = 100 * same_signs(end.tensors, product.tensors, mask)
+                    row["agree"] = 100 * masks.same_signs(end.tensors, product.tensors, mask)
         if product.metrics["state"] in ("trained", "failed"):
-            row["distance"] = travelled(start, product.tensors, mask)
-            row["kept"] = 100 * same_signs(start, product.tensors, mask)
+            row["distance"] = masks.travelled(start, product.tensors, mask)
+            row["kept"] = 100 * masks.same_signs(start, product.tensors, mask)
         rows.append(row)
     return pd.DataFrame(rows, columns=["method", "level", "seed", "state", "dead_channels", "inner", "distance", "turned", "agree", "kept"])
-
-
-def same_signs(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], mask: masks.Mask) -> float:
-    """Share of the live weights that have the same sign in two states, in [0, 1].
-
-    >>> same_signs({"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([True, True])})
-    0.5
-    """
-    return sum(int((a[n][m].sign() == b[n][m].sign()).sum()) for n, m in mask.items()) / max(1, masks.count(mask))
 
 
 def explained(study: Study):
@@ -135,31 +96,11 @@ def explained(study: Study):
     return measured(study).merge(journeys(study).drop(columns="state"), on=["method", "level", "seed"])
 
 
-SHARES = (0.1, 0.25, 0.5)
-"""Where in an inner loop `settling` stops to look."""
-
-
-@cached(version=SEARCH + 1, uses=(rewind_point, distilled, difficulty))
-def settling(run: Training) -> Product:
-    """The mask of one round, had its inner loop been stopped at each of SHARES: overlap with the mask of the whole loop, and chance."""
-    mask, state = start_of(run.ticket)
-    setup, images = run.ticket.setup, inner_images(run.ticket.setup.data, run.images)
-    final = masks.prune(mask, scores.magnitude(trained(run).tensors, mask), run.ticket.fraction)
-    rows = []
-    for share in SHARES:
-        stop = max(1, round(share * run.recipe.steps))
-        end = train(network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, stop=stop)
-        early = masks.prune(mask, scores.magnitude({n: t.cpu() for n, t in end.state.items()}, mask), run.ticket.fraction)
-        rows.append({"share": share, "overlap": masks.overlap(early, final), "chance": chance(early, final)})
-    return Product({"rows": rows})
-
-
 def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subset")):
     """Table of how early masks are settled: a row a (method, seed, share of the first inner loop), with `overlap` and `chance` (percent).
 
     `overlap`: of the mask found by stopping there (same schedule) with that of the whole loop.
     """
-    import pandas as pd
 
     search(study)
     what = [(m, s) for m in methods if m in study.arms for s in study.initialisations]
@@ -171,3 +112,75 @@ def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subse
         for r in product.metrics["rows"]
     ]
     return pd.DataFrame(rows, columns=["method", "seed", "share", "overlap", "chance"])
+
+
+def inner(study: Study):
+    """Table over the inner recipe: a row a (method, lr, steps, level, seed), with the columns of `stability.measured`.
+
+    Every method of `study.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
+    of steps of `map_steps`.
+    """
+    cells = {
+        (lr, steps): study.but(inner_lr=lr, inner_steps=steps, methods=study.map_methods)
+        for lr in study.map_lrs
+        for steps in study.map_steps
+    }
+    return swept(cells, ("lr", "steps"))
+
+
+def outer(study: Study):
+    """Table over the outer recipe: a row a (method, lr, steps, level, seed) for the dense net."""
+    cells = {
+        (lr, steps): study.but(lr=lr, steps=steps, rewind=min(study.rewind, steps), methods=("dense",))
+        for lr in study.outer_lrs
+        for steps in study.outer_steps
+    }
+    return swept(cells, ("lr", "steps"))
+
+
+def over_time(study: Study):
+    """Table over the step k from which nets train anew: a row a (method, k, level, seed); k = 0 is the initialisation.
+
+    The rewound methods of `study.rewind_methods` at each k of `study.rewinds`, and at 0 the same methods without rewinding, under whose
+    names all rows stand.
+    """
+    cells = {(0,): study.but(methods=tuple(map(unrewound, study.rewind_methods)))}
+    cells |= {(k,): study.but(rewind=k, methods=study.rewind_methods) for k in study.rewinds if k <= study.steps}
+    table = swept(cells, ("k",))
+    table["method"] = table.method.map(unrewound)
+    return table
+
+
+def unrewound(method: str) -> str:
+    """The method that starts at the initialisation and does otherwise the same as a rewound one."""
+    return method.replace("-rewound", "") if ARMS[method].from_k else method
+
+
+def stable_from(table, limit: float = 2.0):
+    """The first k of `over_time` from which on the barrier stays below `limit` points: a row a (method, level, seed); None where none does.
+
+    A net that did not train is not stable.
+    """
+
+    rows = []
+    for (method, level, seed), group in table.groupby(["method", "level", "seed"], sort=False):
+        group = group.sort_values("k", ascending=False)
+        stable = (group.state == "trained") & (group.barrier < limit)
+        kept = group.k[stable.cumprod().astype(bool)]
+        rows.append(dict(method=method, level=level, seed=seed, k=int(kept.min()) if len(kept) else None))
+    return pd.DataFrame(rows)
+
+
+def capacity(table):
+    """Whether stability is lost capacity, or a short way: a row a seed, with rank correlations over that initialisation's trained tickets.
+
+    table: rows with `seed`, `state`, `barrier`, `train_loss`, `distance`. Returned: `loss`, barrier with final training loss; `way`,
+    barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones; `tickets`, how many.
+    """
+
+    rows = []
+    for seed, group in table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed"):
+        b, loss, way = (group[c].tolist() for c in ("barrier", "train_loss", "distance"))
+        row = dict(method=ALL, level=0, seed=seed, tickets=len(group), loss=rank_correlation(b, loss), way=rank_correlation(b, way))
+        rows.append(row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss)))
+    return pd.DataFrame(rows, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"])

@@ -3,9 +3,6 @@
 The Hessian is that of the mean cross-entropy over some images, in evaluation mode, so with batch-norm statistics fixed. On chosen
 coordinates S it is the block H_SS: a vector is 0 outside S before the product and read on S after it, so that sparsity alone does not
 make a net look flat.
-
-Two questions are kept apart. What is discarded: how much of the dense net's curvature lies on the weights that a method removes
-(`discarded`). What is left: the curvature of the trained ticket on its live weights (`curvatures`).
 """
 
 from __future__ import annotations
@@ -20,16 +17,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lotto import data, masks, nets, parallel
-from lotto.config import Config, ConfigError, Recipe, Study, Training
-from lotto.data import DataError, Split, check_images
-from lotto.lab.arms import ARMS
-from lotto.landscape import rise
+from lotto import masks
+from lotto.config import ConfigError, Recipe
+from lotto.data import DataError, check_images
 from lotto.nets import evaluating
-from lotto.store import Cached, Product, cached
 from lotto.streams import generator
-from lotto.tickets import arms_at, level, network, rewind_point, search, trained
 from lotto.train import arithmetic
+
+_EXACT = Recipe(precision="float32")
 
 
 class Hessian:
@@ -121,9 +116,6 @@ class Hessian:
             whole[i] = part.to(whole)
             parts.append(whole.view(p.shape))
         return parts
-
-
-_EXACT = Recipe(precision="float32")
 
 
 class Diagonal(NamedTuple):
@@ -316,197 +308,3 @@ def magnitudes(found: Diagonal | Float[Tensor, "2 n"]) -> Float[Tensor, " n"]:
     noise of every entry; here noise averages out, at the price of an estimate that is low where the sign itself is uncertain."""
     a, b = found.halves if isinstance(found, Diagonal) else found
     return (a * b.sign() + b * a.sign()) / 2
-
-
-POINTS: dict[str, str] = {"init": "at initialisation", "rewind": "at the rewind point", "trained": "trained"}
-"""Where the dense net's Hessian is taken."""
-
-
-class Curvature(Config):
-    """The Hessian of one net on its live prunable weights."""
-
-    training: Training
-    """The training from whose ticket, or at whose end, it is taken."""
-    trained: bool = True
-    """At the end of that training; else at the weights it starts from."""
-    images: int = 256
-    """Training images in the loss (the first so many), and in the recalibration of batch norm."""
-    probes: int = 16
-    """Hutchinson probes."""
-    ends: int = 0
-    """Eigenvalues at each end of the spectrum; 0 leaves the spectrum out and keeps the diagonal instead."""
-    tolerance: float = 0.05
-    """Relative accuracy of the eigenvalues."""
-
-
-@cached(version=1, uses=(trained,))
-def curvature(what: Curvature) -> Product:
-    """Trace with its standard error, extreme eigenvalues, loss and norm of the weights; with `ends` 0 the diagonal (two halves).
-
-    Batch-norm statistics are recalibrated first, as on the paths of notebook 03: at initialisation they are not those of any image.
-    """
-    ticket, found = what.training.ticket, level(what.training.ticket)
-    mask = found.tensors
-    if what.trained:
-        end = trained(what.training)
-        if end.metrics["state"] not in ("trained", "failed"):
-            return Product({"state": end.metrics["state"]})
-        state, how = end.tensors, end.metrics["state"]
-    else:
-        state, how = masks.apply(rewind_point(ticket.setup).tensors, mask), "trained"
-    return _measure(what, network(ticket.setup, state), mask, how)
-
-
-def _ready(what: Curvature, model: nn.Module, mask: masks.Mask) -> tuple[Split, masks.Mask]:
-    some = data.load(what.training.ticket.setup.data).train.first(what.images)
-    nets.recalibrate(model, some.images)
-    # in the model's order: a mask read from its file comes sorted by name
-    return some, {n: mask[n].to(parallel.device()) for n in masks.prunable(model)}
-
-
-RADII = (0.05, 0.1, 0.2, 0.4)
-"""Where `steepness` looks along random directions, in lengths of the filters."""
-
-
-@cached(version=1, uses=(trained,))
-def steepness(what: Curvature) -> Product:
-    """How the loss of a trained net rises around it: `sam`, and `rise` at RADII (means over directions); loss, gap and norm beside."""
-    end, mask = trained(what.training), level(what.training.ticket).tensors
-    if end.metrics["state"] not in ("trained", "failed"):
-        return Product({"state": end.metrics["state"]})
-    model = network(what.training.ticket.setup, end.tensors)
-    some, mask = _ready(what, model, mask)
-    rises = [sum(r) / len(r) for r in rise(model, mask, some, RADII, seed=what.training.ticket.setup.seed)]
-    norm = math.sqrt(sum(float((p.detach() * mask[n]).square().sum()) for n, p in model.named_parameters() if n in mask))
-    up, train, test = sam(model, some.images, some.labels, mask), end.metrics["train"]["loss"], end.metrics["test"]["loss"]
-    found = {"sam": up, **{f"rise {r:g}": v for r, v in zip(RADII, rises, strict=True)}, "norm": norm, "train": train}
-    found["gap"] = None if None in (train, test) else test - train
-    return Product({"state": end.metrics["state"], **{k: v if v is not None and math.isfinite(v) else None for k, v in found.items()}})
-
-
-@cached(version=1, uses=(trained,))
-def profile(what: Curvature) -> Product:
-    """The spectral density of a trained net's Hessian on its live weights (nodes, weights), and its trace layer by layer."""
-    end = trained(what.training)
-    if end.metrics["state"] not in ("trained", "failed"):
-        return Product({"state": end.metrics["state"]})
-    model = network(what.training.ticket.setup, end.tensors)
-    some, mask = _ready(what, model, level(what.training.ticket).tensors)
-    hessian, seed = Hessian(model, some.images, some.labels, mask), what.training.ticket.setup.seed
-    seen = density(hessian, 2, 16, seed)
-    traces = layer_traces(diagonal(hessian, what.probes, seed).mean, mask)
-    if not torch.isfinite(seen.nodes).all():
-        return Product({"state": end.metrics["state"]})
-    return Product({"state": end.metrics["state"], "live": hessian.size, "traces": traces}, {"nodes": seen.nodes, "weights": seen.weights})
-
-
-def _measure(what: Curvature, model: nn.Module, mask: masks.Mask, how: str) -> Product:
-    some, mask = _ready(what, model, mask)
-    hessian = Hessian(model, some.images, some.labels, mask)
-    found = diagonal(hessian, what.probes, what.training.ticket.setup.seed)
-    trace, error = found.trace
-    if not math.isfinite(trace):  # finite weights, but a loss that is not
-        return Product({"state": how})
-    metrics = {"state": how, "live": hessian.size, "trace": trace, "error": error, "norm": hessian.norm(), "images": len(some)}
-    if not what.ends:
-        return Product(metrics, {"halves": found.halves})
-    return Product({**metrics, "eigenvalues": extremes(hessian, what.ends, what.tolerance)})
-
-
-def dense_points(study: Study, seed: int) -> dict[str, Curvature]:
-    """The dense net of an initialisation at each of POINTS."""
-    first, later = (study.training(m, 0, seed, 1) for m in ("dense", "dense-rewound"))
-    # four times the probes of a ticket: this diagonal is divided into what is removed and what is kept
-    common = dict(images=study.sharp_images, probes=4 * study.sharp_probes)
-    return {
-        "init": Curvature(training=first, trained=False, **common),
-        "rewind": Curvature(training=later, trained=False, **common),
-        "trained": Curvature(training=first, **common),
-    }
-
-
-def discarded(study: Study):
-    """Table of what is discarded: a row a (point, method, level, seed), in percent of the dense net's Hessian over the prunable weights.
-
-    `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and `absolute_matched`: what
-    equally many weights of each layer, drawn at random, would carry; `trace_excess` and `absolute_excess`: the differences; `error`:
-    half the difference of the two halves of the probes, for `trace`. No numbers where the dense net, or the search, diverged.
-    """
-    import pandas as pd
-
-    search(study)
-    what = [(point, seed, c) for seed in study.initialisations for point, c in dense_points(study, seed).items()]
-    parallel.compute(trained, [c.training for p, _, c in what if p == "trained"], "train tickets")
-    found = parallel.compute(curvature, [c for *_, c in what], "probe dense nets")
-    rows = []
-    for (point, seed, _), product in zip(what, found, strict=True):
-        halves = product.tensors.get("halves")
-        order = masks.prunable(network(study.setup(seed)))
-        for method, at in arms_at(study):
-            if ARMS[method].dense:
-                continue
-            ticket = level(study.ticket(method, at, seed))
-            mask = {n: ticket.tensors[n] for n in order}
-            row = dict(point=point, method=method, level=at, seed=seed, removed=100 * (1 - masks.density(mask)))
-            rows.append(row)
-            if halves is None or ticket.metrics["state"] == "diverged":
-                continue
-            a, b = (share(h, mask).share for h in halves)
-            row["error"] = 50 * abs(a - b)
-            for name, values in (("trace", halves.mean(0)), ("absolute", magnitudes(halves))):
-                s = share(values, mask)
-                row |= {name: 100 * s.share, f"{name}_matched": 100 * s.matched, f"{name}_excess": 100 * (s.share - s.matched)}
-    shares = [f"{name}{end}" for name in ("trace", "absolute") for end in ("", "_matched", "_excess")]
-    return pd.DataFrame(rows, columns=["point", "method", "level", "seed", "removed", "error", *shares])
-
-
-def steepnesses(study: Study):
-    """Table of how the loss rises around trained tickets: a row a (method, level, seed), the first child.
-
-    `sam`, the rise (nats) up the gradient; `rise 0.05` and so on, along random directions inside the mask; `norm` of the live weights;
-    `train`, the final training loss; `gap`, test minus training loss.
-    """
-    import pandas as pd
-
-    arms, found = _first_children(study, steepness, "climb")
-    rows = [dict(method=m, level=at, seed=s, **p.metrics) for (m, at, s), p in zip(arms, found, strict=True)]
-    columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def profiles(study: Study) -> dict[tuple[str, int, int], Product]:
-    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.planes` at the last level, and of the
-    dense net where it is among them; first child."""
-    one = study.but(methods=tuple(m for m in study.arms if m in study.planes) or study.arms[:1], levels=study.levels[-1:])
-    arms, found = _first_children(one, profile, "measure spectra")
-    return {arm: p for arm, p in zip(arms, found, strict=True) if "nodes" in p.tensors}
-
-
-def _first_children(study: Study, function: Cached, label: str, **more: int) -> tuple[list[tuple[str, int, int]], list[Product]]:
-    search(study)
-    arms = [(m, at, seed) for m, at in arms_at(study) for seed in study.initialisations]
-    runs = [study.training(*arm, 1) for arm in arms]
-    parallel.compute(trained, runs, "train tickets")
-    what = [Curvature(training=run, images=study.sharp_images, probes=study.sharp_probes, **more) for run in runs]
-    return arms, parallel.compute(function, what, label)
-
-
-def curvatures(study: Study):
-    """Table of what is left: a row a (method, level, seed), the first child on its live weights.
-
-    `trace` (nats) with `error`, its standard error from the probes; `highest` and `lowest` eigenvalue; `spectrum`: all eigenvalues
-    found, both ends; `norm` of the live weights; `mean`: trace a live weight.
-    """
-    import pandas as pd
-
-    arms, found = _first_children(study, curvature, "measure curvature", ends=study.eigenvalues)
-    rows = []
-    for (method, at, seed), product in zip(arms, found, strict=True):
-        m = product.metrics
-        row = dict(method=method, level=at, seed=seed, state=m["state"])
-        if "trace" in m:
-            row |= {n: m[n] for n in ("live", "trace", "error", "norm")}
-            row |= dict(mean=m["trace"] / m["live"], lowest=m["eigenvalues"][0], highest=m["eigenvalues"][-1], spectrum=m["eigenvalues"])
-        rows.append(row)
-    columns = ["method", "level", "seed", "state", "live", "trace", "error", "norm", "mean", "lowest", "highest", "spectrum"]
-    return pd.DataFrame(rows, columns=columns)

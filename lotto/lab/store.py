@@ -28,11 +28,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 from pydantic import BaseModel
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from lotto import parallel
+from lotto.checkpoint import Checkpoint, Paused, save_tensors
+from lotto.lab.device import device_name, single_thread
 
 FORMAT = 1
 """Layout of the store on disk. A store of a higher number is left alone."""
@@ -50,18 +50,14 @@ def root() -> Path:
     return (clone if (clone / "environment.yml").exists() else Path.cwd()) / ".lotto"
 
 
-class Paused(StoreError):
-    """The time given to a run is up. What was finished, and the last state of what was not, is kept."""
+def deadline() -> float:
+    """Seconds since 1970 at which the time given to this run is up: `LOTTO_DEADLINE`, by default never."""
+    return float(os.environ.get("LOTTO_DEADLINE", "inf"))
 
 
-def pause_if_due() -> None:
-    """Raise Paused where the time that `LOTTO_DEADLINE` (seconds since 1970) gives is up."""
-    if _overdue():
-        raise Paused("paused, as the time given is up; what was finished is kept, and the same command goes on from there")
-
-
-def _overdue() -> bool:
-    return time.time() >= float(os.environ.get("LOTTO_DEADLINE", "inf"))
+def checkpoint(folder: Path) -> Checkpoint:
+    """A checkpoint in a folder, saved every `LOTTO_CHECKPOINT_SECONDS` (60) and when the time given is up."""
+    return Checkpoint(folder, float(os.environ.get("LOTTO_CHECKPOINT_SECONDS", "60")), deadline())
 
 
 @functools.singledispatch
@@ -113,36 +109,6 @@ class Product:
         return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
 
 
-class Checkpoint:
-    """Where a long computation keeps its state, so that a killed one goes on instead of starting over."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-        self.every = float(os.environ.get("LOTTO_CHECKPOINT_SECONDS", "60"))
-        self._last = time.monotonic()
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last state saved, or None."""
-        file = self.folder and self.folder / "state.safetensors"
-        if not file or not file.exists():
-            return None
-        with safe_open(file, "pt") as f:
-            return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
-
-    def due(self) -> bool:
-        """Whether it is time to save again: every `LOTTO_CHECKPOINT_SECONDS`, by default 60, and when the time given is up."""
-        return self.folder is not None and (time.monotonic() - self._last >= self.every or _overdue())
-
-    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the state by this one, atomically. Raises Paused where the time given is up."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / "state.part"
-        _save(tensors, part, {"state": json.dumps(state)})
-        part.replace(self.folder / "state.safetensors")
-        self._last = time.monotonic()
-        pause_if_due()
-
-
 class Cached:
     """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
 
@@ -185,7 +151,8 @@ class Cached:
         if (product := _open(folder)) is not None:
             return product
         _check_format()
-        pause_if_due()
+        if time.time() >= deadline():
+            raise Paused
         with _full_disk_told(), _lock(folder):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
@@ -193,8 +160,8 @@ class Cached:
                 shutil.rmtree(stale, ignore_errors=True)
             started = time.perf_counter()
             partial = folder.parent / f".{folder.name}.partial"
-            with parallel.single_thread():
-                product = self.function(description, checkpoint=Checkpoint(partial)) if self._resumes else self.function(description)
+            with single_thread():
+                product = self.function(description, checkpoint=checkpoint(partial)) if self._resumes else self.function(description)
             self._write(folder, description, product, time.perf_counter() - started)
             shutil.rmtree(partial, ignore_errors=True)
         return _open(folder)
@@ -206,7 +173,7 @@ class Cached:
             _dump(making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)})
             _dump(making / "metrics.json", product.metrics)
             if product.tensors:
-                _save(product.tensors, making / "tensors.safetensors")
+                save_tensors(product.tensors, making / "tensors.safetensors")
             for file in making.iterdir():
                 _sync(file)
             _dump(
@@ -215,7 +182,7 @@ class Cached:
                     "format": FORMAT,
                     "files": {f.name: f.stat().st_size for f in sorted(making.iterdir())},
                     "seconds": round(seconds, 3),
-                    "device": parallel.device_name(),
+                    "device": device_name(),
                     "torch": torch.__version__,
                     "python": platform.python_version(),
                     "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -250,11 +217,6 @@ def _read(file: Path) -> Any:
 
 def _dump(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=1, allow_nan=False))
-
-
-def _save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
-    # clones: safetensors refuses tensors that share storage
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)
 
 
 def _sync(file: Path) -> None:

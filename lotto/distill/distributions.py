@@ -8,17 +8,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lotto import augment
-from lotto.config import Distill
+from lotto.checkpoint import Checkpoint
 from lotto.data import RealData
-from lotto.distill.loop import Pool, members, random_net, run
+from lotto.distill.loop import Told, run
+from lotto.distill.pool import Pool, members, random_net
+from lotto.distill.recipes import Distill
 from lotto.distill.synset import SynSet, decode, spread
-from lotto.store import Checkpoint
 from lotto.streams import generator
 
 
-def match_distributions(real: RealData, recipe: Distill, seed: int = 0, checkpoint: Checkpoint | None = None) -> tuple[SynSet, list[float]]:
+def match_distributions(
+    real: RealData, recipe: Distill, seed: int = 0, checkpoint: Checkpoint | None = None, told: Told | None = None
+) -> tuple[SynSet, list[float]]:
     """`recipe.ipc` images a class whose features match the class's, and the loss of each step; resumable, errors as `loop.run` has them."""
-    return run(Distributions(real, recipe, seed), real, recipe, seed, checkpoint)
+    return run(Distributions(real, recipe, seed), real, recipe, seed, checkpoint, told)
 
 
 class Distributions:

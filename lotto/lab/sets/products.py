@@ -1,83 +1,86 @@
-"""The sets an inner loop may train on: distilled images, equally many real ones (at random, or the easiest), noise."""
+"""The sets an inner loop may train on: distilled images, equally many real ones, noise; and the nets they cost."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
-from lotto import data, nets, parallel, store
-from lotto.config import Config, Data, Gradient, Images, Matching, Net, Recipe, Trajectory
-from lotto.data import RealData, Split
-from lotto.distill import coresets, foreign, loop
+from lotto import nets
+from lotto.checkpoint import Checkpoint
+from lotto.config import ConfigError, Net, Recipe
+from lotto.data import DataError, RealData, Split
+from lotto.distill import coresets, files, judge, loop
+from lotto.distill.distributions import Distributions, match_distributions
 from lotto.distill.gradients import Gradients, match_gradients
-from lotto.distill.loop import NET_BATCH
-from lotto.distill.matching import Distributions, match_distributions
-from lotto.distill.synset import SynSet, spread
-from lotto.distill.trajectories import Trajectories, expert, experts, flat, match_trajectories
-from lotto.parallel import device
-from lotto.store import Checkpoint, Product, cached
+from lotto.distill.pool import NET_BATCH
+from lotto.distill.recipes import Gradient, Matching, Trajectory
+from lotto.distill.synset import SynSet
+from lotto.distill.trajectories import Trajectories, flat, match_trajectories
+from lotto.lab import parallel, sources
+from lotto.lab.describe import Data, Expert, Images, Judges, Judging, SetOf
+from lotto.lab.device import device, single_thread
+from lotto.lab.progress import Progress
+from lotto.lab.store import Product, cached, fingerprint
 from lotto.streams import generator
 from lotto.train import train
 
 
-class SetOf(Config):
-    """A small set and the real data it stands for."""
-
-    data: Data
-    images: Images
-
-
-def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
-    """`ipc` real training images of each class, drawn at random: the control of equal size."""
-    index = data.per_class(real.train.labels.cpu(), ipc, generator(seed, "subset")).to(real.train.images.device)
-    return _chosen(real, index, {"method": "subset", "ipc": ipc, "seed": seed})
-
-
-def easiest(real: RealData, ipc: int, el2n: Float[Tensor, " images"], seed: int = 0) -> SynSet:
-    """The `ipc` training images of each class with the lowest EL2N scores: small and easy data, not distilled."""
-    members = [(real.train.labels.cpu() == c).nonzero().squeeze(1) for c in range(len(real.classes))]
-    index = torch.cat([m[torch.sort(el2n.cpu()[m], stable=True).indices[:ipc]] for m in members])
-    return _chosen(real, index.to(real.train.images.device), {"method": "easy", "ipc": ipc, "seed": seed})
+@cached(version=1)
+def expert(what: Expert) -> Product:
+    """That way, as the tensor `weights`: a row an epoch, its start included; metrics hold the mean loss of each epoch."""
+    real = sources.load(what.data)
+    seed = generator(what.number, "expert").initial_seed()
+    net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
+    way, losses = [flat(net)], []
+    for epoch in range(what.epochs):  # without momentum and at a constant rate, so epochs one by one are one training
+        end = train(net, real.train.images, real.train.labels, what.recipe, seed=seed, child=epoch)
+        if not end.finite:
+            raise ConfigError(f"expert {what.number} diverged in epoch {epoch}; give a smaller expert_lr than {what.recipe.lr}")
+        net.load_state_dict(end.state)
+        way.append(flat(net))
+        losses.append(end.losses[-1])
+    return Product({"losses": [round(x, 6) for x in losses]}, {"weights": torch.stack(way).cpu()})
 
 
-def _chosen(real: RealData, index: Int64[Tensor, " n"], recipe: dict) -> SynSet:
-    images, labels = real.pixels(real.train.images[index]).clamp(0, 1).cpu(), real.train.labels[index].cpu()
-    return SynSet(images, labels, real.classes, real.mean.cpu(), real.std.cpu(), recipe)
-
-
-def permuted(small: SynSet, seed: int = 0) -> SynSet:
-    """The same images under the same labels, at random: what is left is images without their meaning."""
-    order = torch.randperm(len(small.labels), generator=generator(seed, "shuffle"))
-    return dataclasses.replace(small, labels=small.labels[order], recipe={**small.recipe, "labels": "permuted"})
-
-
-def noise(real: RealData, ipc: int, seed: int = 0) -> SynSet:
-    """`ipc` images a class of Gaussian noise with the training images' mean and deviation, clipped to [0, 1]: only labels to learn."""
-    n = ipc * len(real.classes)
-    draw = torch.randn(n, *real.shape, generator=generator(seed, "noise"))
-    pixels = (draw * real.std.cpu()[:, None, None] + real.mean.cpu()[:, None, None]).clamp(0, 1)
-    return SynSet(
-        pixels, spread(ipc, len(real.classes)), real.classes, real.mean.cpu(), real.std.cpu(), {"method": "noise", "ipc": ipc, "seed": seed}
+def experts(source: Data, images: int, recipe: Trajectory) -> list[Expert]:
+    """The experts of a distillation; images: of the training set, that is, in an epoch."""
+    net = Net(name="convnet", width=recipe.width, depth=recipe.depth, norm="instance")
+    one = Recipe(
+        steps=max(1, images // min(recipe.expert_batch, images)),
+        lr=recipe.expert_lr,
+        batch=recipe.expert_batch,
+        momentum=0.0,
+        weight_decay=0.0,
+        schedule="constant",
+        shift=recipe.shift,
+        flip=recipe.flip,
+        ops=recipe.ops,
     )
+    return [Expert(data=source, net=net, recipe=one, epochs=recipe.epochs, number=n) for n in range(recipe.experts)]
+
+
+@fingerprint.register
+def _(recipe: Trajectory) -> str:
+    """A set made along experts is another set when they are."""
+    return f"experts:{expert.version}"
 
 
 @cached(version=2)
 def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
-    real = data.load(what.data)
+    real = sources.load(what.data)
     recipe, seed = what.images.distill, what.images.seed
+    saved = checkpoint.load()  # a resumed distillation is told from where it goes on
+    told = Progress(f"distil ({recipe.method})", recipe.steps, saved[1]["step"] if saved else 0, "step").reached
     if isinstance(recipe, Trajectory):
         ways = [expert(e).tensors["weights"] for e in experts(what.data, len(real.train), recipe)]
-        made, losses = match_trajectories(real, ways, recipe, seed, checkpoint)
+        made, losses = match_trajectories(real, ways, recipe, seed, checkpoint, told)
         seen = recipe.experts * recipe.epochs * len(real.train)
     else:
         method = match_gradients if isinstance(recipe, Gradient) else match_distributions
-        made, losses = method(real, recipe, seed, checkpoint)
+        made, losses = method(real, recipe, seed, checkpoint, told)
         seen = recipe.steps * (recipe.batch * len(made.classes) + (NET_BATCH * recipe.net_steps if recipe.pool else 0))
     return Product(
         {
@@ -100,7 +103,7 @@ def make_sets(what: Sequence[SetOf]) -> None:
 def train_experts(what: Sequence[SetOf]) -> None:
     """Compute the experts that these sets follow; none, for methods without."""
     recipes = {(w.data, w.images.distill) for w in what if isinstance(w.images.distill, Trajectory)}
-    ways = [e for source, recipe in recipes for e in experts(source, len(data.load(source).train), recipe)]
+    ways = [e for source, recipe in recipes for e in experts(source, len(sources.load(source).train), recipe)]
     if ways:
         parallel.compute(expert, ways, "train experts")
 
@@ -109,19 +112,19 @@ def own(file: str, real: RealData) -> SynSet:
     """The set in a file, brought to pixels in [0, 1] where it is whitened. DataError where it is none, or does not fit the real data."""
     made = SynSet.load(file, **({} if file.endswith(".safetensors") else {"real": real}))
     if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
-        raise data.DataError(
+        raise DataError(
             f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data {real.shape} and "
             f"{len(real.classes)}; use it with the data it was made for"
         )
     return made
 
 
-@store.fingerprint.register
+@fingerprint.register
 def _(images: Images) -> str | None:
     """The bytes of a set in a file."""
     if images.kind != "own":
         return None
-    marks = [f"{f.name} {data.sha256(f)}" for f in foreign.files_of(images.file)]
+    marks = [f"{f.name} {sources.sha256(f)}" for f in files.files_of(images.file)]
     return f"own:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
 
 
@@ -136,26 +139,16 @@ def stand_in(real: RealData, recipe: Matching) -> loop.Method:
 
 def estimate(what: SetOf) -> dict[str, float]:
     """What the distillation of a set will cost here, from a few of its steps (`loop.estimate`); without the experts of trajectories."""
-    real = data.load(what.data)
-    with parallel.single_thread():
+    real = sources.load(what.data)
+    with single_thread():
         return loop.estimate(stand_in(real, what.images.distill), real, what.images.distill)
-
-
-class Judges(Config):
-    """The fresh nets that say how hard each real training image is."""
-
-    data: Data
-    seed: int = 0
-    nets: int = 3
-    net: Net = Net(name="convnet", width=32, depth=2, norm="instance")
-    recipe: Recipe = Recipe(steps=100, lr=0.1)
 
 
 @cached(version=1)
 def difficulty(what: Judges) -> Product:
     """What fresh nets, early in training, make of each training image, as tensors: `el2n` (Paul et al. 2021, arXiv 2107.07075), the length
     of softmax minus one-hot label, mean over the nets; `features`, what the first net's head sees."""
-    real, total, features = data.load(what.data), 0.0, []
+    real, total, features = sources.load(what.data), 0.0, []
     for number in range(what.nets):
         seed = generator(what.seed, "judge", number).initial_seed()
         net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
@@ -172,30 +165,36 @@ def small_set(what: SetOf) -> SynSet:
     """The small set that `what` describes (not for kind `real`)."""
     kind, ipc, seed = what.images.kind, what.images.ipc, what.images.seed
     if kind == "permuted":
-        return permuted(small_set(what.but(images=what.images.but(kind="distilled"))), seed)
+        return coresets.permuted(small_set(what.but(images=what.images.but(kind="distilled"))), seed)
     if kind == "distilled":
         product = distilled(what)
         t = product.tensors
         recipe = product.metrics["recipe"]
         parts = (t["images"], t["labels"], tuple(product.metrics["classes"]), t["mean"], t["std"], recipe)
         return SynSet(*parts, factor=recipe.get("factor", 1))
-    real = data.load(what.data)
+    real = sources.load(what.data)
     if kind == "own":
         return own(what.images.file, real)
     if kind in ("easy", "herding", "kcenter", "patches"):
         seen = difficulty(Judges(data=what.data, seed=seed)).tensors
         if kind == "easy":
-            return easiest(real, ipc, seen["el2n"], seed)
+            return coresets.easiest(real, ipc, seen["el2n"], seed)
         if kind == "patches":
             return coresets.patches(real, seen["el2n"], ipc, seed=seed)
         index = getattr(coresets, kind)(seen["features"], real.train.labels, ipc).to(real.train.images.device)
-        return _chosen(real, index, {"method": kind, "ipc": ipc, "seed": seed})
-    return {"subset": subset, "noise": noise}[kind](real, ipc, seed)
+        return coresets.chosen(real, index, {"method": kind, "ipc": ipc, "seed": seed})
+    return getattr(coresets, kind)(real, ipc, seed)
 
 
 def inner_images(source: Data, images: Images) -> Split:
     """Normalised training images of an inner loop, on the device."""
     if images.kind == "real":
-        return data.load(source).train
+        return sources.load(source).train
     small = small_set(SetOf(data=source, images=images)).split()
     return Split(small.images.to(device()), small.labels.to(device()))
+
+
+@cached(version=1, uses=(distilled,))
+def judged(what: Judging) -> Product:
+    """Loss and error of that net on all three splits after its last step, and how it came out."""
+    return Product(judge.taught(inner_images(what.data, what.images), sources.load(what.data), what.net, what.recipe, what.seed))

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from lotto.figures import show
+from lotto.lab.plots import show
 
 
 def explore(make: Callable[..., go.Figure], start: dict[str, Any] | None = None, **choices: Sequence[Any]) -> Any:

@@ -1,0 +1,61 @@
+"""Where a long computation keeps its state, so that a killed one goes on instead of starting over."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+class Paused(RuntimeError):
+    """The time given to a run is up. What was finished, and the last state of what was not, is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("paused, as the time given is up; what was finished is kept, and the same command goes on from there")
+
+    def __reduce__(self) -> tuple:
+        return Paused, ()  # an error crosses process borders by its arguments, and this one takes none
+
+
+class Checkpoint:
+    """The state of a computation in a folder of its own.
+
+    folder: where; None keeps nothing. every: seconds between two savings. deadline: seconds since 1970 after which `save` raises Paused.
+    """
+
+    def __init__(self, folder: Path | None, every: float = 60.0, deadline: float = math.inf):
+        self.folder, self.every, self.deadline = folder, every, deadline
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last state saved, as (tensors, plain data), or None."""
+        file = self.folder and self.folder / "state.safetensors"
+        if not file or not file.exists():
+            return None
+        with safe_open(file, "pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
+
+    def due(self) -> bool:
+        """Whether it is time to save again: every `every` seconds, and when the deadline has passed."""
+        return self.folder is not None and (time.monotonic() - self._last >= self.every or time.time() >= self.deadline)
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Replace the state by this one, atomically. Raises Paused once the deadline has passed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "state.part"
+        save_tensors(tensors, part, {"state": json.dumps(state)})
+        part.replace(self.folder / "state.safetensors")
+        self._last = time.monotonic()
+        if time.time() >= self.deadline:
+            raise Paused
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, from any device; clones, as the format refuses tensors that share storage."""
+    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)

@@ -1,0 +1,179 @@
+"""Figures of causes: the factorial, the regime map, masks and their weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.plots import COLOURS, FONT, RULE, bold, error_line, legend_below, sparsity, styled
+from lotto.lab.study import Study
+from lotto.lab.tables import by_seed
+from lotto.stats import Interval, interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
+    """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval with the weights
+    rewound (filled) and with everything rewound (hollow)."""
+    arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
+    label = {m: f"{ARMS[m].images} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
+    order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
+    rows = list(dict.fromkeys(label[m] for m in sorted(arms, key=lambda m: order.index((ARMS[m].images, ARMS[m].length, ARMS[m].rate)))))
+    panels = [sparsity(study, level) for level in study.levels]
+    fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
+    for c, level in enumerate(study.levels, 1):
+        for m in arms:
+            trace = bold(interval(list(by_seed(table, m, level, column).values())), label[m], COLOURS[m])
+            if ARMS[m].rewinding == "all":
+                trace.marker.update(color="white", line=dict(color=COLOURS[m], width=2))
+            trace.hovertemplate = trace.hovertemplate.replace(label[m], f"{label[m]}, {ARMS[m].rewinding} rewound")
+            fig.add_trace(trace, row=1, col=c)
+        if mark is not None:
+            fig.add_vline(x=mark, line=RULE, row=1, col=c)
+        if (dense := interval(list(by_seed(table, "dense", 0, column).values()))).mean is not None:
+            fig.add_vline(x=dense.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
+        fig.update_xaxes(title=axis, row=1, col=c)
+    for name, look in (("weights rewound", dict(color=FONT)), ("all rewound", dict(color="white", line=dict(color=FONT, width=2)))):
+        fig.add_trace(go.Scatter(x=[None], y=rows[:1], mode="markers", marker=dict(size=10, **look), name=name))
+    fig.update_yaxes(type="category", categoryorder="array", categoryarray=rows[::-1])
+    return legend_below(styled(fig, title, 200 + 30 * len(rows)))
+
+
+def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column: str = "barrier") -> go.Figure:
+    """Heat maps over peak learning rate (x) and steps (y) of the inner recipe, one a method: mean and half its 95 % interval.
+
+    tables: title -> rows of one method with `lr`, `steps`, `level`, `seed`, `state` and `column`. All panels share one scale, that of all
+    levels, so that choices can be compared. A cell where not all trained says how many did; IMP's recipe and the distilled arm's are named.
+    """
+    import pandas as pd
+
+    every = pd.concat(tables.values())
+    known = every[every.state == "trained"][column].dropna()
+    low, high = (0.0, max(5.0, float(known.quantile(0.98)))) if column == "barrier" else (float(known.quantile(0.02)), float(known.max()))
+    fig = make_subplots(cols=len(tables), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=list(tables))
+    for c, table in enumerate(tables.values(), 1):
+        rows = table[table.level == level]
+        lrs, steps = sorted(set(rows.lr)), sorted(set(rows.steps))
+        z, words = [], []
+        for s in steps:
+            cells = [rows[(rows.lr == lr) & (rows.steps == s)] for lr in lrs]
+            found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
+            z.append([f.mean for f in found])
+            marks = [_MARKS.get((lr == study.lr and s == study.steps, lr == study.inner_lr and s == study.inner_steps), "") for lr in lrs]
+            words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
+        fig.add_trace(
+            go.Heatmap(
+                z=z,
+                x=[f"{lr:g}" for lr in lrs],
+                y=[str(s) for s in steps],
+                text=words,
+                texttemplate="%{text}",
+                textfont=dict(size=10),
+                colorscale="RdYlBu_r" if column == "barrier" else "Viridis",
+                zmin=low,
+                zmax=high,
+                showscale=c == len(tables),
+                colorbar=dict(thickness=12),
+                hovertemplate="rate %{x}, %{y} steps: %{text}<extra></extra>",
+                xgap=2,
+                ygap=2,
+            ),
+            row=1,
+            col=c,
+        )
+        fig.update_xaxes(title="peak learning rate", type="category", row=1, col=c)
+    fig.update_yaxes(title="steps", type="category", row=1, col=1)
+    fig.update_annotations(font_size=12)
+    name = {"barrier": "Error barrier (points)", "accuracy": "Test accuracy (%)"}[column]
+    height = 190 + 48 * max(len(set(t.steps)) for t in tables.values())
+    return styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70, b=70))
+
+
+_MARKS = {(True, False): "<br><b>outer</b>", (False, True): "<br><b>gentle</b>", (True, True): "<br><b>both</b>"}
+"""Whether a cell is IMP's own recipe, whether it is the distilled arm's -> what is written in it."""
+
+
+def _cell(found: Interval, runs: int) -> str:
+    if not runs:
+        return ""
+    if found.mean is None:
+        return "none trained"
+    half = "" if found.half is None else f" ± {found.half:.0f}"
+    return f"{found.mean:.1f}{half}" + (f"<br>{found.n} of {runs}" if found.n < runs else "")
+
+
+def over_time(table: pd.DataFrame, study: Study, level: int, column: str = "barrier", mark: float | None = 2.0) -> go.Figure:
+    """A line a method over the step k from which nets train anew: mean with 95 % interval; dense nets in black."""
+    fig = go.Figure()
+    for m in dict.fromkeys(table.method):
+        rows = table[(table.method == m) & (table.level == (0 if ARMS[m].dense else level)) & (table.state == "trained")]
+        at = sorted(set(rows.k))
+        error_line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], ARMS[m].title, COLOURS[m])
+    if mark is not None and column == "barrier":
+        fig.add_hline(y=mark, line=RULE)
+    fig.update_xaxes(title="step k of the dense training from which nets train anew")
+    fig.update_yaxes(title={"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"}[column])
+    sparse = level and any(not ARMS[m].dense for m in table.method)
+    title = "Instability over time" + (f", tickets {sparsity(study, level)}" if sparse else "")
+    return styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
+
+
+def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
+    """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
+    arms = [m for m in study.arms if not ARMS[m].dense]
+    mean = table[table.level == level].groupby(["method", "other"])[column].mean()
+    z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
+    titles = [ARMS[m].title for m in arms]
+    top = max((abs(v) for row in z for v in row if v is not None), default=1.0)
+    fig = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=titles,
+            y=titles,
+            zmin=-top if column == "excess" else 0,
+            zmax=top,
+            colorscale="RdBu_r" if column == "excess" else "Blues",
+            texttemplate="%{z:.0f}",
+            textfont=dict(size=10),
+            hovertemplate="%{y} and %{x}: %{z:.1f}<extra></extra>",
+            colorbar=dict(thickness=12),
+        )
+    )
+    fig.update_yaxes(autorange="reversed")
+    fig.update_xaxes(tickangle=-40)
+    name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[column]
+    return styled(fig, f"{name}, {sparsity(study, level)}", 260 + 26 * len(arms)).update_layout(margin=dict(b=150))
+
+
+def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept overall."""
+    fig = go.Figure()
+    for m in (m for m in study.arms if not ARMS[m].dense):
+        rows = table[(table.method == m) & (table.level == level)]
+        at = sorted(set(rows.bin))
+        found = [interval(rows[rows.bin == b].survived.tolist()) for b in at]
+        error_line(fig, [100 * (b + 0.5) / max(1, len(at)) for b in at], found, ARMS[m].title, COLOURS[m])
+    fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
+    fig.update_xaxes(title="magnitude of the weight at the start, percentile of its layer")
+    fig.update_yaxes(title="kept (%)", rangemode="tozero")
+    return styled(fig, f"Who survives, {sparsity(study, level)}", 420).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def settled(table: pd.DataFrame, study: Study) -> go.Figure:
+    """How early in its inner loop the first round's mask is there: overlap with the final one; dotted, chance."""
+    fig = go.Figure()
+    for m in dict.fromkeys(table.method):
+        rows = table[table.method == m]
+        at = sorted(set(rows.share))
+        error_line(fig, [100 * s for s in at], [interval(rows[rows.share == s].overlap.tolist()) for s in at], ARMS[m].title, COLOURS[m])
+        lucky = [interval(rows[rows.share == s].chance.tolist()).mean for s in at]
+        dots = dict(color=COLOURS[m], dash="dot", width=1)
+        fig.add_trace(go.Scatter(x=[100 * s for s in at], y=lucky, mode="lines", showlegend=False, line=dots))
+    fig.update_xaxes(title="share of the inner loop done (%)", range=[0, 100])
+    fig.update_yaxes(title="overlap with the final mask (%)", range=[0, 102])
+    return styled(fig, "How early a mask is settled (first round; dotted: chance)", 380, 760).update_layout(margin=dict(l=70))

@@ -1,0 +1,48 @@
+"""Whether a study can be run here: told before anything is computed."""
+
+from __future__ import annotations
+
+from lotto import masks, nets
+from lotto.config import ConfigError, Net
+from lotto.data import DataError
+from lotto.lab import sources
+from lotto.lab.arms import ARMS
+from lotto.lab.claims.rules import REGIMES
+from lotto.lab.sets.products import own
+from lotto.lab.study import Study
+from lotto.lab.tickets.products import network
+from lotto.tickets import unreachable_told
+
+
+def check(study: Study) -> None:
+    """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there and whole, the net
+    and the distilling net fit them, every weight can be reached, and classes hold enough images. ConfigError or DataError says what does
+    not; nothing is computed."""
+    if kept := REGIMES.get(study.preset):
+        last = kept.first_seed + kept.seeds
+        if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
+            raise ConfigError(
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the "
+                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or "
+                "more"
+            )
+    sources.check_files(study.dataset)
+    real = sources.load(study.dataset)
+    net = network(study.setup(0))
+    if lost := masks.unreachable(net, real.shape):
+        raise ConfigError(
+            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
+            "count what was never in use: take larger images, or a net that halves them less often"
+        )
+    fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
+    parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds
+    if ipc * parts > fewest:
+        each = f", and one stored holds {parts}" if parts > 1 else ""
+        raise DataError(f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}")
+    if "own" in study.arms:
+        for seed in study.initialisations:
+            own(study.images("own", seed).file, real)
+    match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
+    firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not ARMS[m].dense]
+    if any(r.images and r.images.distill for r in firsts):
+        nets.build(match, real.shape, len(real.classes), 0)

@@ -1,0 +1,256 @@
+"""The numbered notebooks: which there are, how one is executed by papermill, and when it is up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lotto.config import ConfigError
+from lotto.lab import report
+from lotto.lab.progress import Stages
+
+CLONE = Path(__file__).resolve().parents[2]
+
+NOTEBOOKS = CLONE / "notebooks"
+
+KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
+"""How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
+
+
+def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
+    """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
+    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to the table in
+    index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
+    if mark := os.environ.get("LOTTO_END_MARK"):
+        told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
+        Path(mark).write_text(json.dumps(told))
+    print(f"{notebook}: finished, {len(board)} claims judged")
+
+
+def _core_seconds() -> float:
+    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they count."""
+    import resource
+
+    if "joblib.externals.loky" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(u.ru_utime + u.ru_stime for u in used), 1)
+
+
+@dataclasses.dataclass
+class Job:
+    """One notebook of a run."""
+
+    source: Path
+    parameters: dict[str, Any]
+    out: Path
+    key: str
+    status: str = "waiting"
+    seconds: float = 0.0
+    board: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.source.stem
+
+    @property
+    def result(self) -> Path:
+        return self.out / f"{self.name}.ipynb"
+
+    @property
+    def partial(self) -> Path:
+        return self.out / f"{self.name}.partial.ipynb"
+
+    @property
+    def manifest(self) -> Path:
+        return self.out / f"{self.name}.json"
+
+
+def choose(only: str | None, start: str | None) -> list[Path]:
+    """The notebooks meant, in order; ConfigError names what is not there."""
+    there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+    def find(name: str) -> Path:
+        for p in there:
+            if name.strip() in (p.stem[:2], p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]:
+                return p
+        raise ConfigError(f"notebook {name!r} is not there; there are: {', '.join(p.stem for p in there)}")
+
+    if only is not None:
+        wanted = [find(name) for name in only.split(",")]
+        return [p for p in there if p in wanted]
+    return there[there.index(find(start)) :] if start else there
+
+
+def known_parameters(notebook: Path) -> list[str]:
+    """Names in the notebook's parameters cell, by papermill's own inspection."""
+    import papermill
+
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
+def digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _source(notebook: Path) -> list[str]:
+    return ["".join(c["source"]) for c in json.loads(notebook.read_text())["cells"]]
+
+
+def _lotto() -> str:
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return digest([f.read_text() for f in files])
+
+
+def _reference() -> str:
+    return digest([f.read_text() for f in sorted((NOTEBOOKS / "reference").glob("*")) if f.suffix in (".csv", ".json")])
+
+
+def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
+    """What a finished notebook was made from, as a digest: source, parameters, lotto, the reference tables, versions."""
+    versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
+    return digest(
+        {"source": _source(notebook), "parameters": parameters, "lotto": _lotto(), "reference": _reference(), "versions": versions}
+    )
+
+
+def up_to_date(job: Job) -> bool:
+    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is still there."""
+    try:
+        last = json.loads(job.manifest.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    if last["key"] != job.key or not job.result.exists():
+        return False
+    job.board = last["board"]
+    return True
+
+
+@contextlib.contextmanager
+def kernel_environment(**more: str) -> Iterator[None]:
+    """Environment variables for kernels started within: headless, one thread a process."""
+    new = {"LOTTO_HEADLESS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more}
+    before = {n: os.environ.get(n) for n in new}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for n, v in before.items():
+            os.environ.pop(n, None) if v is None else os.environ.__setitem__(n, v)
+
+
+def execute(job: Job) -> str | None:
+    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole. Paused where the
+    time given ran out in it."""
+    import papermill
+    from traitlets.config import Config
+
+    from lotto.store import Paused
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    for old in (job.partial, job.manifest):
+        old.unlink(missing_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
+        with kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)), progress_line(job.name, progress):
+            try:
+                papermill.execute_notebook(
+                    str(job.source),
+                    str(job.partial),
+                    parameters=job.parameters,
+                    progress_bar=False,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    store_widget_state=False,
+                    config=Config(KERNEL),
+                )
+            except Exception as error:
+                if getattr(error, "ename", "") == Paused.__name__:
+                    raise Paused("time is up") from None
+                return _last_lines(error)
+            finally:
+                job.seconds = time.monotonic() - started
+        if not mark.exists() or json.loads(mark.read_text())["notebook"] != job.name:
+            return "the notebook ended without its end mark: a cell left early (exit, quit), or its last cell is gone"
+        told = json.loads(mark.read_text())
+    job.board = told["board"]
+    job.partial.replace(job.result)
+    report.page(job.result, base=NOTEBOOKS)
+    part = job.manifest.with_suffix(".part")
+    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1), "title": report.title(job.result), **told}
+    part.write_text(json.dumps(made, indent=1))
+    part.replace(job.manifest)
+    return None
+
+
+def _last_lines(error: Exception) -> str:
+    import re
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return "\n".join(text.splitlines()[-6:]) or type(error).__name__
+
+
+@contextlib.contextmanager
+def progress_line(name: str, progress: Path) -> Iterator[None]:
+    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is no terminal."""
+    stop, tty = threading.Event(), sys.stdout.isatty()
+    stages = Stages(time.monotonic())
+
+    def tell() -> None:
+        last = time.monotonic()
+        while not stop.wait(0.5 if tty else 2):
+            with contextlib.suppress(OSError):
+                stages.read(progress.read_text(), time.monotonic())
+            line = stages.line(time.monotonic())
+            if tty:
+                print(f"\r  {name}: {line:<70}", end="", flush=True)
+            elif time.monotonic() - last > 30:
+                print(f"  {name}: {line}", flush=True)
+                last = time.monotonic()
+        if tty:
+            print("\r" + " " * 100 + "\r", end="", flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def refresh(notebook: Path) -> None:
+    """Execute a committed notebook in place, at its own parameters, and strip what would differ at every run."""
+    import nbformat
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    nb = nbformat.read(notebook, 4)
+    where = {"metadata": {"path": str(NOTEBOOKS)}}
+    with kernel_environment():
+        NotebookClient(nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)).execute()
+    nbformat.write(strip(nb), notebook)
+
+
+def strip(nb: Any) -> Any:
+    """Drop widget state, timings and what papermill adds; keep outputs and ids."""
+    nb.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+    for cell in nb.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    return nb

@@ -1,0 +1,74 @@
+"""Many independent products at once: processes of one thread each on CPU cores, one after the other on a GPU."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lotto.config import ConfigError
+from lotto.lab import progress
+from lotto.lab.device import device
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from lotto.lab.store import Cached, Product
+
+
+def jobs() -> int:
+    """Processes at a time: `LOTTO_JOBS`, by default the cores this process may use; 1 on a GPU."""
+    if device().type == "cuda":
+        return 1
+    text = os.environ.get("LOTTO_JOBS", "")
+    if text and (not text.isdigit() or int(text) < 1):
+        raise ConfigError(f"jobs = {text!r}: give a whole number from 1")
+    return int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compute(function: Cached, descriptions: Sequence[BaseModel], label: str = "") -> list[Product]:
+    """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at a time.
+
+    Equal descriptions are computed once. An error in one stops the batch (finished ones stay in the store) and is raised
+    here; a training that diverges is no error but a product that says so.
+    """
+    keys = [function.key(d) for d in descriptions]
+    ready = {k: p for k, d in dict(zip(keys, descriptions, strict=True)).items() if (p := function.read(d)) is not None}
+    missing = {k: d for k, d in zip(keys, descriptions, strict=True) if k not in ready}
+    told = progress.Progress(label or function.stage, len(missing))
+    if len(missing) < 2 or jobs() == 1:
+        for k, d in missing.items():
+            ready[k] = function(d)
+            told.step()
+    else:
+        import joblib
+
+        tasks = (joblib.delayed(_task)(function, k, d) for k, d in missing.items())
+        # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
+        with joblib.parallel_config("loky", n_jobs=min(jobs(), len(missing)), inner_max_num_threads=1):
+            for k, product in joblib.Parallel(return_as="generator_unordered")(tasks):
+                ready[k] = product
+                told.step()
+    return [ready[k] for k in keys]
+
+
+def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
+    progress.in_worker = True
+    _die_with_parent()
+    return key, function(description)
+
+
+@functools.cache
+def _die_with_parent() -> None:
+    # a notebook kernel that is killed cannot stop its workers: they look themselves
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,117 @@
+"""The presets: what a study is unless it is told otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lotto.config import ConfigError, nearest
+from lotto.lab.study import Study
+
+_CIFAR: dict[str, Any] = dict(
+    data="cifar10",
+    held_out=5000,
+    width=64,
+    steps=10_500,
+    lr=0.2,
+    batch=128,
+    shift=4,
+    flip=True,
+    precision="tf32",
+    levels=(4, 8, 12),
+    high_levels=(4, 8, 12, 16, 20, 24),
+    switches=(0, 4, 8, 12),
+    rewind=1000,
+    switch=8,
+    fraction=0.2,
+    inner_steps=1500,
+    inner_lr=0.01,
+    distill_steps=10_000,
+    distill_batch=128,
+    distill_width=128,
+    distill_depth=3,
+    judge_steps=3000,
+    judge_lr=0.01,
+    sharp_images=2000,
+    path_images=5000,
+    map_lrs=(0.01, 0.2),
+    map_steps=(1500,),
+    outer_lrs=(0.02, 0.2),
+    outer_steps=(10_500,),
+    rewinds=(250, 500, 1000, 2000),
+)
+
+_SMALL: dict[str, Any] = dict(
+    data="cifar10",
+    train_size=5000,
+    image_size=16,
+    held_out=5000,
+    width=16,
+    steps=3000,
+    lr=0.2,
+    shift=2,
+    flip=True,
+    levels=(4, 8),
+    high_levels=(4, 8),
+    switches=(0, 4, 8),
+    rewind=150,
+    inner_steps=600,
+    inner_lr=0.02,
+    distill_steps=1000,
+    distill_width=64,
+    judge_steps=300,
+    points=5,
+    path_images=1000,
+    sharp_images=512,
+    map_lrs=(0.02, 0.2),
+    map_steps=(600,),
+    outer_lrs=(0.02, 0.2),
+    outer_steps=(3000,),
+    rewinds=(50, 150, 500),
+)
+"""What a CPU can do of CIFAR-10: 5,000 of its images at 16 x 16 pixels."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "cifar10-small": _SMALL,
+    "cifar10": _CIFAR,
+    "cifar10-resnet20": {
+        **_CIFAR,
+        "net": "resnet20",
+        "width": 16,
+        "lr": 0.1,
+        "steps": 63_000,
+        "schedule": "step",
+        "weight_decay": 1e-4,
+        "rewind": 2000,
+        "map_lrs": (0.01, 0.1),
+        "outer_lrs": (0.01, 0.1),
+        "outer_steps": (63_000,),
+    },
+    "cifar10-convnet": {
+        **_CIFAR,
+        "net": "convnet",
+        "width": 128,
+        "norm": "instance",
+        "lr": 0.01,
+        "batch": 64,
+        "steps": 21_000,
+        "schedule": "step",
+        "map_lrs": (0.01,),
+        "outer_lrs": (0.01, 0.1),
+        "outer_steps": (21_000,),
+    },
+    "cifar100": {**_CIFAR, "data": "cifar100"},
+}
+"""Values that differ from Study's own. `digits` takes minutes on a CPU, `cifar10-small` hours; the others are meant for one GPU."""
+
+
+def study(preset: str = "digits", **parameters: Any) -> Study:
+    """The study that a preset and some parameters describe; a parameter that is None keeps the preset's value.
+
+    >>> study("digits", seeds="2").seeds
+    2
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset = {preset!r}: not known; {nearest(str(preset), list(PRESETS))}")
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return Study(**{**PRESETS[preset], "preset": preset, **given})

@@ -1,0 +1,106 @@
+"""How far a computation is: a bar in an interactive session, or lines in the file that `LOTTO_PROGRESS` names, which run.py reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from lotto.lab.device import device
+
+in_worker = False
+"""Whether this process computes for another. Its steps are not told: its products are what is counted."""
+
+
+class Progress:
+    """A count of `total` steps or products, of which `first` are done. In headless runs without a file to write to, nothing is told."""
+
+    def __init__(self, label: str, total: int, first: int = 0, unit: str = "it"):
+        self.label, self.total, self.done = label, total, first
+        self.file = None if in_worker else os.environ.get("LOTTO_PROGRESS")
+        self.noted, self.bar = 0.0, None
+        self._note()
+        if total > first and not in_worker and not self.file and not os.environ.get("LOTTO_HEADLESS"):
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=total, initial=first, desc=label, leave=False, file=sys.stderr, unit=unit)
+
+    def reached(self, done: int, loss: float | None = None) -> None:
+        """So many are done by now; `loss` is shown beside them. The file gets a line every 5 seconds, and at the end."""
+        self.done = done
+        if self.bar:
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{loss:.3g}", memory=f"{_memory() / 2**30:.1f} GiB", refresh=False)
+            self.bar.update(done - self.bar.n)
+            if done == self.total:
+                self.bar.close()
+        if done == self.total or time.monotonic() - self.noted > 5:
+            self._note()
+
+    def step(self) -> None:
+        """One more is done."""
+        self.noted = 0.0  # a product is worth a line
+        self.reached(self.done + 1)
+
+    def _note(self) -> None:
+        if self.file and self.total:
+            self.noted = time.monotonic()
+            with contextlib.suppress(OSError), Path(self.file).open("a") as f:
+                f.write(f"{self.label} {self.done}/{self.total}\n")
+
+
+def _memory() -> float:
+    """Bytes: the most that was held on the GPU, or by this process."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if device().type == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class Stages:
+    """What a progress file says is being done now: its lines are "label done/total", a stage within another follows that one's line."""
+
+    def __init__(self, now: float):
+        self.lines, self.since, self.changed = 0, now, now
+        self.open: dict[str, tuple[int, int]] = {}
+        self.start = 0.0
+
+    def read(self, text: str, now: float) -> None:
+        """Take in what the file holds by now (seconds on any clock)."""
+        whole = text.splitlines()[: text.count("\n")]
+        for line in whole[self.lines :]:
+            label, _, count = line.rpartition(" ")
+            done, total = map(int, count.split("/"))
+            while label in self.open and next(reversed(self.open)) != label:
+                self.open.popitem()  # what was begun within this stage has ended
+            if not self.open:
+                self.since, self.start = now, done / total
+            self.open[label] = done, total
+            if done >= total:
+                del self.open[label]
+                self.since = self.since if self.open else now
+            self.changed = now
+        self.lines = len(whole)
+
+    def line(self, now: float) -> str:
+        """The stages that are not finished, outermost first, with the time left at the rate so far; or that nothing is counted now."""
+        if not self.open:
+            return f"no counted computation now (imports, tables, figures), for {_span(now - self.since)}"
+        share = 0.0
+        for done, total in reversed(self.open.values()):
+            share = (done + share) / total
+        told = ", ".join(f"{label} {done}/{total}" for label, (done, total) in self.open.items())
+        if share <= self.start:
+            return f"{told}, for {_span(now - self.since)}"
+        left = (self.changed - self.since) * (1 - share) / (share - self.start) - (now - self.changed)
+        return f"{told}, about {_span(left)} left" if left >= 1 else told
+
+
+def _span(seconds: float) -> str:
+    """A time as people say it: "40 s", "3 min", "2 h 10 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

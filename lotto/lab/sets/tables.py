@@ -1,0 +1,162 @@
+"""What sets are worth to fresh nets, what they cost, and their cards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from lotto.config import Net, Recipe
+from lotto.lab import parallel, sources
+from lotto.lab.describe import Judging, SetOf
+from lotto.lab.sets.products import distilled, judged, make_sets
+from lotto.lab.study import Study
+
+
+def judging(study: Study, kind: str, ipc: int, seed: int, net: int, on: str = "convnet", recipe: str = "plain") -> Judging:
+    """Net number `net` on the set of that kind and size that belongs to initialisation `seed`; `on` and `recipe` as in `study.judge_on` and
+    `study.judge_recipes`."""
+    return Judging(
+        data=study.dataset,
+        images=study.but(ipc=ipc).images(kind, seed),
+        net=described(study, on),
+        recipe=recipes(study)[recipe],
+        seed=1000 * seed + net,
+    )
+
+
+def described(study: Study, on: str) -> Net:
+    """The net that `on`, one of `study.judge_on`, names."""
+    match = study.distillation
+    if on == "convnet":
+        return Net(name="convnet", width=match.width, depth=match.depth, norm="instance")
+    return study.setup(0).net if on == "pruned" else Net(name=on, width=study.width, norm=study.norm)
+
+
+def recipes(study: Study) -> dict[str, Recipe]:
+    """The judges' recipes: equally many steps in each."""
+    plain = study.outer.but(steps=study.judge_steps, lr=study.judge_lr, batch=study.judge_batch)
+    return {"plain": plain, "augmented": plain.but(ops=("color", "scale", "rotate", "cutout"), cutmix=0.5)}
+
+
+def make(study: Study) -> None:
+    """Compute the distilled sets of all sizes, and their first tenth (what the notebook shows of the way)."""
+    sets = [SetOf(data=study.dataset, images=study.but(ipc=i).images("distilled", s)) for i in study.ipcs for s in study.initialisations]
+    sets += [stage(study, i, 0, steps) for i in study.ipcs for steps in stages(study)[:-1]]
+    make_sets(sets)
+
+
+def stages(study: Study) -> tuple[int, ...]:
+    """Steps of the distillation at which it is shown: its start (real images), a tenth of the way, the end."""
+    return tuple(dict.fromkeys((0, study.distill_steps // 10, study.distill_steps)))
+
+
+def stage(study: Study, ipc: int, seed: int, steps: int) -> SetOf:
+    """The distilled set as it is after so many steps."""
+    return SetOf(data=study.dataset, images=study.but(ipc=ipc, distill_steps=steps).images("distilled", seed))
+
+
+def judgements(study: Study):
+    """Table of what sets are worth: a row a (method, level, seed), nets averaged; test accuracy in points (None where a net diverged).
+
+    `method` is the kind of set, one of `study.judge_kinds`, or `real`: the same net on all training images, the ceiling; `level` the
+    images a class (0 for `real`). Each seed has sets of its own; all nets take equally many steps. A net that only guesses counts: that
+    is what its set is worth.
+    """
+
+    make(study)
+    cells = [dict(method=kind, level=i, seed=s) for kind in study.judge_kinds for i in study.ipcs for s in study.initialisations]
+    cells += [dict(method="real", level=0, seed=s) for s in study.initialisations]
+    return pd.DataFrame(_averaged(study, cells, "judge sets"))
+
+
+def robustness(study: Study):
+    """Table of what sets are worth in other nets and recipes: a row a (method, level, seed, net, recipe), fresh nets averaged; accuracy in
+    points.
+
+    Sets: `distilled`; `subset`, equally many real images stored, and, where a stored image holds several, as many real ones as it holds;
+    and `real`, all training images. The first three are what the scores of `scored` are made of.
+    """
+
+    make(study)
+    sizes = sorted({i for ipc in study.ipcs for i in (ipc, ipc * study.distill_factor**2)})
+    arms = [("distilled", i) for i in study.ipcs] + [("subset", i) for i in sizes] + [("real", 0)]
+    cells = [
+        dict(method=kind, level=i, seed=s, net=on, recipe=recipe)
+        for kind, i in arms
+        for s in study.initialisations
+        for on in study.judge_on
+        for recipe in study.judge_recipes
+    ]
+    return pd.DataFrame([{n: v for n, v in row.items() if n != "images"} for row in _averaged(study, cells, "judge robustness")])
+
+
+def _averaged(study: Study, cells: list[dict[str, Any]], label: str) -> list[dict[str, Any]]:
+    """The cells with the test accuracy in points, mean over the nets (None where one diverged), and how many images these saw."""
+    what = [
+        judging(study, c["method"], max(c["level"], 1), c["seed"], n, c.get("net", "convnet"), c.get("recipe", "plain"))
+        for c in cells
+        for n in range(study.judge_nets)
+    ]
+    found = iter(parallel.compute(judged, what, label))
+    rows = []
+    for cell in cells:
+        each = [next(found).metrics for _ in range(study.judge_nets)]
+        tested = [m["test"]["error"] for m in each if "test" in m]
+        accuracy = 100 * (1 - sum(tested) / len(tested)) if len(tested) == len(each) else None
+        rows.append({**cell, "accuracy": accuracy, "images": each[0].get("images")})
+    return rows
+
+
+def costs(study: Study):
+    """Table of what the distilled sets cost: a row a size, mean over distillations.
+
+    `stored`: images; `real images seen` by the distillation, each time counted; `epochs`: the same in units of the training set;
+    `updates` of the pixels.
+    """
+
+    make(study)
+    rows, whole = [], len(sources.load(study.dataset).train)
+    for i in study.ipcs:
+        made = [distilled(stage(study, i, s, study.distill_steps)).metrics for s in study.initialisations]
+        seen = sum(m["real_passes"] for m in made) // len(made)
+        stored = i * len(made[0]["classes"])
+        rows.append(
+            {
+                "images a class": i,
+                "stored": stored,
+                "real images seen": seen,
+                "epochs": round(seen / whole, 1),
+                "updates": study.distill_steps,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scored(table, weight: float = 0.5):
+    """Label- and augmentation-robust scores of distilled sets (as the benchmark DD-Ranking defines them), from a table of `robustness`: a
+    row a (level, net, seed).
+
+    HLR = accuracy of all real images - of the distilled ones; IOR = of the distilled - of equally many real ones stored, in the same
+    recipe, accuracies as shares. LRS = squash(weight x IOR - (1 - weight) x HLR), in the plain recipe; ARS = squash(weight x IOR augmented
+    + (1 - weight) x IOR plain), where squash(a) = (e^a - e^-1) / (e - e^-1) maps -1 to 0 and 1 to 1. Higher is better. Labels here are hard
+    and the recipe is the judge's own for all, so of the original's two accuracies of a set (hard labels, its own recipe) there is one.
+    NaN where an accuracy is missing.
+    """
+
+    shares = {(r.method, r.level, r.net, r.seed, r.recipe): r.accuracy / 100 for r in table.itertuples() if pd.notna(r.accuracy)}
+
+    def share(method: str, level: int, *where) -> float:
+        return shares.get((method, level, *where), math.nan)
+
+    def squash(a: float) -> float:
+        return (math.exp(a) - math.exp(-1)) / (math.e - math.exp(-1))
+
+    rows = []
+    for level, net, seed in table[table.method == "distilled"][["level", "net", "seed"]].drop_duplicates().itertuples(index=False):
+        plain, augmented = (share("distilled", level, net, seed, r) - share("subset", level, net, seed, r) for r in ("plain", "augmented"))
+        lost = share("real", 0, net, seed, "plain") - share("distilled", level, net, seed, "plain")
+        label, both = weight * plain - (1 - weight) * lost, weight * augmented + (1 - weight) * plain
+        rows.append(dict(level=level, net=net, seed=seed, LRS=squash(label), ARS=squash(both)))
+    return pd.DataFrame(rows, columns=["level", "net", "seed", "LRS", "ARS"])

@@ -1,0 +1,1 @@
+"""Room 04: curvature discarded and left. Read products, then tables, then figures."""

@@ -1,0 +1,45 @@
+"""Figures of high sparsity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from lotto.lab.plots import sparsity, styled
+from lotto.lab.study import Study
+from lotto.stats import interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column: str = "accuracy") -> go.Figure:
+    """The hybrid over its switch point, a line a level; the chosen switch is marked, and the chosen level bold."""
+    axis = {"accuracy": "test accuracy (%)", "barrier": "error barrier (points)"}[column]
+    fig, shades = go.Figure(), ["#d2b4de", "#af7ac5", "#8e44ad", "#5b2c6f", "#33193f", "#000000"]
+    for i, at in enumerate(study.levels):
+        rows = table[(table.method == "hybrid") & (table.level == at)]
+        by = {n: rows[(rows.switch == n) & (rows.state == "trained")][column].tolist() for n in study.switches}
+        found = [interval(values) for values in by.values()]
+        wide = at == level
+        fig.add_trace(
+            go.Scatter(
+                x=list(by),
+                y=[f.mean for f in found],
+                mode="lines+markers",
+                name=sparsity(study, at),
+                opacity=1 if wide else 0.45,
+                line=dict(color=shades[i % len(shades)], width=3 if wide else 1.5),
+                marker=dict(size=[12 if n == switch and wide else 6 for n in by]),
+                error_y=dict(type="data", array=[f.half or 0 for f in found], thickness=1, width=3),
+                customdata=[[str(f), f.n] for f in found],
+                hovertemplate="switch after %{x} rounds: %{customdata[0]}, %{customdata[1]} trained<extra></extra>",
+            )
+        )
+    here = table[(table.method == "hybrid") & (table.level == level) & (table.switch == switch)]
+    found = interval(here[here.state == "trained"][column].tolist())
+    fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.switches))
+    fig.update_yaxes(title=axis)
+    title = f"Hybrid, switch after {switch}, {sparsity(study, level)}: {found} over {found.n} of {study.seeds} initialisations"
+    return styled(fig, title, 400, 760).update_layout(margin=dict(l=70))

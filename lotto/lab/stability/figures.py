@@ -1,0 +1,127 @@
+"""Figures of stability: paths between children, barriers up to permutation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lotto.lab.arms import ARMS
+from lotto.lab.plots import COLOURS, FONT, bold, legend_below, sparsity, styled
+from lotto.lab.study import Study
+from lotto.stats import interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+METRICS = {
+    "test error": ("test_error", "test error (points)"),
+    "train error": ("train_error", "training error (points)"),
+    "test loss": ("test_loss", "test loss (nats)"),
+    "train loss": ("train_loss", "training loss (nats)"),
+}
+
+
+def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error") -> go.Figure:
+    """The path between two children: recalibrated statistics bold, interpolated ones thin; a line an initialisation, their mean thick."""
+    level = 0 if ARMS[method].dense else level
+    column, axis = METRICS[metric]
+    rows = table[(table.method == method) & (table.level == level) & (table.pair == pair)] if len(table) else table
+    fig = go.Figure()
+    for statistics, dash in (("interpolated", "dot"), ("recalibrated", "solid")):
+        curves = rows[rows.statistics == statistics] if len(rows) else rows
+        grid = sorted(set(curves.alpha)) if len(curves) else []
+        by = {s: g.sort_values("alpha")[column].tolist() for s, g in curves.groupby("seed")} if len(curves) else {}
+        for s in study.initialisations:  # as many traces for every choice, so that a slider only moves them
+            fig.add_trace(
+                go.Scatter(
+                    x=grid if s in by else [],
+                    y=by.get(s, []),
+                    mode="lines",
+                    showlegend=False,
+                    opacity=0.45,
+                    line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=1, dash=dash),
+                    hovertemplate=f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>",
+                )
+            )
+        mean = [interval([c[i] for c in by.values()]).mean for i in range(len(grid))]
+        fig.add_trace(
+            go.Scatter(
+                x=grid,
+                y=mean,
+                mode="lines",
+                name=f"{statistics} statistics",
+                line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=3, dash=dash),
+            )
+        )
+    fig.update_xaxes(title="from child 1 (0) to child 2 (1)" if pair == 0 else f"along pair {pair}", range=[0, 1])
+    fig.update_yaxes(title=axis, rangemode="tozero")
+    title = f"{ARMS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
+    return styled(fig, title, 400, 640).update_layout(margin=dict(l=70), legend=dict(orientation="h", y=-0.25, x=0))
+
+
+def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets first."""
+    arms = list(study.arms)
+    columns = 4
+    fig = make_subplots(
+        rows=-(-len(arms) // columns),
+        cols=columns,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.09,
+        subplot_titles=[ARMS[m].title for m in arms],
+    )
+    for i, m in enumerate(arms):
+        at = 0 if ARMS[m].dense else level
+        rows = (
+            table[(table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)]
+            if len(table)
+            else table
+        )
+        where = dict(row=i // columns + 1, col=i % columns + 1)
+        for _, group in rows.groupby("seed") if len(rows) else ():
+            fig.add_trace(
+                go.Scatter(
+                    x=group.alpha.tolist(),
+                    y=group.test_error.tolist(),
+                    mode="lines",
+                    showlegend=False,
+                    opacity=0.5,
+                    line=dict(color=COLOURS[m], width=1),
+                ),
+                **where,
+            )
+        if len(rows):
+            mean = rows.groupby("alpha").test_error.mean()
+            fig.add_trace(
+                go.Scatter(x=mean.index.tolist(), y=mean.tolist(), mode="lines", showlegend=False, line=dict(color=COLOURS[m], width=3)),
+                **where,
+            )
+    fig.update_annotations(font_size=11)
+    fig.update_yaxes(range=[0, 100], tickvals=[0, 50, 100])
+    fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1])
+    return styled(fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480).update_layout(
+        margin=dict(l=50, t=90, b=40)
+    )
+
+
+def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """Barriers of `stability.between` as the nets are (black) and with channels permuted to match (red): mean with 95 % interval."""
+    rows = table[(table.level == level) & (table.state == "trained")]
+    fig, names = go.Figure(), []
+    for (kind, m, other), group in rows.groupby(["kind", "method", "other"], sort=False):
+        title = ARMS[m].title
+        what = {"children": f"{title}: two children", "levels": f"{title}: child of level {other}"}
+        names.append(what.get(kind) or f"{title} and {ARMS[other].title}")
+        for column, colour in (("barrier", FONT), ("matched", "#c0392b")):
+            fig.add_trace(bold(interval(group[column].tolist()), names[-1], colour))
+    for name, colour in (("as they are", FONT), ("up to permutation", "#c0392b")):
+        fig.add_trace(go.Scatter(x=[None], y=names[:1], mode="markers", marker=dict(color=colour, size=10), name=name))
+    fig.add_vline(x=2, line=dict(color="#c0392b", width=1, dash="dash"))
+    fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
+    fig.update_xaxes(title="error barrier (points)", rangemode="tozero")
+    return legend_below(styled(fig, f"Barriers up to permutation, {sparsity(study, level)}", 200 + 28 * len(names)))

@@ -1,0 +1,96 @@
+"""Figures of tickets: where their weights are, how they came out, what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from lotto.lab.arms import ARMS
+from lotto.lab.plots import COLOURS, sparsity, styled, value_range
+from lotto.lab.study import Study
+from lotto.lab.tables import by_seed
+from lotto.stats import interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: str, level: int) -> go.Figure:
+    """Where the live weights are: share alive in each layer, mean over initialisations, with the tickets' accuracy in the title."""
+    level = 0 if ARMS[method].dense else level
+    rows = table[(table.method == method) & (table.level == level)]
+    mean = rows.groupby("layer", sort=False)[["live", "size", "density"]].mean()
+    found = interval(list(by_seed(accuracy, method, level, "accuracy").values()))
+    fig = go.Figure(
+        go.Bar(
+            x=[n.removesuffix(".weight") for n in mean.index],
+            y=(100 * mean.density).tolist(),
+            marker_color=COLOURS[method],
+            customdata=mean[["live", "size"]].round(1).to_numpy().tolist(),
+            hovertemplate="%{x}: %{y:.2f} % alive<br>%{customdata[0]} of %{customdata[1]}<extra></extra>",
+        )
+    )
+    fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
+    fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
+    fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
+    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(margin=dict(l=70, b=130))
+
+
+def states(table: pd.DataFrame, study: Study) -> go.Figure:
+    """How tickets came out: for each method and level the number of initialisations that trained, failed, died or diverged."""
+    arms = [m for m in study.arms if not ARMS[m].dense][::-1]
+    counts, words = [], []
+    for m in arms:
+        rows = [table[(table.method == m) & (table.level == level)].state for level in study.levels]
+        counts.append([int((r == "trained").sum()) / len(r) if len(r) else None for r in rows])
+        words.append(["<br>".join(f"{n} {state}" for state, n in r.value_counts().items()) for r in rows])
+    fig = go.Figure(
+        go.Heatmap(
+            z=counts,
+            x=[sparsity(study, level) for level in study.levels],
+            y=[ARMS[m].title for m in arms],
+            text=words,
+            texttemplate="%{text}",
+            textfont=dict(size=10),
+            colorscale=[[0, "#e6b0aa"], [1, "#d5e8d4"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    return styled(fig, "How the tickets came out", 120 + 32 * len(arms))
+
+
+def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: str) -> go.Figure:
+    """Accuracy over the cost of the search, a line a method through its levels; a search that costs nothing stands at the left edge."""
+    fig = go.Figure()
+    known = [v for v in costs[cost] if v > 0]
+    edge = min(known, default=1) / 3
+    for m in (m for m in study.arms if not ARMS[m].dense):
+        mine = costs[costs.method == m]
+        found = [interval(list(by_seed(table, m, at, "accuracy").values())) for at in mine.level]
+        fig.add_trace(
+            go.Scatter(
+                x=[max(v, edge) for v in mine[cost]],
+                y=[f.mean for f in found],
+                mode="lines+markers",
+                name=ARMS[m].title,
+                line=dict(color=COLOURS[m], width=1.5),
+                marker=dict(size=[6 + 2 * i for i in range(len(found))]),
+                customdata=[[str(f), sparsity(study, at)] for f, at in zip(found, mine.level, strict=True)],
+                hovertemplate="%{customdata[1]}: %{customdata[0]} at %{x:,.0f}<extra>" + ARMS[m].title + "</extra>",
+            )
+        )
+    names = {
+        "passes": "images seen in the inner loops",
+        "with distillation": "images seen, distillation included",
+        "core-seconds": "seconds on one core, distillation included",
+    }
+    fig.update_xaxes(title=names[cost], type="log")
+    low, high = value_range(table, study, "accuracy")
+    fig.update_yaxes(title="test accuracy (%)", range=[low, high])
+    return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))

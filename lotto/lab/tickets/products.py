@@ -1,0 +1,194 @@
+"""Tickets, round by round: the rewind point, the mask of each level, and the nets trained from them.
+
+The same steps as `lotto.tickets.find`, each a product of its own, so that searches share what they have in common.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lotto import masks, nets, scores
+from lotto.checkpoint import Checkpoint
+from lotto.lab import parallel, sources
+from lotto.lab.arms import ARMS
+from lotto.lab.describe import SetOf, Setup, Ticket, Training
+from lotto.lab.device import device
+from lotto.lab.sets.products import difficulty, distilled, inner_images, train_experts
+from lotto.lab.store import Product, cached
+from lotto.lab.study import Study
+from lotto.lab.tables import arms_at
+from lotto.nets import State
+from lotto.tickets import Level, rewind
+from lotto.train import evaluate_splits, outcome, train
+
+
+def network(setup: Setup, state: State | None = None) -> nn.Module:
+    """The setup's net on the device, with its initial weights or those of `state`."""
+    real = sources.load(setup.data)
+    model = nets.build(setup.net, real.shape, len(real.classes), setup.seed)
+    if state is not None:
+        model.load_state_dict(state)
+    return model.to(device(), memory_format=nets.layout(model, device()))
+
+
+@cached(version=1)
+def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
+    """The dense net at step k of its training on real data (k = 0: its initialisation)."""
+    if setup.rewind == 0:
+        return Product({"step": 0}, nets.copy_state(network(setup)))
+    real = sources.load(setup.data).train
+    end = train(
+        network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint
+    )
+    return Product({"step": setup.rewind}, end.state)
+
+
+OTHER = 100_000
+"""Added to the seed for the other initialisation of an arm with new weights: more than a study has seeds."""
+
+SEARCH = 2
+"""Version of `level` and `trained`, which build on each other: raise it when the results of either change."""
+
+
+@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
+def level(ticket: Ticket) -> Product:
+    """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share prefixes."""
+    start = rewind_point(ticket.setup).tensors
+    if not ticket.rounds:
+        mask, state = masks.ones(network(ticket.setup)), "alive"
+    elif ticket.then == "shuffled":
+        mask, state = _layer_matched(ticket)
+    elif ticket.then == "new weights":
+        found = level(ticket.but(then=None))
+        mask, state, start = found.tensors, found.metrics["state"], rewind_point(_other(ticket.setup)).tensors
+    else:
+        mask, state = _pruned(ticket, start)
+    model = network(ticket.setup, masks.apply(start, mask))
+    if state == "alive" and masks.dead(model, sources.load(ticket.setup.data).train.images[:64]):
+        state = "dead"
+    return Product(
+        {
+            "state": state,
+            "level": ticket.level,
+            "live": masks.count(mask),
+            "prunable": masks.size(mask),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "collapsed": masks.collapsed(mask),
+            "layer_live": {n: int(m.sum()) for n, m in mask.items()},
+            "layer_size": {n: m.numel() for n, m in mask.items()},
+        },
+        mask,
+    )
+
+
+def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
+    parent, last = level(ticket.parent), ticket.rounds[-1]
+    mask = parent.tensors
+    if parent.metrics["state"] == "diverged":
+        return mask, "diverged"
+    if last.score == "random":
+        score = scores.random(mask, ticket.setup.seed, "score", ticket.level)
+    elif last.score == "initial":
+        score = scores.magnitude(start, mask)
+    elif last.score in ("snip", "grasp"):  # of the dense net, so that all rounds together are one cut, as published
+        small, model = inner_images(ticket.setup.data, last.images), network(ticket.setup, start)
+        score = getattr(scores, last.score)(model, small.images, small.labels, masks.ones(model))
+    elif last.score == "synflow":
+        live = masks.count(mask) - round(ticket.fraction * masks.count(mask))
+        model, shape = network(ticket.setup, start), sources.load(ticket.setup.data).shape
+        here = {n: m.to(device()) for n, m in mask.items()}
+        return {n: m.cpu() for n, m in scores.synflow_mask(model, shape, here, live, SYNFLOW).items()}, "alive"
+    else:
+        end = trained(inner_loop(ticket))
+        if end.metrics["state"] == "diverged":
+            return mask, "diverged"
+        if last.score == "nothing":
+            return mask, "alive"
+        # a dead net sees no gradient, only decay: its weights keep the order in which they start
+        score = scores.magnitude(start if end.metrics["state"] == "dead" else end.tensors, mask)
+    return masks.prune(mask, {n: s.cpu() for n, s in score.items()}, ticket.fraction), "alive"
+
+
+SYNFLOW = 20
+"""Cuts of SynFlow in a round: 5 rounds are the 100 of the paper."""
+
+
+def _other(setup: Setup) -> Setup:
+    return setup.but(seed=setup.seed + OTHER)
+
+
+def inner_loop(ticket: Ticket) -> Training:
+    """The training of a ticket's last round, in the searches' own noise (for a round scored by magnitude)."""
+    last = ticket.rounds[-1]
+    return Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0)
+
+
+def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
+    model = level(ticket.but(then=None))
+    return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics["state"]
+
+
+def start_of(ticket: Ticket) -> Level:
+    """A ticket's mask and the state it is trained from. Where its last inner loop did not train, there is nothing to keep of it."""
+    mask = level(ticket).tensors
+    start = rewind_point(_other(ticket.setup) if ticket.then == "new weights" else ticket.setup).tensors
+    if ticket.rewinding == "all":
+        return Level(mask, rewind(start, start, mask))
+    end = trained(inner_loop(ticket.but(then=None))).tensors or start
+    return Level(mask, rewind(start, end, mask, ticket.rewinding))
+
+
+@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
+def trained(run: Training, checkpoint: Checkpoint) -> Product:
+    """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came out."""
+    real, setup = sources.load(run.ticket.setup.data), run.ticket.setup
+    mask, state = start_of(run.ticket)
+    images = inner_images(setup.data, run.images)
+    passes = (run.recipe.steps - run.recipe.first) * min(run.recipe.batch, len(images))
+    found = level(run.ticket).metrics["state"]
+    if found != "alive":
+        # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
+        return Product({"state": found, "epoch_losses": [], "passes": 0, "images": len(images)}, {})
+    end = train(
+        network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint
+    )
+    model = network(setup, end.state)
+    results = evaluate_splits(model, real) if end.finite else {}
+    how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
+    return Product(
+        {
+            "state": how,
+            "epoch_losses": [round(x, 6) for x in end.losses],
+            "steps": run.recipe.steps - run.recipe.first,
+            "passes": passes,
+            "images": len(images),
+            **results,
+        },
+        end.state,
+    )
+
+
+def search(*studies: Study) -> None:
+    """Compute the last level of the studies' methods, and with it all levels before; a search is one task."""
+    found = [
+        (m, s.ticket(m, max(s.levels), seed), s.levels) for s in studies for m in s.arms if not ARMS[m].dense for seed in s.initialisations
+    ]
+    # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
+    # so that no worker is left alone with one at the end
+    found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
+    train_experts([SetOf(data=t.setup.data, images=r.images) for _, t, _ in found for r in t.rounds if r.images])
+    parallel.compute(level, [ticket for _, ticket, _ in found], "search masks")
+    controls = [t.upto(at) for _, t, levels in found for at in levels if t.then]
+    parallel.compute(level, controls, "match layers")
+
+
+def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
+    """Every child of the study, computed or read: (method, level, seed, child, product)."""
+    search(study)
+    what = enumerate_children(study)
+    runs: list[Training] = [study.training(*w) for w in what]
+    return [(*w, p) for w, p in zip(what, parallel.compute(trained, runs, "train tickets"), strict=True)]
+
+
+def enumerate_children(study: Study) -> list[tuple[str, int, int, int]]:
+    return [(m, at, seed, child) for m, at in arms_at(study) for seed in study.initialisations for child in range(1, study.children + 1)]
