@@ -160,7 +160,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
 
     The last row, the share of the bound, is missing where `peak` is not known. ConfigError where a training diverges.
     """
-    real, model, outer = sources.load(described.dataset), network(described.setup(0)), described.outer
+    real, model, outer = sources.load(described.data), network(described.setup(0)), described.outer
     images, labels, some, test = real.train.images, real.train.labels, real.train.first(IMAGES), real.test.first(IMAGES)
     cpu_images, cpu_labels = images.cpu(), labels.cpu()
     everything = masks.ones(model)
@@ -170,7 +170,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
         if not train(model, images, labels, outer.but(steps=steps), under).finite:
             raise ConfigError(f"lr = {outer.lr}: a training of {steps} steps diverged, so its time says nothing; give a smaller one")
 
-    methods = {name: stand_in(real, described.by(name).distillation) for name in DISTILLATIONS}
+    methods = {name: stand_in(real, getattr(described, name)) for name in DISTILLATIONS}
     pixels = {name: loop.start(real, method.recipe, 0).requires_grad_() for name, method in methods.items()}
 
     def distil(name: str, steps: int) -> None:
@@ -283,14 +283,14 @@ def bench(argv: Sequence[str]) -> int:
     given = {name: value(text) for name, text in args.parameters}
     described = study(**{"preset": args.preset, **given})
     check(described)
-    name, bound = device_name(), peak(device_name(), described.precision)
+    name, bound = device_name(), peak(device_name(), described.outer.precision)
     rows = measure(described, args.seconds, args.repeats)
     says = f"{bound / 1e12:g} TFLOP/s" if bound else "not known"
     print(f"{name}, torch {torch.__version__}, preset {described.preset}, {args.repeats} repeat(s) of {args.seconds:g} s, 1 CPU thread")
-    print(f"{table(rows)}\nbound of {name} in {described.precision}: {says}")
+    print(f"{table(rows)}\nbound of {name} in {described.outer.precision}: {says}")
     if args.json:
         about = dict(device=name, torch=torch.__version__, preset=described.preset, parameters=given, threads=1)
-        about |= dict(seconds=args.seconds, repeats=args.repeats, precision=described.precision, bound=bound)
+        about |= dict(seconds=args.seconds, repeats=args.repeats, precision=described.outer.precision, bound=bound)
         args.json.write_text(json.dumps({**about, "rows": [dataclasses.asdict(r) for r in rows]}, indent=1) + "\n")
     return OK
 

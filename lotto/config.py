@@ -14,10 +14,11 @@ class ConfigError(ValueError):
     """A parameter that cannot be: one sentence with the name, the value and the fix."""
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """` Did you mean 'x'?`, or the known names, for an error about `name`."""
+def nearest(name: str, known: list[str], most: int = 40) -> str:
+    """`did you mean 'x'?`, or the known names (at `most` so many), for an error about `name`."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:most])}{more}."
 
 
 def _not_bool(value: Any) -> Any:

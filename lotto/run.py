@@ -111,11 +111,6 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
     for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
         if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
             given[name] = str(Path(given[name]).expanduser().resolve())
-    known = {p: known_parameters(p) for p in notebooks}
-    for name in given:
-        if not any(name in names for names in known.values()):
-            everything = sorted({n for names in known.values() for n in names})
-            raise ConfigError(f"parameter {name!r} is not known to {', '.join(p.stem for p in notebooks)}; {nearest(name, everything)}")
     described = study(**given)
     from lotto.lab.check import check
 
@@ -125,7 +120,10 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
     out = Path(args.out).expanduser().resolve() if args.out else CLONE / "runs" / folder
     jobs = []
     for p in notebooks:
-        mine = {n: v for n, v in given.items() if n in known[p]}
+        known = known_parameters(p)
+        mine = {n: v for n, v in given.items() if n in known}
+        if rest := {n: v for n, v in given.items() if n not in known}:  # what a notebook has no line for
+            mine["more"] = {**(mine.get("more") or {}), **rest}
         jobs.append(Job(p, mine, out, key(p, mine)))
     return jobs, described
 
@@ -313,14 +311,14 @@ def card(argv: Sequence[str]) -> int:
 
     check(described)
     if args.estimate:
-        sets = {i: SetOf(data=described.dataset, images=described.but(ipc=i).images("distilled", 0)) for i in described.ipcs}
+        sets = {i: SetOf(data=described.data, images=described.but(ipc=i).images("distilled", 0)) for i in described.judge.ipcs}
         found: Any = [{"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()]
     elif args.file is None:
-        found = [cards.card(described, ipc) for ipc in described.ipcs]
+        found = [cards.card(described, ipc) for ipc in described.judge.ipcs]
     elif args.file.endswith(".safetensors"):
         found = cards.card_of(SynSet.load(args.file), described)
     else:
-        found = cards.card_of(files.load(args.file, sources.load(described.dataset), args.whitened, args.factor), described)
+        found = cards.card_of(files.load(args.file, sources.load(described.data), args.whitened, args.factor), described)
     print(json.dumps(found, indent=1))
     return OK
 

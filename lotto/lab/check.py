@@ -26,23 +26,23 @@ def check(study: Study) -> None:
                 f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or "
                 "more"
             )
-    sources.check_files(study.dataset)
-    real = sources.load(study.dataset)
+    sources.check_files(study.data)
+    real = sources.load(study.data)
     net = network(study.setup(0))
     if lost := masks.unreachable(net, real.shape):
         raise ConfigError(
-            f"net = {study.net!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
+            f"net = {study.net.name!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
             "count what was never in use: take larger images, or a net that halves them less often"
         )
-    fewest, ipc = int(real.train.labels.bincount().min()), study.ipc
-    parts = max(4 if "patches" in study.methods else 1, study.distill_factor**2)  # what one stored image holds
+    fewest, ipc = int(real.train.labels.bincount().min()), study.distill.ipc
+    parts = max(4 if "patches" in study.methods else 1, study.distill.factor**2)  # what one stored image holds
     if ipc * parts > fewest:
         each = f", and one stored holds {parts}" if parts > 1 else ""
         raise DataError(f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}")
     if "own" in study.arms:
         for seed in study.initialisations:
             own(study.images("own", seed).file, real)
-    match = Net(name="convnet", width=study.distill_width, depth=study.distill_depth, norm="instance")
+    match = Net(name="convnet", width=study.distill.width, depth=study.distill.depth, norm="instance")
     firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not ARMS[m].dense]
     if any(r.images and r.images.distill for r in firsts):
         nets.build(match, real.shape, len(real.classes), 0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lotto.config import ConfigError, nearest
+from lotto.lab.arms import ARMS
 from lotto.lab.study import Study
 
 _CIFAR: dict[str, Any] = dict(
@@ -18,7 +20,6 @@ _CIFAR: dict[str, Any] = dict(
     flip=True,
     precision="tf32",
     levels=(4, 8, 12),
-    high_levels=(4, 8, 12, 16, 20, 24),
     switches=(0, 4, 8, 12),
     rewind=1000,
     switch=8,
@@ -51,7 +52,6 @@ _SMALL: dict[str, Any] = dict(
     shift=2,
     flip=True,
     levels=(4, 8),
-    high_levels=(4, 8),
     switches=(0, 4, 8),
     rewind=150,
     inner_steps=600,
@@ -105,13 +105,40 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Values that differ from Study's own. `digits` takes minutes on a CPU, `cifar10-small` hours; the others are meant for one GPU."""
 
 
-def study(preset: str = "digits", **parameters: Any) -> Study:
-    """The study that a preset and some parameters describe; a parameter that is None keeps the preset's value.
+_HIGH = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "random-layerwise", "hybrid")
+_WHY = tuple(m for m, a in ARMS.items() if a.main) + ("distilled-all", "distilled-signs", "distilled-gentle", "imp-all", "reinit")
 
-    >>> study("digits", seeds="2").seeds
-    2
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "high-sparsity": {
+        "digits": dict(levels=(4, 8, 12), methods=_HIGH),
+        "cifar10-small": dict(levels=(4, 8), methods=_HIGH),
+        **dict.fromkeys(("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(4, 8, 12, 16, 20, 24), methods=_HIGH)),
+    },
+    "causes": {
+        "digits": dict(levels=(8,), methods=_WHY),
+        **dict.fromkeys(("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(12,), methods=_WHY)),
+    },
+}
+"""Variant -> preset -> values that differ from the preset's: notebook 05 goes further up, 06 has more arms at one level."""
+
+
+def study(preset: str = "digits", variant: str | None = None, *, more: Mapping[str, Any] | None = None, **parameters: Any) -> Study:
+    """The study that a preset, a variant of it and some parameters (by their short names) describe.
+
+    A parameter that is None keeps the preset's value. `more` holds parameters too: those that a notebook has no line for. ConfigError for
+    a name or a value that cannot be, and for a name that stands both in `more` and beside it.
+
+    >>> study("digits", seeds="2", more={"momentum": 0.8}).outer.momentum
+    0.8
     """
     if preset not in PRESETS:
         raise ConfigError(f"preset = {preset!r}: not known; {nearest(str(preset), list(PRESETS))}")
-    given = {name: value for name, value in parameters.items() if value is not None}
-    return Study(**{**PRESETS[preset], "preset": preset, **given})
+    if variant is not None and variant not in VARIANTS:
+        raise ConfigError(f"variant = {variant!r}: not known; {nearest(str(variant), list(VARIANTS))}")
+    if not isinstance(more or {}, Mapping):
+        raise ConfigError(f"more = {more!r}: names and values belong here, such as {{momentum: 0.8}}")
+    given, more = ({n: v for n, v in what.items() if v is not None} for what in (parameters, more or {}))
+    if twice := sorted(given.keys() & more.keys()):
+        raise ConfigError(f"more: {twice[0]!r} is given beside it too; give it once")
+    varied = VARIANTS[variant].get(preset, VARIANTS[variant]["digits"]) if variant else {}
+    return Study(**{**PRESETS[preset], **varied, "preset": preset, **given, **more})

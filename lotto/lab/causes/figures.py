@@ -64,7 +64,10 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
             cells = [rows[(rows.lr == lr) & (rows.steps == s)] for lr in lrs]
             found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
             z.append([f.mean for f in found])
-            marks = [_MARKS.get((lr == study.lr and s == study.steps, lr == study.inner_lr and s == study.inner_steps), "") for lr in lrs]
+            marks = [
+                _MARKS.get((lr == study.outer.lr and s == study.outer.steps, lr == study.inner.lr and s == study.inner.steps), "")
+                for lr in lrs
+            ]
             words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
         fig.add_trace(
             go.Heatmap(

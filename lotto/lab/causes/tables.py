@@ -117,13 +117,13 @@ def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subse
 def inner(study: Study):
     """Table over the inner recipe: a row a (method, lr, steps, level, seed), with the columns of `stability.measured`.
 
-    Every method of `study.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
+    Every method of `study.sweeps.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
     of steps of `map_steps`.
     """
     cells = {
-        (lr, steps): study.but(inner_lr=lr, inner_steps=steps, methods=study.map_methods)
-        for lr in study.map_lrs
-        for steps in study.map_steps
+        (lr, steps): study.but(inner_lr=lr, inner_steps=steps, methods=study.sweeps.map_methods)
+        for lr in study.sweeps.map_lrs
+        for steps in study.sweeps.map_steps
     }
     return swept(cells, ("lr", "steps"))
 
@@ -132,8 +132,8 @@ def outer(study: Study):
     """Table over the outer recipe: a row a (method, lr, steps, level, seed) for the dense net."""
     cells = {
         (lr, steps): study.but(lr=lr, steps=steps, rewind=min(study.rewind, steps), methods=("dense",))
-        for lr in study.outer_lrs
-        for steps in study.outer_steps
+        for lr in study.sweeps.outer_lrs
+        for steps in study.sweeps.outer_steps
     }
     return swept(cells, ("lr", "steps"))
 
@@ -141,11 +141,11 @@ def outer(study: Study):
 def over_time(study: Study):
     """Table over the step k from which nets train anew: a row a (method, k, level, seed); k = 0 is the initialisation.
 
-    The rewound methods of `study.rewind_methods` at each k of `study.rewinds`, and at 0 the same methods without rewinding, under whose
+    The rewound methods of `study.sweeps.rewind_methods` at each k of `study.sweeps.rewinds`, and at 0 the same methods without rewinding, under whose
     names all rows stand.
     """
-    cells = {(0,): study.but(methods=tuple(map(unrewound, study.rewind_methods)))}
-    cells |= {(k,): study.but(rewind=k, methods=study.rewind_methods) for k in study.rewinds if k <= study.steps}
+    cells = {(0,): study.but(methods=tuple(map(unrewound, study.sweeps.rewind_methods)))}
+    cells |= {(k,): study.but(rewind=k, methods=study.sweeps.rewind_methods) for k in study.sweeps.rewinds if k <= study.outer.steps}
     table = swept(cells, ("k",))
     table["method"] = table.method.map(unrewound)
     return table

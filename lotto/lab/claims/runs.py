@@ -250,7 +250,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
 def _facts(plan: Plan, described: Study) -> dict[str, Any]:
     import torch
 
-    real = sources.load(described.dataset)
+    real = sources.load(described.data)
     batches = {n: {**dataclasses.asdict(b), "done": []} for n, b in plan.batches.items()}
     facts = {
         "preset": plan.preset,

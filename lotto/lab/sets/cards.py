@@ -22,7 +22,7 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
     here, and what they are worth beside real images, with intervals over the distillations."""
     here = study.but(ipcs=(ipc,))
     table = robustness(here)
-    sets = [SetOf(data=here.dataset, images=here.but(ipc=ipc).images("distilled", s)) for s in here.initialisations]
+    sets = [SetOf(data=here.data, images=here.but(ipc=ipc).images("distilled", s)) for s in here.initialisations]
     made, products = [small_set(w) for w in sets], [distilled(w) for w in sets]
     return {
         "set": {**_about(made[0]), "checksums": [m.checksum for m in made]},
@@ -32,24 +32,24 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
             "device": products[0].info["device"],
             "torch": products[0].info["torch"],
         },
-        "worth": {"distillations": here.seeds, "nets each": here.judge_nets, "steps": here.judge_steps, **_worth(table)},
+        "worth": {"distillations": here.seeds, "nets each": here.judge.nets, "steps": here.judge.steps, **_worth(table)},
     }
 
 
 def card_of(small: SynSet, study: Study) -> dict[str, Any]:
     """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval."""
 
-    real = sources.load(study.dataset)
-    asked = {name: recipes(study)[name] for name in study.judge_recipes}
+    real = sources.load(study.data)
+    asked = {name: recipes(study)[name] for name in study.judge.recipes}
     ipc = max(1, len(small.images) // len(small.classes))
     arms = {("distilled", ipc): small, ("subset", ipc): subset(real, ipc), ("real", 0): real.train}
     tables = []
     for (method, level), images in arms.items():
-        found = evaluate(images, real, {on: described(study, on) for on in study.judge_on}, asked, study.judge_nets)
+        found = evaluate(images, real, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets)
         means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}
-    return {"set": about, "worth": {"nets": study.judge_nets, "steps": study.judge_steps, **_worth(pd.concat(tables))}}
+    return {"set": about, "worth": {"nets": study.judge.nets, "steps": study.judge.steps, **_worth(pd.concat(tables))}}
 
 
 def _about(small: SynSet) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
     """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the ceiling as a line."""
     kinds = [k for k in dict.fromkeys(table.method) if k != "real"][::-1]
     names = {k: ARMS[k].title for k in kinds}
-    titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.ipcs]
-    fig = make_subplots(cols=len(study.ipcs), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
+    titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.judge.ipcs]
+    fig = make_subplots(cols=len(study.judge.ipcs), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=titles)
     ceiling = interval(list(by_seed(table, "real", 0, "accuracy").values()))
-    for c, ipc in enumerate(study.ipcs, 1):
+    for c, ipc in enumerate(study.judge.ipcs, 1):
         for k in kinds:
             rows = table[(table.method == k) & (table.level == ipc)]
             values = [v for v in rows.accuracy if v is not None]

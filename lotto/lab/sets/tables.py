@@ -15,10 +15,10 @@ from lotto.lab.study import Study
 
 
 def judging(study: Study, kind: str, ipc: int, seed: int, net: int, on: str = "convnet", recipe: str = "plain") -> Judging:
-    """Net number `net` on the set of that kind and size that belongs to initialisation `seed`; `on` and `recipe` as in `study.judge_on` and
-    `study.judge_recipes`."""
+    """Net number `net` on the set of that kind and size that belongs to initialisation `seed`; `on` and `recipe` as in `study.judge.on` and
+    `study.judge.recipes`."""
     return Judging(
-        data=study.dataset,
+        data=study.data,
         images=study.but(ipc=ipc).images(kind, seed),
         net=described(study, on),
         recipe=recipes(study)[recipe],
@@ -27,46 +27,46 @@ def judging(study: Study, kind: str, ipc: int, seed: int, net: int, on: str = "c
 
 
 def described(study: Study, on: str) -> Net:
-    """The net that `on`, one of `study.judge_on`, names."""
-    match = study.distillation
+    """The net that `on`, one of `study.judge.on`, names."""
+    match = study.distill
     if on == "convnet":
         return Net(name="convnet", width=match.width, depth=match.depth, norm="instance")
-    return study.setup(0).net if on == "pruned" else Net(name=on, width=study.width, norm=study.norm)
+    return study.setup(0).net if on == "pruned" else Net(name=on, width=study.net.width, norm=study.net.norm)
 
 
 def recipes(study: Study) -> dict[str, Recipe]:
     """The judges' recipes: equally many steps in each."""
-    plain = study.outer.but(steps=study.judge_steps, lr=study.judge_lr, batch=study.judge_batch)
+    plain = study.outer.but(steps=study.judge.steps, lr=study.judge.lr, batch=study.judge.batch)
     return {"plain": plain, "augmented": plain.but(ops=("color", "scale", "rotate", "cutout"), cutmix=0.5)}
 
 
 def make(study: Study) -> None:
     """Compute the distilled sets of all sizes, and their first tenth (what the notebook shows of the way)."""
-    sets = [SetOf(data=study.dataset, images=study.but(ipc=i).images("distilled", s)) for i in study.ipcs for s in study.initialisations]
-    sets += [stage(study, i, 0, steps) for i in study.ipcs for steps in stages(study)[:-1]]
+    sets = [SetOf(data=study.data, images=study.but(ipc=i).images("distilled", s)) for i in study.judge.ipcs for s in study.initialisations]
+    sets += [stage(study, i, 0, steps) for i in study.judge.ipcs for steps in stages(study)[:-1]]
     make_sets(sets)
 
 
 def stages(study: Study) -> tuple[int, ...]:
     """Steps of the distillation at which it is shown: its start (real images), a tenth of the way, the end."""
-    return tuple(dict.fromkeys((0, study.distill_steps // 10, study.distill_steps)))
+    return tuple(dict.fromkeys((0, study.distill.steps // 10, study.distill.steps)))
 
 
 def stage(study: Study, ipc: int, seed: int, steps: int) -> SetOf:
     """The distilled set as it is after so many steps."""
-    return SetOf(data=study.dataset, images=study.but(ipc=ipc, distill_steps=steps).images("distilled", seed))
+    return SetOf(data=study.data, images=study.but(ipc=ipc, distill_steps=steps).images("distilled", seed))
 
 
 def judgements(study: Study):
     """Table of what sets are worth: a row a (method, level, seed), nets averaged; test accuracy in points (None where a net diverged).
 
-    `method` is the kind of set, one of `study.judge_kinds`, or `real`: the same net on all training images, the ceiling; `level` the
+    `method` is the kind of set, one of `study.judge.kinds`, or `real`: the same net on all training images, the ceiling; `level` the
     images a class (0 for `real`). Each seed has sets of its own; all nets take equally many steps. A net that only guesses counts: that
     is what its set is worth.
     """
 
     make(study)
-    cells = [dict(method=kind, level=i, seed=s) for kind in study.judge_kinds for i in study.ipcs for s in study.initialisations]
+    cells = [dict(method=kind, level=i, seed=s) for kind in study.judge.kinds for i in study.judge.ipcs for s in study.initialisations]
     cells += [dict(method="real", level=0, seed=s) for s in study.initialisations]
     return pd.DataFrame(_averaged(study, cells, "judge sets"))
 
@@ -80,14 +80,14 @@ def robustness(study: Study):
     """
 
     make(study)
-    sizes = sorted({i for ipc in study.ipcs for i in (ipc, ipc * study.distill_factor**2)})
-    arms = [("distilled", i) for i in study.ipcs] + [("subset", i) for i in sizes] + [("real", 0)]
+    sizes = sorted({i for ipc in study.judge.ipcs for i in (ipc, ipc * study.distill.factor**2)})
+    arms = [("distilled", i) for i in study.judge.ipcs] + [("subset", i) for i in sizes] + [("real", 0)]
     cells = [
         dict(method=kind, level=i, seed=s, net=on, recipe=recipe)
         for kind, i in arms
         for s in study.initialisations
-        for on in study.judge_on
-        for recipe in study.judge_recipes
+        for on in study.judge.on
+        for recipe in study.judge.recipes
     ]
     return pd.DataFrame([{n: v for n, v in row.items() if n != "images"} for row in _averaged(study, cells, "judge robustness")])
 
@@ -97,12 +97,12 @@ def _averaged(study: Study, cells: list[dict[str, Any]], label: str) -> list[dic
     what = [
         judging(study, c["method"], max(c["level"], 1), c["seed"], n, c.get("net", "convnet"), c.get("recipe", "plain"))
         for c in cells
-        for n in range(study.judge_nets)
+        for n in range(study.judge.nets)
     ]
     found = iter(parallel.compute(judged, what, label))
     rows = []
     for cell in cells:
-        each = [next(found).metrics for _ in range(study.judge_nets)]
+        each = [next(found).metrics for _ in range(study.judge.nets)]
         tested = [m["test"]["error"] for m in each if "test" in m]
         accuracy = 100 * (1 - sum(tested) / len(tested)) if len(tested) == len(each) else None
         rows.append({**cell, "accuracy": accuracy, "images": each[0].get("images")})
@@ -117,9 +117,9 @@ def costs(study: Study):
     """
 
     make(study)
-    rows, whole = [], len(sources.load(study.dataset).train)
-    for i in study.ipcs:
-        made = [distilled(stage(study, i, s, study.distill_steps)).metrics for s in study.initialisations]
+    rows, whole = [], len(sources.load(study.data).train)
+    for i in study.judge.ipcs:
+        made = [distilled(stage(study, i, s, study.distill.steps)).metrics for s in study.initialisations]
         seen = sum(m["real_passes"] for m in made) // len(made)
         stored = i * len(made[0]["classes"])
         rows.append(
@@ -128,7 +128,7 @@ def costs(study: Study):
                 "stored": stored,
                 "real images seen": seen,
                 "epochs": round(seen / whole, 1),
-                "updates": study.distill_steps,
+                "updates": study.distill.steps,
             }
         )
     return pd.DataFrame(rows)

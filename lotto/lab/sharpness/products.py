@@ -101,7 +101,7 @@ def dense_points(study: Study, seed: int) -> dict[str, Curvature]:
     """The dense net of an initialisation at each of POINTS."""
     first, later = (study.training(m, 0, seed, 1) for m in ("dense", "dense-rewound"))
     # four times the probes of a ticket: this diagonal is divided into what is removed and what is kept
-    common = dict(images=study.sharp_images, probes=4 * study.sharp_probes)
+    common = dict(images=study.sharp.images, probes=4 * study.sharp.probes)
     return {
         "init": Curvature(training=first, trained=False, **common),
         "rewind": Curvature(training=later, trained=False, **common),
@@ -114,7 +114,7 @@ def first_children(study: Study, function: Cached, label: str, **more: int) -> t
     arms = [(m, at, seed) for m, at in arms_at(study) for seed in study.initialisations]
     runs = [study.training(*arm, 1) for arm in arms]
     parallel.compute(trained, runs, "train tickets")
-    what = [Curvature(training=run, images=study.sharp_images, probes=study.sharp_probes, **more) for run in runs]
+    what = [Curvature(training=run, images=study.sharp.images, probes=study.sharp.probes, **more) for run in runs]
     return arms, parallel.compute(function, what, label)
 
 

@@ -64,7 +64,7 @@ def curvatures(study: Study):
     found, both ends; `norm` of the live weights; `mean`: trace a live weight.
     """
 
-    arms, found = first_children(study, curvature, "measure curvature", ends=study.eigenvalues)
+    arms, found = first_children(study, curvature, "measure curvature", ends=study.sharp.eigenvalues)
     rows = []
     for (method, at, seed), product in zip(arms, found, strict=True):
         m = product.metrics
@@ -91,22 +91,22 @@ def steepnesses(study: Study):
 
 
 def profiles(study: Study) -> dict[tuple[str, int, int], Product]:
-    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.planes` at the last level, and of the
+    """(method, level, seed) -> spectral density and layer traces (`profile`) of the tickets of `study.sharp.planes` at the last level, and of the
     dense net where it is among them; first child."""
-    one = study.but(methods=tuple(m for m in study.arms if m in study.planes) or study.arms[:1], levels=study.levels[-1:])
+    one = study.but(methods=tuple(m for m in study.arms if m in study.sharp.planes) or study.arms[:1], levels=study.levels[-1:])
     arms, found = first_children(one, profile, "measure spectra")
     return {arm: p for arm, p in zip(arms, found, strict=True) if "nodes" in p.tensors}
 
 
 def scapes(study: Study, seed: int = 0) -> dict[tuple[str, int], dict[str, Any]]:
-    """The planes of one initialisation, through the first three children of the tickets of `study.planes`: (method, level) -> survey.
+    """The planes of one initialisation, through the first three children of the tickets of `study.sharp.planes`: (method, level) -> survey.
 
     Tickets whose children did not train are left out.
     """
-    what = [(m, at) for m, at in arms_at(study) if m in study.planes]
+    what = [(m, at) for m, at in arms_at(study) if m in study.sharp.planes]
     search(study)
     runs = {w: [study.training(*w, seed, child) for child in (1, 2, 3)] for w in what}
     parallel.compute(trained, list(itertools.chain.from_iterable(runs.values())), "train tickets")
-    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.plane_points, train_images=study.path_images) for r in runs.values()]
+    lines = [Scape(a=r[0], b=r[1], c=r[2], points=study.sharp.plane_points, train_images=study.path_images) for r in runs.values()]
     found = parallel.compute(scape, lines, "survey planes")
     return {w: p.metrics for w, p in zip(what, found, strict=True) if "x" in p.metrics}

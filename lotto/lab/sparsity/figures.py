@@ -20,7 +20,7 @@ def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column:
     fig, shades = go.Figure(), ["#d2b4de", "#af7ac5", "#8e44ad", "#5b2c6f", "#33193f", "#000000"]
     for i, at in enumerate(study.levels):
         rows = table[(table.method == "hybrid") & (table.level == at)]
-        by = {n: rows[(rows.switch == n) & (rows.state == "trained")][column].tolist() for n in study.switches}
+        by = {n: rows[(rows.switch == n) & (rows.state == "trained")][column].tolist() for n in study.sweeps.switches}
         found = [interval(values) for values in by.values()]
         wide = at == level
         fig.add_trace(
@@ -39,7 +39,7 @@ def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column:
         )
     here = table[(table.method == "hybrid") & (table.level == level) & (table.switch == switch)]
     found = interval(here[here.state == "trained"][column].tolist())
-    fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.switches))
+    fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.sweeps.switches))
     fig.update_yaxes(title=axis)
     title = f"Hybrid, switch after {switch}, {sparsity(study, level)}: {found} over {found.n} of {study.seeds} initialisations"
     return styled(fig, title, 400, 760).update_layout(margin=dict(l=70))

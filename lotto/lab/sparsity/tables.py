@@ -24,7 +24,7 @@ def matching(study: Study):
     level's. Only as fine as the levels are. Initialisations whose dense net did not train are left out.
     """
 
-    table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(sources.load(study.dataset).test))
+    table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(sources.load(study.data).test))
     dense = by_seed(table, "dense", 0, "accuracy")
     rows = []
     for method in study.arms:
@@ -48,4 +48,4 @@ def switched(study: Study):
     `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the short search alone.
     """
     methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
-    return swept({(switch,): study.but(switch=switch, methods=methods) for switch in study.switches}, ("switch",))
+    return swept({(switch,): study.but(switch=switch, methods=methods) for switch in study.sweeps.switches}, ("switch",))

@@ -69,12 +69,12 @@ def barriers(study: Study):
 def between(study: Study):
     """Table of paths that leave a ticket: a row a (kind, method, other, level, seed), with `barrier` and, up to permutation, `matched`.
 
-    Over `study.match_methods`. Kind "children": two children of one ticket, as everywhere (`other` is the method itself); "levels": a
+    Over `study.sweeps.match_methods`. Kind "children": two children of one ticket, as everywhere (`other` is the method itself); "levels": a
     child of a level and one of the level before (`other`); "methods": children of two methods at one level. Child 1 and child 2, so the
     noise differs always. `matched` is None where the net's symmetries are not known. Dense nets stand at every level.
     """
 
-    one = study.but(methods=study.match_methods)
+    one = study.but(methods=study.sweeps.match_methods)
     children(one)
     arms, lines = one.arms, []
     for seed in one.initialisations:

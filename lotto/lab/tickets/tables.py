@@ -32,7 +32,7 @@ def accuracies(study: Study):
                 state=worst(states),
                 density=ticket["live"] / ticket["prunable"],
                 live=ticket["live"],
-                steps=study.rewind * ARMS[m].from_k + products[0].metrics.get("steps", study.steps - study.rewind * ARMS[m].from_k),
+                steps=study.rewind * ARMS[m].from_k + products[0].metrics.get("steps", study.outer.steps - study.rewind * ARMS[m].from_k),
                 collapsed=len(ticket["collapsed"]),
                 accuracy=100 * (1 - sum(t["error"] for t in tested) / len(tested)) if tested else None,
                 test_loss=mean([t["loss"] for t in tested]),
