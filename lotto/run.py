@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from lotto.checkpoint import Paused
-from lotto.config import ConfigError, nearest
+from lotto.config import ConfigError
 from lotto.data import DataError
 from lotto.lab import device, notebooks, parallel, report, stills
 from lotto.lab.notebooks import CLONE, Job, choose, digest, execute, kernel_environment, key, known_parameters, up_to_date

@@ -29,30 +29,39 @@ def jobs() -> int:
     return int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def compute(function: Cached, descriptions: Sequence[BaseModel], label: str = "") -> list[Product]:
+def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product]:
     """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at a time.
 
-    Equal descriptions are computed once. An error in one stops the batch (finished ones stay in the store) and is raised
-    here; a training that diverges is no error but a product that says so.
+    What they build on (`store.Plan`) is computed before them in the same way. Equal descriptions are computed once. An error in one stops
+    the batch (finished ones stay in the store) and is raised here; a training that diverges is no error but a product that says so.
     """
-    keys = [function.key(d) for d in descriptions]
-    ready = {k: p for k, d in dict(zip(keys, descriptions, strict=True)).items() if (p := function.read(d)) is not None}
-    missing = {k: d for k, d in zip(keys, descriptions, strict=True) if k not in ready}
-    told = progress.Progress(label or function.stage, len(missing))
-    if len(missing) < 2 or jobs() == 1:
-        for k, d in missing.items():
+    plan, keys = function.plan, [function.key(d) for d in descriptions]
+    wanted = dict(zip(keys, descriptions, strict=True))
+    ready = {k: p for k, d in wanted.items() if (p := function.read(d)) is not None}
+    missing = {k: d for k, d in wanted.items() if k not in ready}
+    needed = [pair for d in missing.values() for pair in plan.needs(d)]
+    for other in dict.fromkeys(f for f, _ in needed):
+        compute(other, [d for f, d in needed if f is other])
+    met = set()  # on the way to others
+    for d in missing.values():
+        while (d := plan.through(d)) is not None and (k := function.key(d)) not in met:
+            met.add(k)
+    tasks = sorted(((k, d) for k, d in missing.items() if k not in met), key=lambda t: -plan.cost(t[1]))
+    told = progress.Progress(plan.label or function.stage, len(tasks))
+    if len(tasks) < 2 or jobs() == 1:
+        for k, d in tasks:
             ready[k] = function(d)
             told.step()
     else:
         import joblib
 
-        tasks = (joblib.delayed(_task)(function, k, d) for k, d in missing.items())
         # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
-        with joblib.parallel_config("loky", n_jobs=min(jobs(), len(missing)), inner_max_num_threads=1):
-            for k, product in joblib.Parallel(return_as="generator_unordered")(tasks):
+        with joblib.parallel_config("loky", n_jobs=min(jobs(), len(tasks)), inner_max_num_threads=1):
+            work = (joblib.delayed(_task)(function, k, d) for k, d in tasks)
+            for k, product in joblib.Parallel(return_as="generator_unordered")(work):
                 ready[k] = product
                 told.step()
-    return [ready[k] for k in keys]
+    return [ready[k] if k in ready else function(d) for k, d in zip(keys, descriptions, strict=True)]
 
 
 def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:

@@ -21,7 +21,8 @@ import resource
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,25 @@ class Product:
         return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What `parallel.compute` may know of a cached function, so that no worker waits for another. Results do not depend on it."""
+
+    label: str = ""
+    """What is being done, for the progress line; by default the function's name."""
+    needs: Callable[[Any], Iterable[tuple[Cached, Any]]] = lambda description: ()
+    """The products that a description's own builds on, as (function, description): computed first, at once and each once."""
+    through: Callable[[Any], Any] = lambda description: None
+    """The description whose product is made on the way to this one's, or None."""
+    cost: Callable[[Any], float] = lambda description: 0.0
+    """How long one takes beside another: the longest begin first, so that none is left alone at the end."""
+
+
 class Cached:
     """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
 
-    def __init__(self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...]):
-        self.function, self.version, self.uses = function, version, uses
+    def __init__(self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...] = (), plan: Plan | None = None):
+        self.function, self.version, self.uses, self.plan = function, version, uses, plan or Plan()
         self.stage = function.__name__
         self._resumes = "checkpoint" in inspect.signature(function).parameters
         functools.update_wrapper(self, function)
@@ -198,13 +213,13 @@ class Cached:
             raise
 
 
-def cached(version: int, uses: tuple[Cached, ...] = ()) -> Callable[[Callable[..., Product]], Cached]:
+def cached(version: int, uses: tuple[Cached, ...] = (), **plan: Any) -> Callable[[Callable[..., Product]], Cached]:
     """Decorate a function (description) -> Product, or (description, checkpoint) -> Product for one that can resume.
 
     Raise `version` whenever the function's results change; `uses` names the cached functions it builds on, so that
-    their changes reach its key too.
+    their changes reach its key too. `plan`: fields of `Plan`.
     """
-    return lambda function: Cached(function, version, uses)
+    return lambda function: Cached(function, version, uses, Plan(**plan))
 
 
 def _import(module: str, name: str) -> Cached:

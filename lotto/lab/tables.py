@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from lotto.lab.arms import ARMS
-from lotto.lab.study import Study
+from lotto.lab.study import Cell
 from lotto.stats import interval, rank_correlation
+
+Row = Mapping[str, Any]
+
+
+def rows(cells: Iterable[Row | Cell], found: Iterable[Row | Sequence[Row]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table with a row per cell: its own columns, then those found for it; several rows where several were found.
+
+    columns: which, and in which order, also where there are no rows; without, all in the order in which they come.
+    """
+    made = []
+    for cell, each in zip(cells, found, strict=True):
+        named = cell._asdict() if isinstance(cell, Cell) else dict(cell)
+        made += [{**named, **row} for row in ([each] if isinstance(each, Mapping) else each)]
+    return pd.DataFrame(made, columns=columns)
+
+
+def batches(found: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """What was found, `size` at a time."""
+    return [found[i : i + size] for i in range(0, len(found), size)]
 
 
 def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
@@ -19,7 +38,7 @@ def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
     return {int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)}
 
 
-def summary(table, column: str):
+def summary(table, column: str) -> pd.DataFrame:
     """A row a (method, level): `trained` as "2 of 3", then mean and interval of `column` over those that trained."""
 
     rows = []
@@ -39,8 +58,8 @@ def summary(table, column: str):
     return pd.DataFrame(rows)
 
 
-def correlations(table, measures: Sequence[str], against: str):
-    """How each measure goes with another over an initialisation's trained tickets: a row a (measure), with the mean rank correlation
+def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
+    """How each measure goes with another over an initialisation's trained tickets: one row per (measure), with the mean rank correlation
     over initialisations and its 95 % interval, and `n`, the initialisations.
 
     table: rows with `seed`, `state` and the named columns.
@@ -58,14 +77,11 @@ ALL = "all arms"
 """Stands for a method in tables with one row for all of a study's tickets."""
 
 
-def arms_at(study: Study) -> list[tuple[str, int]]:
-    """(method, level) of everything the study trains and compares."""
-    return [(m, at) for m in study.arms for at in ((0,) if ARMS[m].dense else study.levels)]
-
-
-def worst(states: list[str]) -> str:
+def worst(states: Sequence[str]) -> str:
+    """The state of several nets together: that of the worst."""
     return next((s for s in ("dead", "diverged", "failed") if s in states), "trained")
 
 
-def mean(values: list[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None without values, and where one is missing."""
     return sum(values) / len(values) if values and None not in values else None

@@ -13,7 +13,7 @@ SHARES = (0.1, 0.25, 0.5)
 """Where in an inner loop `settling` stops to look."""
 
 
-@cached(version=SEARCH + 1, uses=(rewind_point, distilled, difficulty))
+@cached(version=SEARCH + 1, uses=(rewind_point, distilled, difficulty), label="stop early", needs=lambda run: [(trained, run)])
 def settling(run: Training) -> Product:
     """The mask of one round, had its inner loop been stopped at each of SHARES: overlap with the mask of the whole loop, and chance."""
     mask, state = start_of(run.ticket)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,111 +12,106 @@ from lotto import masks
 from lotto.lab import parallel
 from lotto.lab.arms import ARMS
 from lotto.lab.causes.products import settling
+from lotto.lab.describe import Ticket
 from lotto.lab.stability.tables import measured, swept
+from lotto.lab.store import Product
 from lotto.lab.study import Study
-from lotto.lab.tables import ALL, arms_at
-from lotto.lab.tickets.products import children, inner_loop, level, rewind_point, search, start_of, trained
+from lotto.lab.tables import ALL, rows
+from lotto.lab.tickets.products import children, inner_loop, levels, rewind_point, start_of, trained
 from lotto.stats import rank_correlation
 
 
-def overlaps(study: Study, within: str = "seed"):
-    """Table of overlaps in percent: a row a (method, other, level, seed), with `overlap`, `chance` and `excess`, their difference.
+def overlaps(study: Study, within: str = "seed") -> pd.DataFrame:
+    """Table of overlaps in percent: one row per (method, other, level, seed), with `overlap`, `chance` and `excess`, their difference.
 
     Pairs of methods over one initialisation (`within` "seed"), or one method over pairs of initialisations ("method"; `seed` is then
     the first, `other` the second's number). At the same level both masks keep equally many weights.
     """
-
-    search(study)
-    arms = [m for m in study.arms if not ARMS[m].dense]
-    rows = []
-    for at in study.levels:
-        found = {(m, s): level(study.ticket(m, at, s)).tensors for m in arms for s in study.initialisations}
+    kept = dict(zip(study.cells(dense=False), (p.tensors for p in levels(study, dense=False)), strict=True))
+    arms, cells, found = [m for m in study.arms if not ARMS[m].dense], [], []
+    for level in study.levels:
         if within == "seed":
             pairs = [((a, s), (b, s), b) for a, b in itertools.combinations(arms, 2) for s in study.initialisations]
         else:
             pairs = [((m, s), (m, t), t) for m in arms for s, t in itertools.combinations(study.initialisations, 2)]
-        for a, b, other in pairs:
-            got, lucky = 100 * masks.overlap(found[a], found[b]), 100 * masks.chance(found[a], found[b])
-            rows.append(dict(method=a[0], other=other, level=at, seed=a[1], overlap=got, chance=lucky, excess=got - lucky))
-    return pd.DataFrame(rows, columns=["method", "other", "level", "seed", "overlap", "chance", "excess"])
+        for (m, s), (n, t), other in pairs:
+            a, b = kept[m, level, s], kept[n, level, t]
+            shared, chance = 100 * masks.overlap(a, b), 100 * masks.chance(a, b)
+            cells.append(dict(method=m, other=other, level=level, seed=s))
+            found.append(dict(overlap=shared, chance=chance, excess=shared - chance))
+    return rows(cells, found, ["method", "other", "level", "seed", "overlap", "chance", "excess"])
 
 
-def survival(study: Study, bins: int = 10):
-    """Table of who survives: a row a (method, level, seed, bin), with `survived`, the percentage of the weights that are kept.
+def survival(study: Study, bins: int = 10) -> pd.DataFrame:
+    """Table of who survives: one row per (method, level, seed, bin), with `survived`, the percentage of the weights that are kept.
 
     Bins hold equally many weights of a layer each, by the magnitude they have at the rewind point: 0 the smallest.
     """
-
-    search(study)
-    rows = []
-    for method, at in arms_at(study):
-        for seed in study.initialisations if at else ():
-            ticket = study.ticket(method, at, seed)
-            start, mask = rewind_point(ticket.setup).tensors, level(ticket).tensors
-            kept, total = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
-            for n, m in mask.items():
-                rank = start[n].abs().flatten().argsort(stable=True).argsort()
-                place = rank * bins // len(rank)
-                kept.index_add_(0, place, m.flatten().double())
-                total.index_add_(0, place, torch.ones(len(rank), dtype=torch.float64))
-            rows += [dict(method=method, level=at, seed=seed, bin=b, survived=100 * float(kept[b] / total[b])) for b in range(bins)]
-    return pd.DataFrame(rows, columns=["method", "level", "seed", "bin", "survived"])
+    cells = study.cells(dense=False)
+    found = [_survived(study.ticket(*cell), mask.tensors, bins) for cell, mask in zip(cells, levels(study, dense=False), strict=True)]
+    return rows(cells, found, ["method", "level", "seed", "bin", "survived"])
 
 
-def journeys(study: Study):
+def _survived(ticket: Ticket, mask: masks.Mask, bins: int) -> list[dict[str, float]]:
+    start = rewind_point(ticket.setup).tensors
+    kept, total = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
+    for n, m in mask.items():
+        rank = start[n].abs().flatten().argsort(stable=True).argsort()
+        place = rank * bins // len(rank)
+        kept.index_add_(0, place, m.flatten().double())
+        total.index_add_(0, place, torch.ones(len(rank), dtype=torch.float64))
+    return [dict(bin=b, survived=100 * float(kept[b] / total[b])) for b in range(bins)]
+
+
+def journeys(study: Study) -> pd.DataFrame:
     """Table of ways: one row per (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the live weights go in
     the inner loop that made the mask, and `distance`, that of the first child's training, both relative to where they start.
 
     Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's end, and how many
     it has `kept` from its own start."""
-
-    rows = []
-    for method, at, seed, child, product in children(study):
-        if child > 1:
-            continue
-        ticket = study.ticket(method, at, seed)
-        mask, start = start_of(ticket)
-        dead, every = masks.channels(mask)
-        row = dict(method=method, level=at, seed=seed, state=product.metrics["state"], dead_channels=100 * dead / every)
-        if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
-            before, end = start_of(ticket.parent), trained(inner_loop(ticket))
-            if end.metrics["state"] in ("trained", "failed"):
-                row["inner"] = masks.travelled(before.state, end.tensors, before.mask)
-                row["turned"] = 100 - 100 * masks.same_signs(before.state, end.tensors, mask)
-                if product.tensors:
-                    row["agree"] = 100 * masks.same_signs(end.tensors, product.tensors, mask)
-        if product.metrics["state"] in ("trained", "failed"):
-            row["distance"] = masks.travelled(start, product.tensors, mask)
-            row["kept"] = 100 * masks.same_signs(start, product.tensors, mask)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=["method", "level", "seed", "state", "dead_channels", "inner", "distance", "turned", "agree", "kept"])
+    found = [_journey(study.ticket(*cell), runs[0]) for cell, runs in zip(study.cells(), children(study), strict=True)]
+    columns = ["state", "dead_channels", "inner", "distance", "turned", "agree", "kept"]
+    return rows(study.cells(), found, ["method", "level", "seed", *columns])
 
 
-def explained(study: Study):
+def _journey(ticket: Ticket, child: Product) -> dict[str, Any]:
+    mask, start = start_of(ticket)
+    dead, every = masks.channels(mask)
+    row = dict(state=child.metrics["state"], dead_channels=100 * dead / every)
+    if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
+        before, end = start_of(ticket.parent), trained(inner_loop(ticket))
+        if end.metrics["state"] in ("trained", "failed"):
+            row["inner"] = masks.travelled(before.state, end.tensors, before.mask)
+            row["turned"] = 100 - 100 * masks.same_signs(before.state, end.tensors, mask)
+            if child.tensors:
+                row["agree"] = 100 * masks.same_signs(end.tensors, child.tensors, mask)
+    if child.metrics["state"] in ("trained", "failed"):
+        row["distance"] = masks.travelled(start, child.tensors, mask)
+        row["kept"] = 100 * masks.same_signs(start, child.tensors, mask)
+    return row
+
+
+def explained(study: Study) -> pd.DataFrame:
     """`stability.measured` with the columns of `journeys`: what a barrier may be explained by."""
     return measured(study).merge(journeys(study).drop(columns="state"), on=["method", "level", "seed"])
 
 
-def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subset")):
-    """Table of how early masks are settled: a row a (method, seed, share of the first inner loop), with `overlap` and `chance` (percent).
+def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subset")) -> pd.DataFrame:
+    """Table of how early masks are settled: one row per (method, seed, share of the first inner loop), with `overlap` and `chance` (percent).
 
     `overlap`: of the mask found by stopping there (same schedule) with that of the whole loop.
     """
+    cells = [dict(method=m, seed=s) for m in methods if m in study.arms for s in study.initialisations]
+    found = parallel.compute(settling, [inner_loop(study.ticket(c["method"], 1, c["seed"])) for c in cells])
 
-    search(study)
-    what = [(m, s) for m in methods if m in study.arms for s in study.initialisations]
-    runs = [inner_loop(study.ticket(m, 1, s)) for m, s in what]
-    found = parallel.compute(settling, runs, "stop early")
-    rows = [
-        dict(method=m, seed=s, share=r["share"], overlap=100 * r["overlap"], chance=100 * r["chance"])
-        for (m, s), product in zip(what, found, strict=True)
-        for r in product.metrics["rows"]
-    ]
-    return pd.DataFrame(rows, columns=["method", "seed", "share", "overlap", "chance"])
+    def percent(row: dict[str, float]) -> dict[str, float]:
+        return dict(share=row["share"], overlap=100 * row["overlap"], chance=100 * row["chance"])
+
+    return rows(cells, [[percent(row) for row in p.metrics["rows"]] for p in found], ["method", "seed", "share", "overlap", "chance"])
 
 
-def inner(study: Study):
-    """Table over the inner recipe: a row a (method, lr, steps, level, seed), with the columns of `stability.measured`.
+def inner(study: Study) -> pd.DataFrame:
+    """Table over the inner recipe: one row per (method, lr, steps, level, seed), with the columns of `stability.measured`.
 
     Every method of `study.sweeps.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
     of steps of `map_steps`.
@@ -128,8 +124,8 @@ def inner(study: Study):
     return swept(cells, ("lr", "steps"))
 
 
-def outer(study: Study):
-    """Table over the outer recipe: a row a (method, lr, steps, level, seed) for the dense net."""
+def outer(study: Study) -> pd.DataFrame:
+    """Table over the outer recipe: one row per (method, lr, steps, level, seed) for the dense net."""
     cells = {
         (lr, steps): study.but(lr=lr, steps=steps, rewind=min(study.rewind, steps), methods=("dense",))
         for lr in study.sweeps.outer_lrs
@@ -138,8 +134,8 @@ def outer(study: Study):
     return swept(cells, ("lr", "steps"))
 
 
-def over_time(study: Study):
-    """Table over the step k from which nets train anew: a row a (method, k, level, seed); k = 0 is the initialisation.
+def over_time(study: Study) -> pd.DataFrame:
+    """Table over the step k from which nets train anew: one row per (method, k, level, seed); k = 0 is the initialisation.
 
     The rewound methods of `study.sweeps.rewind_methods` at each k of `study.sweeps.rewinds`, and at 0 the same methods without rewinding, under whose
     names all rows stand.
@@ -156,31 +152,31 @@ def unrewound(method: str) -> str:
     return method.replace("-rewound", "") if ARMS[method].from_k else method
 
 
-def stable_from(table, limit: float = 2.0):
-    """The first k of `over_time` from which on the barrier stays below `limit` points: a row a (method, level, seed); None where none does.
+def stable_from(table, limit: float = 2.0) -> pd.DataFrame:
+    """The first k of `over_time` from which on the barrier stays below `limit` points: one row per (method, level, seed); None where none does.
 
     A net that did not train is not stable.
     """
 
-    rows = []
+    found = []
     for (method, level, seed), group in table.groupby(["method", "level", "seed"], sort=False):
         group = group.sort_values("k", ascending=False)
         stable = (group.state == "trained") & (group.barrier < limit)
         kept = group.k[stable.cumprod().astype(bool)]
-        rows.append(dict(method=method, level=level, seed=seed, k=int(kept.min()) if len(kept) else None))
-    return pd.DataFrame(rows)
+        found.append(dict(method=method, level=level, seed=seed, k=int(kept.min()) if len(kept) else None))
+    return pd.DataFrame(found)
 
 
-def capacity(table):
-    """Whether stability is lost capacity, or a short way: a row a seed, with rank correlations over that initialisation's trained tickets.
+def capacity(table) -> pd.DataFrame:
+    """Whether stability is lost capacity, or a short way: one row per seed, with rank correlations over that initialisation's trained tickets.
 
     table: rows with `seed`, `state`, `barrier`, `train_loss`, `distance`. Returned: `loss`, barrier with final training loss; `way`,
     barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones; `tickets`, how many.
     """
 
-    rows = []
+    found = []
     for seed, group in table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed"):
         b, loss, way = (group[c].tolist() for c in ("barrier", "train_loss", "distance"))
         row = dict(method=ALL, level=0, seed=seed, tickets=len(group), loss=rank_correlation(b, loss), way=rank_correlation(b, way))
-        rows.append(row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss)))
-    return pd.DataFrame(rows, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"])
+        found.append(row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss)))
+    return pd.DataFrame(found, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -18,16 +18,16 @@ from lotto.distill.pool import NET_BATCH
 from lotto.distill.recipes import Gradient, Matching, Trajectory
 from lotto.distill.synset import SynSet
 from lotto.distill.trajectories import Trajectories, flat, match_trajectories
-from lotto.lab import parallel, sources
+from lotto.lab import sources
 from lotto.lab.describe import Data, Expert, Images, Judges, Judging, SetOf
 from lotto.lab.device import device, single_thread
 from lotto.lab.progress import Progress
-from lotto.lab.store import Product, cached, fingerprint
+from lotto.lab.store import Cached, Product, cached, fingerprint
 from lotto.streams import generator
 from lotto.train import train
 
 
-@cached(version=1)
+@cached(version=1, label="train experts")
 def expert(what: Expert) -> Product:
     """That way, as the tensor `weights`: a row an epoch, its start included; metrics hold the mean loss of each epoch."""
     real = sources.load(what.data)
@@ -67,7 +67,22 @@ def _(recipe: Trajectory) -> str:
     return f"experts:{expert.version}"
 
 
-@cached(version=2)
+def made_of(what: SetOf) -> list[tuple[Cached, Any]]:
+    """The products that a small set is made of."""
+    if what.images.kind in ("distilled", "permuted"):
+        return [(distilled, what.but(images=what.images.but(kind="distilled")))]
+    if what.images.kind in ("easy", "herding", "kcenter", "patches"):
+        return [(difficulty, Judges(data=what.data, seed=what.images.seed))]
+    return []
+
+
+def _followed(what: SetOf) -> list[tuple[Cached, Any]]:
+    if not isinstance(what.images.distill, Trajectory):
+        return []
+    return [(expert, e) for e in experts(what.data, len(sources.load(what.data).train), what.images.distill)]
+
+
+@cached(version=2, label="distil", needs=_followed)
 def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
     """The distilled set as a product: tensors of the SynSet, metrics with the loss."""
     real = sources.load(what.data)
@@ -91,21 +106,6 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
         },
         {"images": made.images, "labels": made.labels, "mean": made.mean, "std": made.std},
     )
-
-
-def make_sets(what: Sequence[SetOf]) -> None:
-    """Compute distilled sets, and before them the experts that they follow (other sets cost nothing worth keeping)."""
-    wanted = [w.but(images=w.images.but(kind="distilled")) for w in what if w.images.kind in ("distilled", "permuted")]
-    train_experts(wanted)
-    parallel.compute(distilled, wanted, "distil")
-
-
-def train_experts(what: Sequence[SetOf]) -> None:
-    """Compute the experts that these sets follow; none, for methods without."""
-    recipes = {(w.data, w.images.distill) for w in what if isinstance(w.images.distill, Trajectory)}
-    ways = [e for source, recipe in recipes for e in experts(source, len(sources.load(source).train), recipe)]
-    if ways:
-        parallel.compute(expert, ways, "train experts")
 
 
 def own(file: str, real: RealData) -> SynSet:
@@ -144,7 +144,7 @@ def estimate(what: SetOf) -> dict[str, float]:
         return loop.estimate(stand_in(real, what.images.distill), real, what.images.distill)
 
 
-@cached(version=1)
+@cached(version=1, label="score images")
 def difficulty(what: Judges) -> Product:
     """What fresh nets, early in training, make of each training image, as tensors: `el2n` (Paul et al. 2021, arXiv 2107.07075), the length
     of softmax minus one-hot label, mean over the nets; `features`, what the first net's head sees."""
@@ -194,7 +194,7 @@ def inner_images(source: Data, images: Images) -> Split:
     return Split(small.images.to(device()), small.labels.to(device()))
 
 
-@cached(version=1, uses=(distilled,))
+@cached(version=1, uses=(distilled,), label="judge sets", needs=lambda what: made_of(SetOf(data=what.data, images=what.images)))
 def judged(what: Judging) -> Product:
     """Loss and error of that net on all three splits after its last step, and how it came out."""
     return Product(judge.taught(inner_images(what.data, what.images), sources.load(what.data), what.net, what.recipe, what.seed))

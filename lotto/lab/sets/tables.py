@@ -10,8 +10,9 @@ import pandas as pd
 from lotto.config import Net, Recipe
 from lotto.lab import parallel, sources
 from lotto.lab.describe import Judging, SetOf
-from lotto.lab.sets.products import distilled, judged, make_sets
+from lotto.lab.sets.products import distilled, judged
 from lotto.lab.study import Study
+from lotto.lab.tables import batches, mean, rows
 
 
 def judging(study: Study, kind: str, ipc: int, seed: int, net: int, on: str = "convnet", recipe: str = "plain") -> Judging:
@@ -44,7 +45,7 @@ def make(study: Study) -> None:
     """Compute the distilled sets of all sizes, and their first tenth (what the notebook shows of the way)."""
     sets = [SetOf(data=study.data, images=study.but(ipc=i).images("distilled", s)) for i in study.judge.ipcs for s in study.initialisations]
     sets += [stage(study, i, 0, steps) for i in study.judge.ipcs for steps in stages(study)[:-1]]
-    make_sets(sets)
+    parallel.compute(distilled, sets)
 
 
 def stages(study: Study) -> tuple[int, ...]:
@@ -57,29 +58,27 @@ def stage(study: Study, ipc: int, seed: int, steps: int) -> SetOf:
     return SetOf(data=study.data, images=study.but(ipc=ipc, distill_steps=steps).images("distilled", seed))
 
 
-def judgements(study: Study):
-    """Table of what sets are worth: a row a (method, level, seed), nets averaged; test accuracy in points (None where a net diverged).
+def judgements(study: Study) -> pd.DataFrame:
+    """Table of what sets are worth: one row per (method, level, seed), nets averaged; test accuracy in points (None where a net diverged).
 
     `method` is the kind of set, one of `study.judge.kinds`, or `real`: the same net on all training images, the ceiling; `level` the
     images a class (0 for `real`). Each seed has sets of its own; all nets take equally many steps. A net that only guesses counts: that
     is what its set is worth.
     """
 
-    make(study)
     cells = [dict(method=kind, level=i, seed=s) for kind in study.judge.kinds for i in study.judge.ipcs for s in study.initialisations]
     cells += [dict(method="real", level=0, seed=s) for s in study.initialisations]
-    return pd.DataFrame(_averaged(study, cells, "judge sets"))
+    return rows(cells, _averaged(study, cells))
 
 
-def robustness(study: Study):
-    """Table of what sets are worth in other nets and recipes: a row a (method, level, seed, net, recipe), fresh nets averaged; accuracy in
+def robustness(study: Study) -> pd.DataFrame:
+    """Table of what sets are worth in other nets and recipes: one row per (method, level, seed, net, recipe), fresh nets averaged; accuracy in
     points.
 
     Sets: `distilled`; `subset`, equally many real images stored, and, where a stored image holds several, as many real ones as it holds;
     and `real`, all training images. The first three are what the scores of `scored` are made of.
     """
 
-    make(study)
     sizes = sorted({i for ipc in study.judge.ipcs for i in (ipc, ipc * study.distill.factor**2)})
     arms = [("distilled", i) for i in study.judge.ipcs] + [("subset", i) for i in sizes] + [("real", 0)]
     cells = [
@@ -89,52 +88,39 @@ def robustness(study: Study):
         for on in study.judge.on
         for recipe in study.judge.recipes
     ]
-    return pd.DataFrame([{n: v for n, v in row.items() if n != "images"} for row in _averaged(study, cells, "judge robustness")])
+    return rows(cells, _averaged(study, cells)).drop(columns="images")
 
 
-def _averaged(study: Study, cells: list[dict[str, Any]], label: str) -> list[dict[str, Any]]:
-    """The cells with the test accuracy in points, mean over the nets (None where one diverged), and how many images these saw."""
+def _averaged(study: Study, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each cell the test accuracy in points, mean over the nets (None where one diverged), and how many images these saw."""
     what = [
         judging(study, c["method"], max(c["level"], 1), c["seed"], n, c.get("net", "convnet"), c.get("recipe", "plain"))
         for c in cells
         for n in range(study.judge.nets)
     ]
-    found = iter(parallel.compute(judged, what, label))
-    rows = []
-    for cell in cells:
-        each = [next(found).metrics for _ in range(study.judge.nets)]
-        tested = [m["test"]["error"] for m in each if "test" in m]
-        accuracy = 100 * (1 - sum(tested) / len(tested)) if len(tested) == len(each) else None
-        rows.append({**cell, "accuracy": accuracy, "images": each[0].get("images")})
-    return rows
+    found = []
+    for each in batches([p.metrics for p in parallel.compute(judged, what)], study.judge.nets):
+        errors = mean([m["test"]["error"] if "test" in m else None for m in each])
+        found.append({"accuracy": None if errors is None else 100 * (1 - errors), "images": each[0].get("images")})
+    return found
 
 
-def costs(study: Study):
-    """Table of what the distilled sets cost: a row a size, mean over distillations.
+def costs(study: Study) -> pd.DataFrame:
+    """Table of what the distilled sets cost: one row per size, mean over distillations.
 
     `stored`: images; `real images seen` by the distillation, each time counted; `epochs`: the same in units of the training set;
     `updates` of the pixels.
     """
-
-    make(study)
-    rows, whole = [], len(sources.load(study.data).train)
-    for i in study.judge.ipcs:
-        made = [distilled(stage(study, i, s, study.distill.steps)).metrics for s in study.initialisations]
-        seen = sum(m["real_passes"] for m in made) // len(made)
-        stored = i * len(made[0]["classes"])
-        rows.append(
-            {
-                "images a class": i,
-                "stored": stored,
-                "real images seen": seen,
-                "epochs": round(seen / whole, 1),
-                "updates": study.distill.steps,
-            }
-        )
-    return pd.DataFrame(rows)
+    sets = [stage(study, i, s, study.distill.steps) for i in study.judge.ipcs for s in study.initialisations]
+    whole, found = len(sources.load(study.data).train), []
+    for i, made in zip(study.judge.ipcs, batches(parallel.compute(distilled, sets), study.seeds), strict=True):
+        seen = sum(p.metrics["real_passes"] for p in made) // len(made)
+        stored = {"images a class": i, "stored": i * len(made[0].metrics["classes"]), "real images seen": seen}
+        found.append({**stored, "epochs": round(seen / whole, 1), "updates": study.distill.steps})
+    return pd.DataFrame(found)
 
 
-def scored(table, weight: float = 0.5):
+def scored(table, weight: float = 0.5) -> pd.DataFrame:
     """Label- and augmentation-robust scores of distilled sets (as the benchmark DD-Ranking defines them), from a table of `robustness`: a
     row a (level, net, seed).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,15 +16,19 @@ from lotto.lab.describe import Curvature, Scape
 from lotto.lab.device import device
 from lotto.lab.store import Cached, Product, cached
 from lotto.lab.study import Study
-from lotto.lab.tables import arms_at
-from lotto.lab.tickets.products import level, network, rewind_point, search, trained
+from lotto.lab.tickets.products import level, network, rewind_point, trained
 from lotto.landscape import plane, rise, survey
 
 POINTS: dict[str, str] = {"init": "at initialisation", "rewind": "at the rewind point", "trained": "trained"}
 """Where the dense net's Hessian is taken."""
 
 
-@cached(version=1, uses=(trained,))
+def _net(what: Curvature) -> list[tuple[Cached, Any]]:
+    ticket = what.training.ticket
+    return [(trained, what.training)] if what.trained else [(rewind_point, ticket.setup), (level, ticket)]
+
+
+@cached(version=1, uses=(trained,), label="measure curvature", needs=_net)
 def curvature(what: Curvature) -> Product:
     """Trace with its standard error, extreme eigenvalues, loss and norm of the weights; with `ends` 0 the diagonal (two halves).
 
@@ -65,7 +70,7 @@ RADII = (0.05, 0.1, 0.2, 0.4)
 """Where `steepness` looks along random directions, in lengths of the filters."""
 
 
-@cached(version=1, uses=(trained,))
+@cached(version=1, uses=(trained,), label="climb", needs=_net)
 def steepness(what: Curvature) -> Product:
     """How the loss of a trained net rises around it: `sam`, and `rise` at RADII (means over directions); loss, gap and norm beside."""
     end, mask = trained(what.training), level(what.training.ticket).tensors
@@ -81,7 +86,7 @@ def steepness(what: Curvature) -> Product:
     return Product({"state": end.metrics["state"], **{k: v if v is not None and math.isfinite(v) else None for k, v in found.items()}})
 
 
-@cached(version=1, uses=(trained,))
+@cached(version=1, uses=(trained,), label="measure spectra", needs=_net)
 def profile(what: Curvature) -> Product:
     """The spectral density of a trained net's Hessian on its live weights (nodes, weights), and its trace layer by layer."""
     end = trained(what.training)
@@ -109,16 +114,15 @@ def dense_points(study: Study, seed: int) -> dict[str, Curvature]:
     }
 
 
-def first_children(study: Study, function: Cached, label: str, **more: int) -> tuple[list[tuple[str, int, int]], list[Product]]:
-    search(study)
-    arms = [(m, at, seed) for m, at in arms_at(study) for seed in study.initialisations]
-    runs = [study.training(*arm, 1) for arm in arms]
-    parallel.compute(trained, runs, "train tickets")
-    what = [Curvature(training=run, images=study.sharp.images, probes=study.sharp.probes, **more) for run in runs]
-    return arms, parallel.compute(function, what, label)
+def first_children(study: Study, function: Cached, **more: int) -> list[Product]:
+    """A measure of the first child of each of `study.cells()`, on its live weights."""
+    runs = [study.training(*cell, 1) for cell in study.cells()]
+    return parallel.compute(
+        function, [Curvature(training=run, images=study.sharp.images, probes=study.sharp.probes, **more) for run in runs]
+    )
 
 
-@cached(version=1, uses=(trained,))
+@cached(version=1, uses=(trained,), label="survey planes", needs=lambda what: [(trained, t) for t in (what.a, what.b, what.c)])
 def scape(what: Scape) -> Product:
     """The survey of a plane as a product; where a child is not trained (dead, diverged), there is none."""
     ends = [trained(t) for t in (what.a, what.b, what.c)]

@@ -16,8 +16,8 @@ from lotto.lab.tickets.tables import accuracies
 from lotto.stats import resolution
 
 
-def matching(study: Study):
-    """Table of how far each method goes: a row a (method, seed).
+def matching(study: Study) -> pd.DataFrame:
+    """Table of how far each method goes: one row per (method, seed).
 
     `rounds`: the highest of the study's levels up to which, without a gap, the ticket's accuracy is not below the dense net's (same
     initialisation) by more than the resolution of the test set; 0 where the first level already is. `sparsity` in percent is that
@@ -42,8 +42,8 @@ def _with_dense(study: Study) -> tuple[str, ...]:
     return study.arms if "dense" in study.arms else ("dense", *study.arms)
 
 
-def switched(study: Study):
-    """Table of the hybrid over its switch point: a row a (method, switch, level, seed), with `state`, `accuracy` and `barrier`.
+def switched(study: Study) -> pd.DataFrame:
+    """Table of the hybrid over its switch point: one row per (method, switch, level, seed), with `state`, `accuracy` and `barrier`.
 
     `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the short search alone.
     """

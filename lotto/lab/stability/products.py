@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
 
 from lotto import symmetry
 from lotto.lab import parallel, sources
-from lotto.lab.describe import Segment
+from lotto.lab.describe import Segment, Training
 from lotto.lab.device import device
-from lotto.lab.store import Product, cached
-from lotto.lab.study import Study
-from lotto.lab.tables import arms_at
-from lotto.lab.tickets.products import children, enumerate_children, network, search, trained
+from lotto.lab.store import Cached, Product, cached
+from lotto.lab.study import Cell, Study
+from lotto.lab.tables import batches
+from lotto.lab.tickets.products import network, trained
 from lotto.stability import alphas, path
 
 
-@cached(version=1, uses=(trained,))
+def _ends(line: Segment) -> list[tuple[Cached, Training]]:
+    return [(trained, line.a), (trained, line.b)]
+
+
+@cached(version=1, uses=(trained,), label="walk paths", needs=_ends)
 def segment(line: Segment) -> Product:
     """The path between two children as a product; where a child is not trained (dead, diverged), there is none."""
     return _walk(line)
 
 
-@cached(version=1, uses=(trained,))
+@cached(version=1, uses=(trained,), label="match and walk", needs=_ends)
 def matched_segment(line: Segment) -> Product:
-    """The same with the second child's channels permuted to match the first's (`permute.matched`): is it another basin, or the same one
+    """The same with the second child's channels permuted to match the first's (`symmetry.matched`): is it another basin, or the same one
     up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""
     return _walk(line, up_to_permutation=True)
 
@@ -43,29 +47,13 @@ def _walk(line: Segment, up_to_permutation: bool = False) -> Product:
     return Product({"states": states, **curves})
 
 
-def pairs(study: Study, method: str, at: int, seed: int) -> list[Segment]:
+def pairs(study: Study, cell: Cell) -> list[Segment]:
     """All pairs of children of one ticket."""
-    children = [study.training(method, at, seed, child) for child in range(1, study.children + 1)]
+    children = [study.training(*cell, child) for child in range(1, study.children + 1)]
     return [Segment(a=a, b=b, points=study.points, train_images=study.path_images) for a, b in itertools.combinations(children, 2)]
 
 
-def prepare(studies: Sequence[Study]) -> None:
-    """Compute the searches, children and paths of several studies in one go, so that no worker waits between one and the next."""
-    search(*studies)
-    parallel.compute(trained, [s.training(*child) for s in studies for child in enumerate_children(s)], "train tickets")
-    parallel.compute(segment, [pair for s in studies for *_, pair in _pairs(s)], "walk paths")
-
-
-def _pairs(study: Study) -> list[tuple[str, int, int, int, Segment]]:
-    return [
-        (m, at, seed, n, pair)
-        for m, at in arms_at(study)
-        for seed in study.initialisations
-        for n, pair in enumerate(pairs(study, m, at, seed))
-    ]
-
-
-def segments(study: Study) -> list[tuple[str, int, int, int, Product]]:
-    children(study)
-    what = _pairs(study)
-    return [(*w[:4], p) for w, p in zip(what, parallel.compute(segment, [w[4] for w in what], "walk paths"), strict=True)]
+def segments(study: Study) -> list[list[Product]]:
+    """The paths between the children of each of `study.cells()`, computed or read."""
+    found = parallel.compute(segment, [pair for cell in study.cells() for pair in pairs(study, cell)])
+    return batches(found, math.comb(study.children, 2))

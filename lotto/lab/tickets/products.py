@@ -5,18 +5,19 @@ The same steps as `lotto.tickets.find`, each a product of its own, so that searc
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from lotto import masks, nets, scores
 from lotto.checkpoint import Checkpoint
 from lotto.lab import parallel, sources
-from lotto.lab.arms import ARMS
 from lotto.lab.describe import SetOf, Setup, Ticket, Training
 from lotto.lab.device import device
-from lotto.lab.sets.products import difficulty, distilled, inner_images, train_experts
-from lotto.lab.store import Product, cached
+from lotto.lab.sets.products import difficulty, distilled, inner_images, made_of
+from lotto.lab.store import Cached, Product, cached
 from lotto.lab.study import Study
-from lotto.lab.tables import arms_at
+from lotto.lab.tables import batches
 from lotto.nets import State
 from lotto.tickets import Level, rewind
 from lotto.train import evaluate_splits, outcome, train
@@ -31,7 +32,7 @@ def network(setup: Setup, state: State | None = None) -> nn.Module:
     return model.to(device(), memory_format=nets.layout(model, device()))
 
 
-@cached(version=1)
+@cached(version=1, label="train to the rewind point")
 def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
     """The dense net at step k of its training on real data (k = 0: its initialisation)."""
     if setup.rewind == 0:
@@ -50,7 +51,21 @@ SEARCH = 2
 """Version of `level` and `trained`, which build on each other: raise it when the results of either change."""
 
 
-@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
+def _searched_with(ticket: Ticket) -> list[tuple[Cached, Any]]:
+    if ticket.then:
+        return [(level, ticket.but(then=None)), *([(rewind_point, _other(ticket.setup))] if ticket.then == "new weights" else [])]
+    sets = dict.fromkeys(SetOf(data=ticket.setup.data, images=r.images) for r in ticket.rounds if r.images)
+    return [(rewind_point, ticket.setup), *(pair for what in sets for pair in made_of(what))]
+
+
+@cached(
+    version=SEARCH,
+    uses=(rewind_point, distilled, difficulty),
+    label="search masks",
+    needs=_searched_with,
+    through=lambda ticket: ticket.parent if ticket.rounds and not ticket.then else None,
+    cost=lambda ticket: sum(r.recipe.steps for r in ticket.rounds if r.recipe),
+)
 def level(ticket: Ticket) -> Product:
     """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share prefixes."""
     start = rewind_point(ticket.setup).tensors
@@ -138,7 +153,12 @@ def start_of(ticket: Ticket) -> Level:
     return Level(mask, rewind(start, end, mask, ticket.rewinding))
 
 
-@cached(version=SEARCH, uses=(rewind_point, distilled, difficulty))
+@cached(
+    version=SEARCH,
+    uses=(rewind_point, distilled, difficulty),
+    label="train tickets",
+    needs=lambda run: [(level, run.ticket), *made_of(SetOf(data=run.ticket.setup.data, images=run.images))],
+)
 def trained(run: Training, checkpoint: Checkpoint) -> Product:
     """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came out."""
     real, setup = sources.load(run.ticket.setup.data), run.ticket.setup
@@ -168,27 +188,12 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     )
 
 
-def search(*studies: Study) -> None:
-    """Compute the last level of the studies' methods, and with it all levels before; a search is one task."""
-    found = [
-        (m, s.ticket(m, max(s.levels), seed), s.levels) for s in studies for m in s.arms if not ARMS[m].dense for seed in s.initialisations
-    ]
-    # first the searches that others build on (their images, their first rounds), so that nobody waits for them; then the longest,
-    # so that no worker is left alone with one at the end
-    found.sort(key=lambda f: (f[0] != "distilled", -sum(r.recipe.steps for r in f[1].rounds if r.recipe)))
-    train_experts([SetOf(data=t.setup.data, images=r.images) for _, t, _ in found for r in t.rounds if r.images])
-    parallel.compute(level, [ticket for _, ticket, _ in found], "search masks")
-    controls = [t.upto(at) for _, t, levels in found for at in levels if t.then]
-    parallel.compute(level, controls, "match layers")
+def children(study: Study) -> list[list[Product]]:
+    """The children of each of `study.cells()`, computed or read."""
+    runs = [study.training(*cell, child) for cell in study.cells() for child in range(1, study.children + 1)]
+    return batches(parallel.compute(trained, runs), study.children)
 
 
-def children(study: Study) -> list[tuple[str, int, int, int, Product]]:
-    """Every child of the study, computed or read: (method, level, seed, child, product)."""
-    search(study)
-    what = enumerate_children(study)
-    runs: list[Training] = [study.training(*w) for w in what]
-    return [(*w, p) for w, p in zip(what, parallel.compute(trained, runs, "train tickets"), strict=True)]
-
-
-def enumerate_children(study: Study) -> list[tuple[str, int, int, int]]:
-    return [(m, at, seed, child) for m, at in arms_at(study) for seed in study.initialisations for child in range(1, study.children + 1)]
+def levels(study: Study, dense: bool = True) -> list[Product]:
+    """The masks of each of `study.cells(dense)`, computed or read."""
+    return parallel.compute(level, [study.ticket(*cell) for cell in study.cells(dense)])
