@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -129,9 +131,8 @@ def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: 
         for i in range(len(what)):
             image, label = what[i]
             if not isinstance(image, Tensor):
-                from torchvision.transforms.functional import pil_to_tensor
-
-                image = pil_to_tensor(image)
+                pixels = np.asarray(image)
+                image = torch.tensor(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
             if images and image.shape != images[0].shape:
                 raise DataError(f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; resize them alike")
             images.append(image)
@@ -174,10 +175,6 @@ def per_class(labels: Int64[Tensor, " n"], count: int, draw: torch.Generator) ->
 
 
 def read_npz(file: Path) -> dict[str, Any]:
-    import zipfile
-
-    import numpy as np
-
     form = "an .npz needs `images` (n, channels, height, width; uint8, or floats in [0, 1]) and integer `labels` (n)"
     if not file.is_file():
         raise DataError(f"{file}: no such file; {form}")
