@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -13,7 +11,7 @@ from lotto import masks
 from lotto.config import Recipe
 from lotto.data import check_images
 from lotto.masks import Mask, Params
-from lotto.nets import on_batch_statistics
+from lotto.nets import class_scores, copied, on_batch_statistics
 from lotto.streams import generator
 from lotto.train import arithmetic
 
@@ -69,7 +67,7 @@ def _gradient(
     check_images(images, labels)
     model = on_batch_statistics(model)
     weights = _live(dict(model.named_parameters()), mask)
-    outputs = torch.func.functional_call(model, weights, (images,))
+    outputs = class_scores(model, images, lambda x: torch.func.functional_call(model, weights, (x,)))
     check_images(images, labels, outputs.shape[1])
     loss = F.cross_entropy(outputs / temperature, labels)
     gradient = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
@@ -108,7 +106,7 @@ def _flow(plain: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
     first = next(iter(params.values()))
     image = torch.ones(1, *shape, dtype=first.dtype, device=first.device)
     with arithmetic(_EXACT, first.device):
-        total = torch.func.functional_call(plain, weights, (image,)).sum()
+        total = class_scores(plain, image, lambda x: torch.func.functional_call(plain, weights, (x,))).sum()
         gradient = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}
 
@@ -120,7 +118,7 @@ def _live(params: Params, mask: Mask) -> dict[str, Tensor]:
 
 def _linear(model: nn.Module) -> nn.Module:
     # a copy in double with magnitudes for weights, without biases, its normalisations reduced to their scales
-    model = copy.deepcopy(model).double().eval()
+    model = copied(model).double().eval()
     trailing = nn.LayerNorm | nn.RMSNorm  # their scales belong to the last dimensions; the others' to the channels
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | trailing):
