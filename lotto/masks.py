@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lotto.nets import class_scores, copied, evaluating, on_batch_statistics
+from lotto.streams import forked
 
 Mask = dict[str, Tensor]
 Params = dict[str, Tensor]
@@ -62,7 +63,7 @@ def spread(mask: Mask, model: nn.Module) -> Mask:
 
 
 def uncovered(mask: Mask, model: nn.Module) -> dict[str, int]:
-    """Parameter -> its size, for trainable weights outside of `mask`: parameters of two dimensions or more, so no biases and hardly a norm."""
+    """Parameter -> its size, for the trainable weights outside of `mask`: parameters of two dimensions or more, unlike biases and norms."""
     return {n: p.numel() for n, p in model.named_parameters() if p.requires_grad and p.ndim > 1 and n not in mask}
 
 
@@ -212,19 +213,21 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
         return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like.device)
 
     lost = ones(model, chosen)
-    for _ in range(draws):
-        probe = on_batch_statistics(model).double()
-        with torch.no_grad():
-            for p in probe.parameters():
-                p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
-        params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
-        x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
-        with _Leaky():
-            out = class_scores(probe, x, name="the net in double precision")
-        found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
-        lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
-        if not any(m.any() for m in lost.values()):
-            break
+    with forked(*{p.device for p in model.parameters()}) as key:
+        key(0, "dropout")
+        for _ in range(draws):
+            probe = on_batch_statistics(model).double()
+            with torch.no_grad():
+                for p in probe.parameters():
+                    p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
+            params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
+            x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
+            with _Leaky():
+                out = class_scores(probe, x, name="the net in double precision")
+            found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
+            lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
+            if not any(m.any() for m in lost.values()):
+                break
     return {n: c for n, m in lost.items() if (c := int(m.sum()))}
 
 

@@ -326,15 +326,13 @@ def recalibrate(model: nn.Module, images: Float[Tensor, "n c h w"], batch: int =
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return
-    modes, momenta = {m: m.training for m in model.modules()}, [m.momentum for m in norms]
-    model.eval()
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None
-        m.training = True
-    for chunk in images.tensor_split(max(1, -(-len(images) // batch))):
-        model(chunk)
+    momenta = [m.momentum for m in norms]
+    with evaluating(model):
+        for m in norms:
+            m.reset_running_stats()
+            m.momentum = None
+            m.training = True
+        for chunk in images.tensor_split(max(1, -(-len(images) // batch))):
+            model(chunk)
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
-    for m, mode in modes.items():
-        m.training = mode

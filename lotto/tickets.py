@@ -22,6 +22,7 @@ from lotto.lab.arms import ARMS, Rewinding
 from lotto.lab.claims.rules import REGIMES
 from lotto.nets import State
 from lotto.store import Checkpoint, Product, cached
+from lotto.train import check as check_training
 from lotto.train import evaluate_splits, outcome, train
 
 
@@ -72,8 +73,8 @@ def find(
     is prunable. A UserWarning says how many weights the mask covers where that is below 90 %, and names layers with weights that no image
     can reach: both make a net look sparser than it is. A ValueError says when an inner loop diverged.
     """
-    data.check_images(images, labels)
-    model = nets.copied(model)
+    model = nets.copied(model).to(images.device).train()
+    check_training(model, images, labels, recipe)
     mask = masks.ones(model, prunable)
     if (covered := masks.size(mask)) < 0.9 * (whole := covered + sum((out := masks.uncovered(mask, model)).values())):
         warnings.warn(

@@ -114,9 +114,6 @@ def train(
     Raises, before anything is trained: DataError for images or labels that no training can use, MaskError for another net's mask or one
     that would prune frozen weights, ConfigError for a `stop` out of range or a module that cannot be trained on these images.
     """
-    check_images(images, labels)
-    if len(images) < 2:
-        raise ConfigError("one image is no training set: batch norm needs two; give more images")
     stop = recipe.steps if stop is None else stop
     if not recipe.first <= stop <= recipe.steps:
         raise ConfigError(f"stop = {stop}: the recipe has steps {recipe.first} to {recipe.steps}; give one of them")
@@ -125,6 +122,7 @@ def train(
         # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
         raise ConfigError("precision = 'bfloat16': batch-norm statistics come out wrong with it on a CPU; give float32 there")
     model = copied(model).to(device, memory_format=layout(model, device)).train()
+    check(model, images, labels, recipe)
     mask = {n: m.to(device) for n, m in (mask or {}).items()}
     params = dict(model.named_parameters())
     masks.check(mask, params)
@@ -154,8 +152,6 @@ def train(
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
     with arithmetic(recipe, device), forked(device) as key:
-        key(seed, "dropout", child, start)
-        check_images(images, labels, _classes(model, images))
         for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
             index, draws = index.to(device), draws.to(device)
             for group in optimiser.param_groups:
@@ -194,11 +190,24 @@ def train(
     return Trained(state, losses, finite=all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()))
 
 
-def _classes(model: nn.Module, images: Tensor) -> int:
-    # one pass of two images, which leaves the buffers as they were; ConfigError where the net and these images do not fit
+def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+    """DataError or ConfigError where `model`, in its present mode, cannot be trained on these images.
+
+    Shapes, types and the range of labels are looked at, and the net tried on two images, which leaves its buffers as they were.
+    """
+    check_images(images, labels)
+    if len(images) < 2:
+        raise ConfigError("one image is no training set: batch norm needs two; give more images")
+    types = {p.dtype for p in model.parameters() if p.requires_grad}
+    if not types:
+        raise ConfigError("the net has no trainable parameter; give some of them requires_grad=True")
+    if len(types) > 1 or not types <= _BITS.keys():
+        raise ConfigError(f"parameters of types {sorted(map(str, types))}; one type is needed, of real numbers: model.float()")
     aside = {n: b.clone() for n, b in model.named_buffers()}
-    with torch.no_grad():
-        return class_scores(model, images[:2], lambda x: torch.func.functional_call(model, aside, (x,))).shape[1]
+    with torch.no_grad(), arithmetic(recipe, images.device), forked(images.device) as key:
+        key(0, "dropout")
+        scores = class_scores(model, images[:2], lambda x: torch.func.functional_call(model, aside, (x,)))
+    check_images(images, labels, scores.shape[1])
 
 
 def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"]]:
@@ -206,13 +215,9 @@ def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tenso
 
     The module's parameters become views of the vector, so that one optimiser step, one masking and one zeroing serve them all
     (a loop over layers costs 10 % of a small net's training). Weights keep their order in memory.
-    ConfigError where there are none, or of different types.
+    They are all of one type.
     """
     params = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    types = {p.dtype for p in params.values()}
-    if len(types) != 1 or not types <= _BITS.keys():
-        found = f"parameters of types {sorted(map(str, types))}; one type is needed: model.float()" if types else "no trainable parameter"
-        raise ConfigError(f"{found}")
 
     last = {n for n, p in params.items() if p.ndim == 4 and not p.is_contiguous()}
 
