@@ -1,11 +1,12 @@
 """Binary masks over weights: make, shrink, apply, compare, save. Nothing here trains.
 
 A mask maps parameter name -> bool tensor, True = kept. density = kept / all; sparsity = 1 - density, for axes and prose.
-Only convolution and linear weights are prunable (first convolution and last linear included); biases and norms never are.
+Convolution and linear weights are prunable (first convolution and last linear included), biases and norms are not; or name others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,28 +16,55 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lotto.nets import evaluating, on_batch_statistics
+from lotto.nets import class_scores, copied, evaluating, on_batch_statistics
+from lotto.streams import forked
 
 Mask = dict[str, Tensor]
 Params = dict[str, Tensor]
+Chosen = Callable[[str, nn.Parameter], bool]
+"""Whether the parameter of this name is to be pruned."""
 
 
 class MaskError(ValueError):
     """A mask that does not belong to these weights."""
 
 
-def prunable(model: nn.Module) -> list[str]:
-    """Names of the prunable parameters: weights of all convolutions and linear layers, in the model's order."""
-    kinds = (nn.modules.conv._ConvNd, nn.Linear)
-    names = [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if isinstance(module, kinds)]
-    known = dict(model.named_parameters())  # a tied weight is listed once
-    return [name for name in names if name in known]
+def prunable(model: nn.Module, chosen: Chosen | None = None) -> list[str]:
+    """Names of the prunable parameters, in the model's order: the `chosen` ones, else the weights of all convolutions and linear layers.
+
+    A tied parameter has its first name. Two kinds never are prunable, and `chosen` is not asked about them: frozen ones
+    (requires_grad=False), as their owner wants them as they are, so that no sparsity may count them; and those of a parametrisation, such
+    as `original0` and `original1` of weight_norm, as a zero in them need not be a zero of the weight.
+    """
+    layers = {m._parameters.get("weight") for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
+    return [
+        n
+        for n, p in model.named_parameters()
+        if p.requires_grad and "parametrizations" not in n.split(".") and (chosen(n, p) if chosen else p in layers)
+    ]
 
 
-def ones(model: nn.Module) -> Mask:
-    """The dense mask."""
+def ones(model: nn.Module, chosen: Chosen | None = None) -> Mask:
+    """The dense mask over what is `prunable`; MaskError where nothing is."""
     params = dict(model.named_parameters())
-    return {name: torch.ones_like(params[name], dtype=torch.bool) for name in prunable(model)}
+    if not (names := prunable(model, chosen)):
+        raise MaskError(
+            "no parameter of this net is prunable: neither frozen parameters are nor those of a parametrisation such as weight_norm "
+            "(torch.nn.utils.parametrize.remove_parametrizations makes plain weights of them), and by default only weights of convolutions "
+            "and linear layers; name others by a predicate (name, parameter) -> bool"
+        )
+    return {n: torch.ones_like(params[n], dtype=torch.bool) for n in names}
+
+
+def spread(mask: Mask, model: nn.Module) -> Mask:
+    """The mask under every name that its weights have in a state of `model`, where a tied parameter has several: for `apply`."""
+    first = {p: n for n, p in model.named_parameters()}
+    return {n: mask[first[p]] for n, p in model.named_parameters(remove_duplicate=False) if first[p] in mask}
+
+
+def uncovered(mask: Mask, model: nn.Module) -> dict[str, int]:
+    """Parameter -> its size, for the trainable weights outside of `mask`: parameters of two dimensions or more, unlike biases and norms."""
+    return {n: p.numel() for n, p in model.named_parameters() if p.requires_grad and p.ndim > 1 and n not in mask}
 
 
 def count(mask: Mask) -> int:
@@ -103,7 +131,10 @@ def keep(mask: Mask, scores: Params, live: int) -> Mask:
 
 
 def apply(params: Params, mask: Mask) -> Params:
-    """A new dict: where(mask, params, 0) where there is a mask, the same tensor elsewhere. `where`, so that inf and NaN do not leak."""
+    """A new dict: where(mask, params, 0) where there is a mask, the same tensor elsewhere. `where`, so that inf and NaN do not leak.
+
+    It goes by name: for a module with tied parameters, give the mask `spread` over all of their names.
+    """
     check(mask, params)
     return {n: torch.where(mask[n], t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t for n, t in params.items()}
 
@@ -153,9 +184,9 @@ def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
     Evaluation mode is set for the test; images should differ from each other. In double: a sparse VGG leaves so little of their
     difference that float32 rounds it away.
     """
-    wide = {n: t.double() if t.is_floating_point() else t for n, t in model.state_dict().items()}
-    with evaluating(model):
-        scores = torch.func.functional_call(model, wide, (images.double(),))
+    wide = copied(model).double()
+    with evaluating(wide):
+        scores = class_scores(wide, images.double())
     return bool((scores == scores[:1]).all())
 
 
@@ -168,8 +199,8 @@ class _Leaky(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draws: int = 8) -> dict[str, int]:
-    """Layer -> number of its prunable weights whose gradient is 0 for every image; layers without such weights are left out.
+def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draws: int = 8, chosen: Chosen | None = None) -> dict[str, int]:
+    """Parameter -> number of its `prunable` weights whose gradient is 0 for every image; parameters without such are left out.
 
     shape: of one image, (channels, height, width). Such weights see only padding (a 3x3 kernel on a single pixel has 8 taps of 9 there),
     or belong to a layer that the forward pass never uses. Found in float64 with Gaussian images, batch statistics and leaky ReLUs; a
@@ -181,20 +212,22 @@ def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draw
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like.device)
 
-    lost = ones(model)
-    for _ in range(draws):
-        probe = on_batch_statistics(model).double()
-        with torch.no_grad():
-            for p in probe.parameters():
-                p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
-        params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
-        x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
-        with _Leaky():
-            out = probe(x)
-        found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
-        lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
-        if not any(m.any() for m in lost.values()):
-            break
+    lost = ones(model, chosen)
+    with forked(*{p.device for p in model.parameters()}) as key:
+        key(0, "dropout")
+        for _ in range(draws):
+            probe = on_batch_statistics(model).double()
+            with torch.no_grad():
+                for p in probe.parameters():
+                    p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
+            params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
+            x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
+            with _Leaky():
+                out = class_scores(probe, x, name="the net in double precision")
+            found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
+            lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
+            if not any(m.any() for m in lost.values()):
+                break
     return {n: c for n, m in lost.items() if (c := int(m.sum()))}
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lotto import masks
 from lotto.config import Recipe
 from lotto.data import check_images
 from lotto.masks import Mask, Params
-from lotto.nets import on_batch_statistics
-from lotto.streams import generator
+from lotto.nets import class_scores, copied, on_batch_statistics
+from lotto.streams import forked, generator
 from lotto.train import arithmetic
 
 
@@ -53,7 +54,8 @@ def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tens
     """
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: give a number above 0")
-    with arithmetic(_EXACT, images.device):
+    # fused attention has no second derivative
+    with arithmetic(_EXACT, images.device), sdpa_kernel(SDPBackend.MATH):
         weights, gradient = _gradient(model, images, labels, mask, temperature, create_graph=True)
         flow = sum((g**2).where(mask[n], 0).sum() for n, g in gradient.items()) / 2
         product = torch.autograd.grad(flow, list(weights.values()), materialize_grads=True)  # H g
@@ -69,7 +71,9 @@ def _gradient(
     check_images(images, labels)
     model = on_batch_statistics(model)
     weights = _live(dict(model.named_parameters()), mask)
-    outputs = torch.func.functional_call(model, weights, (images,))
+    with forked(images.device) as key:
+        key(0, "dropout")
+        outputs = class_scores(model, images, lambda x: torch.func.functional_call(model, weights, (x,)))
     check_images(images, labels, outputs.shape[1])
     loss = F.cross_entropy(outputs / temperature, labels)
     gradient = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
@@ -108,7 +112,7 @@ def _flow(plain: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
     first = next(iter(params.values()))
     image = torch.ones(1, *shape, dtype=first.dtype, device=first.device)
     with arithmetic(_EXACT, first.device):
-        total = torch.func.functional_call(plain, weights, (image,)).sum()
+        total = class_scores(plain, image, lambda x: torch.func.functional_call(plain, weights, (x,))).sum()
         gradient = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}
 
@@ -120,26 +124,19 @@ def _live(params: Params, mask: Mask) -> dict[str, Tensor]:
 
 def _linear(model: nn.Module) -> nn.Module:
     # a copy in double with magnitudes for weights, without biases, its normalisations reduced to their scales
-    model = copy.deepcopy(model).double().eval()
-    trailing = nn.LayerNorm | nn.RMSNorm  # their scales belong to the last dimensions; the others' to the channels
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | trailing):
-            model.set_submodule(name, _Scale(module.weight, isinstance(module, trailing)))
+    model = copied(model).double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
+            module.forward = functools.partial(_scaled, module)
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.zero_() if "bias" in name.rpartition(".")[2] else p.abs_()
     return model
 
 
-class _Scale(nn.Module):
-    """A normalisation layer without its statistics."""
-
-    def __init__(self, weight: Tensor | None, trailing: bool):
-        super().__init__()
-        self.weight = None if weight is None else nn.Parameter(weight.detach().clone())
-        self.trailing = trailing
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.weight is None:
-            return x
-        return x * (self.weight if self.trailing else self.weight.view(-1, *[1] * (x.ndim - 2)))
+def _scaled(norm: nn.Module, x: Tensor) -> Tensor:
+    # a normalisation layer without its statistics
+    if norm.weight is None:
+        return x
+    trailing = isinstance(norm, nn.LayerNorm | nn.RMSNorm)  # their scales belong to the last dimensions; the others' to the channels
+    return x * (norm.weight if trailing else norm.weight.view(-1, *[1] * (x.ndim - 2)))

@@ -4,7 +4,9 @@ Nothing then depends on the number of workers, on a resume, or on what ran befor
 of the data, say) leaves every other (the initialisation) as it was.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -23,6 +25,7 @@ STREAMS = (
     "judge",
     "cutmix",
     "expert",
+    "dropout",
 )
 
 
@@ -41,3 +44,22 @@ def generator(seed: int, stream: str, *index: int) -> torch.Generator:
     text = ":".join([str(int(seed)), stream, *(str(int(i)) for i in index)])
     digest = hashlib.sha256(text.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextlib.contextmanager
+def forked(*devices: torch.device) -> Iterator[Callable[..., None]]:
+    """Keyed draws also for what takes them from torch's global generators, as dropout does.
+
+    Yields `key(seed, stream, *index)`, which sets the global generators of the CPU and of the CUDA `devices` as `generator` would. At the
+    end their states are again what they were before.
+    """
+    gpus = [d for d in devices if d.type == "cuda"]
+    with torch.random.fork_rng(gpus):
+        sources = [torch.default_generator, *(torch.cuda.default_generators[d.index] for d in gpus)]
+
+        def key(seed: int, stream: str, *index: int) -> None:
+            number = generator(seed, stream, *index).initial_seed()
+            for source in sources:
+                source.manual_seed(number)
+
+        yield key

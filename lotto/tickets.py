@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lotto import masks, nets, scores
 from lotto.config import Recipe, Rewinding
 from lotto.nets import State
+from lotto.train import check as check_training
 from lotto.train import train
 
 
@@ -51,26 +52,45 @@ def find(
     *,
     seed: int = 0,
     rewinding: Rewinding = "all",
+    prunable: masks.Chosen | None = None,
 ) -> Iterator[Level]:
     """Levels 1 to `rounds` of iterative magnitude pruning of `model` with these images in the inner loop.
 
     Each round trains the ticket so far, drops the `fraction` of its live weights with the smallest magnitude over all layers, and
     rewinds the rest to `model`'s weights (Frankle & Carbin 2019, arXiv 1803.03635; with a few distilled images: McDermott &
     Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k; `rewinding` says what a rewind restores
-    (`rewind`). `model` is not changed. A ValueError says when an inner loop diverged; a UserWarning names layers with weights that no
-    image can reach, as they only make a net look sparser than it is.
+    (`rewind`). `model` is not changed.
+
+    Pruned are the weights of convolutions and linear layers, or the parameters for which `prunable(name, parameter)` is true; frozen and
+    parametrised ones never are (`masks.prunable`). The mask has the first name of a tied parameter, the state is masked under all.
+
+    What cannot be searched is refused at the call: DataError for the images or labels, ConfigError for the module, MaskError where nothing
+    is prunable. A UserWarning says how many weights the mask covers where that is below 90 %, and names layers with weights that no image
+    can reach: both make a net look sparser than it is. A ValueError says when an inner loop diverged.
     """
-    if lost := masks.unreachable(model, tuple(images.shape[1:])):
-        warnings.warn(f"{unreachable_told(lost, masks.size(masks.ones(model)))}; they count as pruned or kept all the same", stacklevel=2)
-    start, mask = nets.copy_state(model), masks.ones(model)
-    state = start
-    for _ in range(rounds):
-        end = train(_with(model, state), images, labels, recipe, mask, seed=seed, child=0)
-        if not end.finite:
-            raise ValueError(f"the inner loop diverged (lr = {recipe.lr}); give a smaller learning rate")
-        mask = masks.prune(mask, scores.magnitude(end.state, mask), fraction)
-        state = rewind(start, end.state, mask, rewinding)
-        yield Level(mask, state)
+    model = nets.copied(model).to(images.device).train()
+    check_training(model, images, labels, recipe)
+    mask = masks.ones(model, prunable)
+    if (covered := masks.size(mask)) < 0.9 * (whole := covered + sum((out := masks.uncovered(mask, model)).values())):
+        warnings.warn(
+            f"the mask covers {covered} of {whole} weights ({100 * covered / whole:.1f} %), as it leaves out {_named(out)}; name what is "
+            "to be pruned by prunable=lambda name, parameter: ..., or read each sparsity as that of the covered weights",
+            stacklevel=2,
+        )
+    if lost := masks.unreachable(model, tuple(images.shape[1:]), chosen=prunable):
+        warnings.warn(f"{unreachable_told(lost, covered)}; they count as pruned or kept all the same", stacklevel=2)
+
+    def levels(mask: masks.Mask) -> Iterator[Level]:
+        state = start = nets.copy_state(model)
+        for _ in range(rounds):
+            end = train(_with(model, state), images, labels, recipe, mask, seed=seed, child=0)
+            if not end.finite:
+                raise ValueError(f"the inner loop diverged (lr = {recipe.lr}); give a smaller learning rate")
+            mask = masks.prune(mask, scores.magnitude(end.state, mask), fraction)
+            state = rewind(start, end.state, masks.spread(mask, model), rewinding)
+            yield Level(mask, state)
+
+    return levels(mask)
 
 
 def _with(model: nn.Module, state: State) -> nn.Module:
@@ -82,5 +102,8 @@ def _with(model: nn.Module, state: State) -> nn.Module:
 def unreachable_told(lost: dict[str, int], prunable: int) -> str:
     """What `masks.unreachable` found, as the first part of a sentence."""
     count = sum(lost.values())
-    layers = ", ".join(f"{n} ({c})" for n, c in list(lost.items())[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-    return f"{count} of {prunable} prunable weights ({100 * count / prunable:.1f} %) can never get a gradient, in {layers}"
+    return f"{count} of {prunable} prunable weights ({100 * count / prunable:.1f} %) can never get a gradient, in {_named(lost)}"
+
+
+def _named(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} ({c})" for n, c in list(counts.items())[:3]) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")

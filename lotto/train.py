@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from lotto import augment, masks
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import RealData, Split, check_images
-from lotto.nets import State, copy_state, evaluating, has_batch_norm, layout
-from lotto.streams import generator
+from lotto.nets import State, class_scores, copied, copy_state, evaluating, has_batch_norm, layout
+from lotto.streams import forked, generator
 
 Outcome = Literal["trained", "failed", "dead", "diverged"]
 
@@ -108,11 +107,13 @@ def train(
     A `checkpoint` makes it resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training
     (`finite` is then False) and raise nothing.
 
-    Raises DataError for images or labels that no training can use, MaskError for another net's mask, ConfigError for a `stop` out of range.
+    As with torch.optim.SGD, frozen parameters (requires_grad=False) are left exactly alone, and so is, in each step, a parameter that no
+    gradient reaches: neither decayed nor moved by its momentum. The running statistics of frozen norms follow their mode, which is that
+    of training. What the net itself draws (dropout) is a function of (seed, child, step); the global random states are left as they were.
+
+    Raises, before anything is trained: DataError for images or labels that no training can use, MaskError for another net's mask or one
+    that would prune frozen weights, ConfigError for a `stop` out of range or a module that cannot be trained on these images.
     """
-    check_images(images, labels)
-    if len(images) < 2:
-        raise ConfigError("one image is no training set: batch norm needs two; give more images")
     stop = recipe.steps if stop is None else stop
     if not recipe.first <= stop <= recipe.steps:
         raise ConfigError(f"stop = {stop}: the recipe has steps {recipe.first} to {recipe.steps}; give one of them")
@@ -120,30 +121,43 @@ def train(
     if recipe.precision == "bfloat16" and device.type == "cpu" and has_batch_norm(model):
         # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
         raise ConfigError("precision = 'bfloat16': batch-norm statistics come out wrong with it on a CPU; give float32 there")
-    model = copy.deepcopy(model).to(device, memory_format=layout(model, device)).train()
+    model = copied(model).to(device, memory_format=layout(model, device)).train()
+    check(model, images, labels, recipe)
     mask = {n: m.to(device) for n, m in (mask or {}).items()}
-    masks.check(mask, dict(model.named_parameters()))
+    params = dict(model.named_parameters())
+    masks.check(mask, params)
+    if held := [n for n, m in mask.items() if not params[n].requires_grad and params[n][~m].any()]:
+        raise masks.MaskError(f"{held[0]} is frozen (requires_grad=False), and this mask would prune it: unfreeze it, or leave it out")
     weights, live = flatten(model, mask)
     clear(weights.detach(), live)
 
     optimiser = torch.optim.SGD(
         [weights], lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, fused=True
     )
+    momentum = torch.zeros_like(weights.detach())
+    if recipe.momentum:
+        optimiser.state[weights]["momentum_buffer"] = momentum
+    trainable, reached = [p for p in params.values() if p.requires_grad], set()
+    for p in trainable:
+        p.register_post_accumulate_grad_hook(reached.add)
+    sizes = [p.numel() for p in trainable]
+    parts = dict(zip(trainable, zip(weights.detach().split(sizes), momentum.split(sizes), strict=True), strict=True))
     start, losses, epoch_loss = recipe.first, [], torch.zeros((), dtype=torch.float64, device=device)
     per_epoch = len(images) // min(recipe.batch, len(images))
     if checkpoint and (saved := checkpoint.load()):
         tensors, at = saved
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         if "momentum" in tensors:
-            optimiser.state[weights]["momentum_buffer"] = tensors["momentum"].to(device)
+            momentum.copy_(tensors["momentum"])
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
-    with arithmetic(recipe, device):
+    with arithmetic(recipe, device), forked(device) as key:
         for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
             index, draws = index.to(device), draws.to(device)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             seen, goal = augment.apply(images[index], draws, recipe.shift, recipe.ops), labels[index]
+            key(seed, "dropout", child, step)
             mix = generator(seed, "cutmix", child, step) if recipe.cutmix else None
             if mix and float(torch.rand((), generator=mix)) < recipe.cutmix:
                 seen, other, share = augment.cutmix(seen, mix)
@@ -151,11 +165,15 @@ def train(
                 loss = (1 - share) * F.cross_entropy(scores, goal) + share * F.cross_entropy(scores, goal[other])
             else:
                 loss = F.cross_entropy(model(seen), goal)
+            reached.clear()
             weights.grad.zero_()
             loss.backward()
             # weight, gradient and momentum are 0 where the mask is, so the step leaves them 0: decay and momentum included
             clear(weights.grad, live)
+            alone = [(t, t.clone()) for p in parts.keys() - reached for t in parts[p]]  # as a rule, none
             optimiser.step()
+            for t, before in alone:
+                t.copy_(before)
             epoch_loss += loss.detach()
             if (step + 1) % per_epoch == 0 or step + 1 == stop:
                 mean = float(epoch_loss) / (step + 1 - max(recipe.first, step - step % per_epoch))
@@ -164,25 +182,42 @@ def train(
                 losses.append(mean)
                 epoch_loss.zero_()
             if checkpoint and checkpoint.due() and step + 1 < stop:
-                momentum = {"momentum": optimiser.state[weights]["momentum_buffer"]} if recipe.momentum else {}
                 checkpoint.save(
-                    {**momentum, **{f"model.{n}": t for n, t in model.state_dict().items()}, "epoch_loss": epoch_loss},
+                    {"momentum": momentum, **{f"model.{n}": t for n, t in model.state_dict().items()}, "epoch_loss": epoch_loss},
                     {"step": step + 1, "losses": losses},
                 )
     state = copy_state(model)
     return Trained(state, losses, finite=all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()))
 
 
+def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+    """DataError or ConfigError where `model`, in its present mode, cannot be trained on these images.
+
+    Shapes, types and the range of labels are looked at, and the net tried on two images, which leaves its buffers as they were.
+    """
+    check_images(images, labels)
+    if len(images) < 2:
+        raise ConfigError("one image is no training set: batch norm needs two; give more images")
+    types = {p.dtype for p in model.parameters() if p.requires_grad}
+    if not types:
+        raise ConfigError("the net has no trainable parameter; give some of them requires_grad=True")
+    if len(types) > 1 or not types <= _BITS.keys():
+        raise ConfigError(f"parameters of types {sorted(map(str, types))}; one type is needed, of real numbers: model.float()")
+    aside = {n: b.clone() for n, b in model.named_buffers()}
+    with torch.no_grad(), arithmetic(recipe, images.device), forked(images.device) as key:
+        key(0, "dropout")
+        scores = class_scores(model, images[:2], lambda x: torch.func.functional_call(model, aside, (x,)))
+    check_images(images, labels, scores.shape[1])
+
+
 def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"]]:
-    """Lay all parameters of `model` into one vector, gradients too; returns it with the bits that `clear` takes.
+    """Lay all trainable parameters of `model` into one vector, gradients too; returns it with the bits that `clear` takes.
 
     The module's parameters become views of the vector, so that one optimiser step, one masking and one zeroing serve them all
     (a loop over layers costs 10 % of a small net's training). Weights keep their order in memory.
-    ConfigError where parameters differ in type.
+    They are all of one type.
     """
-    params = dict(model.named_parameters())
-    if len({(p.dtype, p.device) for p in params.values()}) != 1:
-        raise ConfigError(f"parameters of types {sorted({str(p.dtype) for p in params.values()})}; one type is needed: model.float()")
+    params = {n: p for n, p in model.named_parameters() if p.requires_grad}
 
     last = {n for n, p in params.items() if p.ndim == 4 and not p.is_contiguous()}
 
@@ -225,7 +260,8 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1024) -> dict[str, flo
     loss = error = 0.0
     with evaluating(model):
         for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
-            scores = model(images).float()
+            scores = class_scores(model, images)
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             loss += float(F.cross_entropy(scores, labels, reduction="sum").double())
             error += int((scores.argmax(1) != labels).sum())
     n = len(split)
