@@ -56,7 +56,14 @@ Rates = Annotated[tuple[Annotated[Float, Field(gt=0, le=100)], ...], BeforeValid
 
 Counts = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_a_list), Field(min_length=1)]
 
-NETS = ("resnet18", "resnet20", "resnet10", "vgg16", "convnet")
+NETS = (
+    "resnet18",
+    "resnet20",
+    "resnet10",
+    "vgg16",
+    "convnet",
+)
+"""Networks that have a name; `nets.BUILDERS` builds them."""
 
 NetName = Annotated[str, AfterValidator(one_of(NETS, r"[\w.]+:\w+", "'package.module:factory'"))]
 

@@ -136,22 +136,37 @@ class VGG(nn.Module):
 _BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet20": (3, 3, 3)}
 
 
+def _resnet(net: Net, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return ResNet(shape[0], classes, shape[1], net.width, _BLOCKS[net.name], net.norm)
+
+
+def _vgg(net: Net, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return VGG(shape[0], classes, shape[1], net.width, net.norm)
+
+
+def _convnet(net: Net, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return ConvNet(shape[0], classes, shape[1], net.width, net.depth, net.norm)
+
+
+BUILDERS: dict[str, Callable[[Net, tuple[int, int, int], int], nn.Module]] = {
+    **dict.fromkeys(_BLOCKS, _resnet),
+    "vgg16": _vgg,
+    "convnet": _convnet,
+}
+"""Name of a network (one of `config.NETS`) -> what builds it for images of a shape (channels, height, width) and so many classes."""
+
+
 def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """The network with the initial weights of `seed`, on the CPU. The global random state is left as it was.
 
     shape: (channels, height, width) of an image. ConfigError where the net does not fit it or the factory cannot be had.
     """
-    channels, size, _ = shape
     with forked() as key:
         key(seed, "init")
-        if net.name in _BLOCKS:
-            model = ResNet(channels, classes, size, net.width, _BLOCKS[net.name], net.norm)
-        elif net.name == "vgg16":
-            model = VGG(channels, classes, size, net.width, net.norm)
-        elif net.name == "convnet":
-            model = ConvNet(channels, classes, size, net.width, net.depth, net.norm)
+        if net.name in BUILDERS:
+            model = BUILDERS[net.name](net, shape, classes)
         else:
-            model = factory(net.name)(channels, classes, size)
+            model = factory(net.name)(shape[0], classes, shape[1])
             if not isinstance(model, nn.Module):
                 raise ConfigError(f"net = {net.name!r}: returned a {type(model).__name__}; a torch.nn.Module is needed")
             names = [{n for n, _ in model.named_parameters(remove_duplicate=every)} for every in (True, False)]

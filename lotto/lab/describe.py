@@ -12,7 +12,14 @@ from pydantic import AfterValidator, Field, model_validator
 from lotto.config import Config, Float, Int, Net, Recipe, Rewinding, one_of
 from lotto.distill.recipes import Distill, Gradient, Trajectory
 
-DATA = ("digits", "cifar10", "cifar100", "mnist", "fashion-mnist")
+DATA = (
+    "digits",
+    "cifar10",
+    "cifar100",
+    "mnist",
+    "fashion-mnist",
+)
+"""Data sets that have a name; `sources.READERS` reads them."""
 
 DataName = Annotated[str, AfterValidator(one_of(DATA, r".+\.npz", "a file.npz"))]
 

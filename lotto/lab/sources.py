@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ def load(data: Data) -> RealData:
 
 @functools.lru_cache(maxsize=2)
 def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> RealData:
-    train, test, classes = (_npz if data.name.endswith(".npz") else _READERS[data.name])(data)
+    train, test, classes = (_npz if data.name.endswith(".npz") else READERS[data.name])(data)
     pool = torch.arange(len(train.labels))
     held = stratified(train.labels, data.held_out, generator(0, "split", 1)) if data.held_out < len(pool) else None
     size = data.train_size if data.train_size is not None else len(pool) - data.held_out
@@ -70,26 +71,30 @@ def _resize(pixels: Tensor, size: int | None) -> Tensor:
     return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
-class _Raw(NamedTuple):
-    images: Tensor  # (n, c, h, w): bytes, or floats in [0, 1]
+class Raw(NamedTuple):
+    """Images as they were read, before they are split, resized and normalised."""
+
+    images: Tensor
+    """(n, c, h, w): bytes, or floats in [0, 1]."""
     labels: Tensor
+    """(n,) of int64."""
 
 
-def _cut(whole: _Raw, size: int) -> tuple[_Raw, _Raw]:
-    # training and test images of a set that has no split of its own, always the same
+def cut(whole: Raw, size: int) -> tuple[Raw, Raw]:
+    """Training and test images, of these `size`, for a set that has no split of its own; the same each time, classes in equal shares."""
     picked = stratified(whole.labels, size, generator(0, "split", 0))
     kept = torch.ones(len(whole.labels), dtype=torch.bool)
     kept[picked] = False
-    return _Raw(whole.images[kept], whole.labels[kept]), _Raw(whole.images[picked], whole.labels[picked])
+    return Raw(whole.images[kept], whole.labels[kept]), Raw(whole.images[picked], whole.labels[picked])
 
 
-def _digits(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
+def _digits(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     # scikit-learn's digits: 500 of the 1,797 are the test images
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
-    return *_cut(_Raw(images, labels), 500), tuple("0123456789")
+    return *cut(Raw(images, labels), 500), tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -185,23 +190,23 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(f, "md5").hexdigest()
 
 
-def _torchvision(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
+def _torchvision(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     check_files(data)
     from torchvision import datasets
 
     reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
 
-    def split(train: bool) -> tuple[_Raw, list[str]]:
+    def split(train: bool) -> tuple[Raw, list[str]]:
         raw = reader[data.name](folder(), train=train, download=_may_download())
         images = torch.as_tensor(raw.data)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        return _Raw(images.contiguous(), torch.as_tensor(raw.targets, dtype=torch.int64)), raw.classes
+        return Raw(images.contiguous(), torch.as_tensor(raw.targets, dtype=torch.int64)), raw.classes
 
     (train, classes), (test, _) = split(True), split(False)
     return train, test, tuple(classes)
 
 
-def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
+def _npz(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     found = read_npz(Path(data.name))
     whole = {part: _checked(data.name, found, part) for part in ("", "test_") if f"{part}images" in found}
     images, labels = whole[""]
@@ -211,7 +216,7 @@ def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
             these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
             raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
     else:  # a fifth of each class
-        train, test = _cut(whole[""], len(labels) // 5)
+        train, test = cut(whole[""], len(labels) // 5)
     top = int(labels.max()) + 1
     names = tuple(str(c) for c in found["classes"].flat) if "classes" in found else tuple(str(c) for c in range(top))
     if (high := max(top, int(test.labels.max()) + 1)) > len(names):
@@ -220,7 +225,7 @@ def _npz(data: Data) -> tuple[_Raw, _Raw, tuple[str, ...]]:
     return train, test, names
 
 
-def _checked(file: str, found: dict[str, Any], part: str) -> _Raw:
+def _checked(file: str, found: dict[str, Any], part: str) -> Raw:
     # in the types that nets take: float64 is what NumPy saves unasked
     images, labels = torch.from_numpy(found[f"{part}images"]), torch.from_numpy(found[f"{part}labels"]).long()
     images = images if images.dtype == torch.uint8 else images.float()
@@ -233,10 +238,12 @@ def _checked(file: str, found: dict[str, Any], part: str) -> _Raw:
         raise DataError(f"{file}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8")
     if int(labels.max()) >= len(labels) and not part:
         raise DataError(f"{file}: a label is {int(labels.max())} with {len(labels)} images; number the classes without gaps")
-    return _Raw(images, labels)
+    return Raw(images, labels)
 
 
-_READERS = {"digits": _digits, **dict.fromkeys(SOURCES, _torchvision)}
+Reader = Callable[[Data], tuple[Raw, Raw, tuple[str, ...]]]
+READERS: dict[str, Reader] = {"digits": _digits, **dict.fromkeys(SOURCES, _torchvision)}
+"""Name of a data set (one of `describe.DATA`) -> what reads its training images, test images and the names of its classes."""
 
 
 @fingerprint.register
@@ -246,9 +253,20 @@ def _(data: Data) -> str:
         return _digits_fingerprint()
     if data.name.endswith(".npz"):
         return f"npz:{sha256(Path(data.name))}"
+    if data.name not in SOURCES:
+        return f"{data.name}:{_pixels(data.name)}"
     source = SOURCES[data.name]
     marks = [m if isinstance(m, str) else sha256(folder() / source.place / name) for name, m in source.files.items()]
     return f"{data.name}:{hashlib.sha256(''.join(marks).encode()).hexdigest()}"
+
+
+@functools.cache
+def _pixels(name: str) -> str:
+    digest = hashlib.sha256()
+    for part in READERS[name](Data(name=name))[:2]:
+        for t in part:
+            digest.update(t.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _stamp(file: Path) -> tuple[int, int]:
