@@ -1,4 +1,4 @@
-"""What stability may be owed to: masks looked at directly, ways and signs of the weights behind them, and the recipe they were found with."""
+"""What stability may be owed to: masks themselves, the ways and signs of their weights, and the recipe they were found with."""
 
 from __future__ import annotations
 
@@ -163,11 +163,11 @@ def stable_from(table, limit: float = 2.0):
     """
 
     rows = []
-    for (method, level, seed), group in table.groupby(["method", "level", "seed"], sort=False):
+    for (method, at, seed), group in table.groupby(["method", "level", "seed"], sort=False):
         group = group.sort_values("k", ascending=False)
         stable = (group.state == "trained") & (group.barrier < limit)
         kept = group.k[stable.cumprod().astype(bool)]
-        rows.append(dict(method=method, level=level, seed=seed, k=int(kept.min()) if len(kept) else None))
+        rows.append(dict(method=method, level=at, seed=seed, k=int(kept.min()) if len(kept) else None))
     return pd.DataFrame(rows)
 
 

@@ -24,7 +24,7 @@ def segment(line: Segment) -> Product:
 
 @cached(version=1, uses=(trained,))
 def matched_segment(line: Segment) -> Product:
-    """The same with the second child's channels permuted to match the first's (`permute.matched`): is it another basin, or the same one
+    """The same with the second child's channels permuted to match the first's (`symmetry.matched`): is it another basin, or the same one
     up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""
     return _walk(line, up_to_permutation=True)
 
