@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from lotto.store import Checkpoint
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from lotto import masks, nets, scores, tickets, train
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
-from lotto.store import Checkpoint
 from lotto.streams import generator
 
 RECIPE = Recipe(steps=5, lr=0.1, batch=8, weight_decay=0.01)

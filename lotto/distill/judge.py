@@ -30,14 +30,12 @@ def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0
 
 def evaluate(
     small: SynSet | Split, real: RealData, nets: Mapping[str, Net], recipes: Mapping[str, Recipe], repeats: int = 5, seed: int = 0
-):
-    """Table of what any set in hand is worth, such as one that `SynSet.load` read: a row a (net, recipe, repeat), with the test and the
-    held-out accuracy in points (None where the net diverged). Nothing is stored.
+) -> list[dict[str, Any]]:
+    """What any set in hand is worth, such as one that `SynSet.load` read: one row per (net, recipe, repeat), with the test and the held-out
+    accuracy in points (None where the net diverged). Nothing is stored; pandas makes a table of the rows as they are.
 
     Each repeat is a fresh net; the same repeat of another set has the same initial weights. DataError where set and real data do not fit.
     """
-    import pandas as pd
-
     if isinstance(small, SynSet):
         if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
             raise DataError(
@@ -52,4 +50,4 @@ def evaluate(
         errors = {split: found.get(split, {}).get("error") for split in ("test", "held_out")}
         test, held_out = (None if e is None else 100 * (1 - e) for e in errors.values())
         rows.append(dict(net=on, recipe=name, repeat=k, accuracy=test, held_out=held_out, state=found["state"]))
-    return pd.DataFrame(rows)
+    return rows

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import report
 from lotto.lab.progress import Stages
@@ -158,8 +159,6 @@ def execute(job: Job) -> str | None:
     import papermill
     from traitlets.config import Config
 
-    from lotto.store import Paused
-
     job.out.mkdir(parents=True, exist_ok=True)
     for old in (job.partial, job.manifest):
         old.unlink(missing_ok=True)
@@ -180,7 +179,7 @@ def execute(job: Job) -> str | None:
                 )
             except Exception as error:
                 if getattr(error, "ename", "") == Paused.__name__:
-                    raise Paused("time is up") from None
+                    raise Paused from None
                 return _last_lines(error)
             finally:
                 job.seconds = time.monotonic() - started

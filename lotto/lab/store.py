@@ -47,7 +47,7 @@ def root() -> Path:
     """The store's folder: `LOTTO_STORE`, by default `.lotto` in the clone (or in the current folder, where lotto is installed alone)."""
     if given := os.environ.get("LOTTO_STORE"):
         return Path(given).expanduser().resolve()
-    clone = Path(__file__).resolve().parents[1]
+    clone = Path(__file__).resolve().parents[2]
     return (clone if (clone / "environment.yml").exists() else Path.cwd()) / ".lotto"
 
 

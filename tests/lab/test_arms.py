@@ -107,7 +107,8 @@ def test_factors_in_words():
     assert ARMS["snip"].factors | {"images": "-"} == {
         "images": "-", "length": "-", "rate": "-", "rewinds": "-", "start": "initialisation", "score": "snip", "then": "-",
     }  # fmt: skip
-    assert ARMS["dense-rewound"].factors["start"] == "step k" and ARMS["dense-rewound"].factors["score"] == "-"
+    assert ARMS["dense-rewound"].factors["start"] == "step k"
+    assert ARMS["dense-rewound"].factors["score"] == "-"
 
 
 def test_scores_without_training_rewind_everything():

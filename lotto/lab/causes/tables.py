@@ -1,4 +1,4 @@
-"""What stability may be owed to: masks looked at directly, ways and signs of the weights behind them, and the recipe they were found with."""
+"""What stability may be owed to: masks themselves, the ways and signs of their weights, and the recipe they were found with."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def card_of(small: SynSet, study: Study) -> dict[str, Any]:
     arms = {("distilled", ipc): small, ("subset", ipc): subset(real, ipc), ("real", 0): real.train}
     tables = []
     for (method, level), images in arms.items():
-        found = evaluate(images, real, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets)
+        found = pd.DataFrame(evaluate(images, real, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets))
         means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}

@@ -1,4 +1,4 @@
-"""Curvature measured: of the dense net at three points, of trained tickets; how the loss rises around them; planes through three children."""
+"""Curvature of the dense net at three points and of trained tickets, how the loss rises around these, planes through children."""
 
 from __future__ import annotations
 

@@ -1,0 +1,135 @@
+"""Published sets: what can be read is read rightly, what cannot is refused in one sentence, and nothing in a file is executed."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from lotto import data
+from lotto.data import DataError
+from lotto.distill import files
+from lotto.distill.coresets import subset
+from lotto.distill.synset import SynSet
+
+
+@pytest.fixture(scope="module")
+def real():
+    draw = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(200, 3, 8, 8, generator=draw), torch.arange(200) % 4
+    return data.own(images, labels, images, labels, classes=("cat", "dog", "owl", "yak"))
+
+
+@pytest.fixture
+def small(real):
+    return subset(real, 2)
+
+
+def test_whitening_has_the_covariance_it_should_and_comes_back(real):
+    pixels = real.pixels(real.train.images)
+    by = files.whitening(pixels)
+    white = files.whiten(pixels, by)
+    x = (pixels.flatten(1) - pixels.flatten(1).mean(0)).double()
+    values = torch.linalg.eigvalsh(x.T @ x / (len(x) - 1)).clamp_min(0)
+    y = white.flatten(1).double()
+    assert torch.allclose(torch.linalg.eigvalsh(y.T @ y / (len(y) - 1)).clamp_min(0), (values / (values + 0.1)).sort().values, atol=1e-4)
+    assert torch.allclose(files.unwhiten(white, by), pixels, atol=1e-5)
+
+
+def test_every_format_comes_back(real, small, tmp_path):
+    by = files.whitening(real.pixels(real.train.images).clamp(0, 1))
+    written = {
+        "mtt": files.export(small, tmp_path / "mtt", "mtt", by)[0],
+        "plain": files.export(small, tmp_path / "plain", "mtt")[0],
+        "dc": files.export(small, tmp_path / "res_DC.pt", "dc")[0],
+        "idc": files.export(small, tmp_path / "data_best.pt", "idc")[0],
+        "npz": files.export(small, tmp_path / "set.npz", "npz")[0],
+    }
+    files.export(small, tmp_path / "png", "png")
+    took = {}
+    for name, file in {**written, "png": tmp_path / "png"}.items():
+        back = SynSet.load(file, real=real)
+        took[name] = back.recipe["read as"]
+        order = back.labels.argsort(stable=True)
+        assert torch.allclose(back.images[order], small.images, atol=1 / 255 if name == "png" else 1e-4), name
+        assert back.labels[order].tolist() == small.labels.tolist()
+        assert torch.allclose(back.mean, real.mean)
+    assert took["mtt"].startswith("MTT, ZCA-whitened; brought back")
+    assert took["plain"] == "MTT, plain pixels"
+    assert took["dc"].startswith("DatasetCondensation, experiment 1 of 1")
+    assert took["idc"].startswith("IDC, factor 1; 0.0 %")
+    assert SynSet.load(tmp_path / "png").classes == ("000_cat", "001_dog", "002_owl", "003_yak")
+
+
+def test_what_the_codes_really_write(small, tmp_path):
+    """DatasetCondensation keeps several experiments and NumPy's accuracies; DATM soft labels as logits; IDC its factor elsewhere."""
+    pair = [(small.images - 0.5) / 0.2, small.labels]
+    torch.save(
+        {"data": [pair, pair], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float32(0.25), np.int64(3)]}}, tmp_path / "res_DM.pt"
+    )
+    assert "experiment 2 of 2" in SynSet.load(tmp_path / "res_DM.pt").recipe["read as"]
+    logits = torch.randn(len(small.images), 4) * 3
+    torch.save(small.images, tmp_path / "images_best.pt")
+    torch.save(logits, tmp_path / "labels_best.pt")
+    soft = SynSet.load(tmp_path / "images_best.pt")
+    assert torch.allclose(soft.labels, logits.softmax(1))
+    assert "were made probabilities" in soft.recipe["read as"]
+    torch.save([small.images, small.labels], tmp_path / "data_best.pt")
+    assert len(SynSet.load(tmp_path / "data_best.pt", factor=2).split()) == 4 * len(small.images)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"data": Bomb()}, tmp_path / "res_evil.pt")
+    with pytest.raises(DataError, match="cannot be opened without running its code"):
+        SynSet.load(tmp_path / "res_evil.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def write(tmp_path, name, what):
+    torch.save(what, tmp_path / name)
+    return tmp_path / name
+
+
+def test_files_that_do_not_fit(real, small, tmp_path):
+    def said(match, name, what=None, **more):
+        file = write(tmp_path, name, what) if what is not None else tmp_path / name
+        with pytest.raises(DataError, match=match):
+            files.load(file, **more)
+
+    said("no such file; known are a SynSet", "absent.pt")
+    said("holds a dict with 'x', which is none of the formats", "x.pt", {"x": 1})
+    said("8 images but 7 labels", "data_short.pt", [small.images, small.labels[:-1]])
+    said(r"images have shape \(3, 4, 4\), the real ones \(3, 8, 8\)", "data_size.pt", [small.images[:, :, :4, :4], small.labels], real=real)
+    said("labels name 6 classes, but there are 4", "data_more.pt", [small.images, small.labels + 2], real=real)
+    said("1-channel images; only its CIFAR sets", "res_grey.pt", {"data": [[small.images[:, :1], small.labels]]})
+    said("holds one tensor; MTT's images are in images_", "alone.pt", small.images)
+    said("labels_lonely.pt: no such file; MTT's", "images_lonely.pt", small.images)
+    torch.save(small.labels, tmp_path / "labels_white.pt")
+    said("ZCA-whitened; give real=", "images_white.pt", small.images * 4 - 2)
+    said("whitened=False, but pixels run from", "images_white.pt", whitened=False)
+    (tmp_path / "text.pt").write_text("not a file of PyTorch's")
+    said("is no PyTorch file, or is cut short|cannot be opened", "text.pt")
+    whole = write(tmp_path, "data_cut.pt", [small.images, small.labels])
+    whole.write_bytes(whole.read_bytes()[:-300])
+    said("is cut short", "data_cut.pt")
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    said("holds no PNG; each class needs one", "pictures")
+    (tmp_path / "set.txt").write_text("")
+    said("not a format that is known", "set.txt")
+
+
+def test_exports_that_cannot_say_what_the_set_holds(small, tmp_path):
+    soft = SynSet(small.images, torch.eye(4)[small.labels], small.classes, small.mean, small.std)
+    with pytest.raises(DataError, match="keeps class numbers, and this set has soft labels"):
+        files.export(soft, tmp_path / "x.pt", "idc")
+    with pytest.raises(DataError, match="form = 'zip': not known; use mtt, dc"):
+        files.export(small, tmp_path / "x", "zip")
+    grey = SynSet(small.images[:, :1], small.labels, small.classes, small.mean[:1], small.std[:1])
+    with pytest.raises(DataError, match="only CIFAR's 3 channels"):
+        files.export(grey, tmp_path / "x.pt", "dc")

@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from lotto import landscape, masks, nets
+from lotto.data import Split
+from lotto.train import evaluate
+
+
+@pytest.fixture
+def three(net):
+    """Three states of one net that share a mask, their parameters' names, and the mask."""
+    model = net()
+    torch.manual_seed(0)
+    mask = {n: torch.rand_like(m.float()) < 0.5 for n, m in masks.ones(model).items()}
+    names = [n for n, _ in model.named_parameters()]
+    states = [
+        masks.apply({n: t + 0.1 * torch.randn(t.shape) if n in names else t for n, t in model.state_dict().items()}, mask) for _ in "abc"
+    ]
+    return model, states, names, mask
+
+
+def dot(a, b, names):
+    return float(sum((a[n].double() * b[n].double()).sum() for n in names))
+
+
+def test_the_plane_holds_its_three_states_and_its_axes_are_orthonormal(three):
+    _, states, names, _ = three
+    p = landscape.plane(*states, parameters=names)
+    for state, corner in zip(states, p.corners, strict=True):
+        found = p.at(*corner)
+        assert all(torch.allclose(found[n], state[n], atol=1e-5) for n in names)
+    assert dot(p.u, p.u, names) == pytest.approx(1, abs=1e-6)
+    assert dot(p.v, p.v, names) == pytest.approx(1, abs=1e-6)
+    assert dot(p.u, p.v, names) == pytest.approx(0, abs=1e-6)
+    assert p.corners[1][1] == 0
+
+
+def test_pruned_weights_stay_zero_and_buffers_stay_theirs(three):
+    _, states, names, mask = three
+    far = landscape.plane(*states, parameters=names).at(3.7, -2.1)
+    assert all(not far[n][~m].any() for n, m in mask.items())
+    assert all(t.dtype == far[n].dtype and torch.equal(far[n], t) for n, t in states[0].items() if n not in names)
+
+
+def test_states_on_one_line_are_refused(three):
+    _, (a, b, _), names, _ = three
+    middle = {n: (t + b[n]) / 2 if n in names else t for n, t in a.items()}
+    with pytest.raises(ValueError, match="on one line"):
+        landscape.plane(a, b, middle, parameters=names)
+    with pytest.raises(ValueError, match="two of the three states are equal"):
+        landscape.plane(a, a, b, parameters=names)
+
+
+def test_a_survey_at_the_corners_is_the_recalibrated_ends(three, images):
+    model, states, names, _ = three
+    split = Split(*images)
+    before = nets.copy_state(model)
+    p = landscape.plane(*states, parameters=names)
+    found = landscape.survey(model, p._replace(corners=((0.0, 0.0), p.corners[1], (0.0, 1.0))), split, split, points=3, margin=0)
+    assert found["x"] == [0, p.corners[1][0] / 2, p.corners[1][0]]
+    assert found["y"] == [0, 0.5, 1]
+    model.load_state_dict(states[1])
+    nets.recalibrate(model, split.images)
+    own = evaluate(model, split)
+    assert found["test_error"][0][2] == own["error"]
+    assert found["train_loss"][0][2] == pytest.approx(own["loss"], rel=1e-4)
+    model.load_state_dict(before)
+    landscape.survey(model, p, split, split, points=2)
+    assert all(torch.equal(t, model.state_dict()[n]) for n, t in before.items())
+
+
+def test_a_direction_stays_in_the_mask_and_has_the_nets_filters_lengths(three):
+    _, (state, *_), _, mask = three
+    way = landscape.direction(state, mask, 3)
+    assert set(way) == set(mask)
+    for n, m in mask.items():
+        assert not way[n][~m].any()
+        assert torch.allclose(way[n].flatten(1).norm(dim=1), state[n].flatten(1).norm(dim=1), rtol=1e-4, atol=1e-6)
+    assert torch.equal(way["head.weight"], landscape.direction(state, mask, 3)["head.weight"])
+    assert not torch.equal(way["head.weight"], landscape.direction(state, mask, 4)["head.weight"])
+
+
+def test_the_rise_begins_at_zero_and_leaves_the_net_alone(three, images):
+    model, (state, *_), _, mask = three
+    model.load_state_dict(state)
+    nets.recalibrate(model, images[0])
+    before = nets.copy_state(model)
+    found = landscape.rise(model, mask, Split(*images), (0.0, 0.5, 2.0), directions=3)
+    assert [len(r) for r in found] == [3, 3, 3]
+    assert found[0] == [0.0] * 3
+    assert len(set(found[2])) == 3
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    with pytest.raises(masks.MaskError, match="another net"):
+        landscape.rise(model, {"x": torch.ones(2, dtype=torch.bool)}, Split(*images), (0.5,))
+
+
+def test_the_rise_of_a_quadratic_by_hand():
+    # one weight w and two classes: scores (w x, 0); a direction is +-|w|, so a step of radius 1 goes to 0 or to 2 w
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[3.0], [0.0]]))
+    some = Split(torch.ones(4, 1, 1, 1), torch.zeros(4, dtype=torch.int64))
+    mask = {"1.weight": torch.tensor([[True], [False]])}
+    losses = {w: float(torch.log1p(torch.exp(torch.tensor(-w)))) for w in (0.0, 3.0, 6.0)}
+    found = landscape.rise(model, mask, some, (1.0,), directions=8)[0]
+    assert all(min(abs(v - (losses[w] - losses[3.0])) for w in (0.0, 6.0)) < 1e-6 for v in found)

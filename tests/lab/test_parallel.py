@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from lotto.config import ConfigError
+from lotto.lab import parallel
+from lotto.lab.tickets.products import level
+
+
+@pytest.mark.slow
+def test_products_come_in_order_and_equal_descriptions_once(own_store, monkeypatch, tiny):
+    study = tiny()
+    tickets = [study.ticket(m, 1, 0) for m in ("random", "initial", "random")]
+    monkeypatch.setenv("LOTTO_JOBS", "1")
+    one = parallel.compute(level, tickets)
+    assert one[0].path == one[2].path != one[1].path
+    monkeypatch.setenv("LOTTO_STORE", str(own_store) + "-2")
+    monkeypatch.setenv("LOTTO_JOBS", "2")
+    two = parallel.compute(level, tickets)
+    for a, b in zip(one, two, strict=True):
+        assert a.metrics == b.metrics
+        assert all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("LOTTO_DEVICE", "gpu", "device = 'gpu'"), ("LOTTO_JOBS", "0", "jobs = '0'"), ("LOTTO_JOBS", "two", "jobs = 'two'")],
+)
+def test_bad_settings(monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=said):
+        parallel.jobs()
+
+
+def test_progress_is_written_for_the_runner(tmp_path, monkeypatch, own_store, tiny):
+    monkeypatch.setenv("LOTTO_PROGRESS", str(tmp_path / "progress"))
+    parallel.compute(level, [tiny().ticket("random", 1, 0)], "prune")
+    assert (tmp_path / "progress").read_text() == "prune 0/1\nprune 1/1\n"
+
+
+@pytest.mark.slow
+def test_workers_die_with_a_killed_parent(tmp_path):
+    code = textwrap.dedent(f"""
+        import joblib, os, time
+        from lotto.lab.parallel import _die_with_parent
+        def task(i):
+            _die_with_parent()
+            open({str(tmp_path)!r} + f"/{{os.getpid()}}", "w").close()
+            time.sleep(600)
+        joblib.Parallel(2)(joblib.delayed(task)(i) for i in range(2))
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    for _ in range(300):
+        if len(list(tmp_path.iterdir())) == 2:
+            break
+        time.sleep(0.1)
+    workers = [int(p.name) for p in tmp_path.iterdir()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(_alive(w) for w in workers):
+            break
+        time.sleep(0.1)
+    assert not any(_alive(w) for w in workers)
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+    except OSError:
+        os.kill(pid, 0)
+        return True
