@@ -113,8 +113,8 @@ def test_a_training_that_diverges_is_not_timed(tiny, monkeypatch):
 def test_the_flops_of_a_distillations_step_by_hand(tiny):
     """Distributions in a ConvNet of one block, width 4: forward on the real and the distilled images, backward to the pixels."""
     study = tiny(distill_depth=1, distill_width=4, distill_batch=3, ipc=2)
-    real = bench.data.load(study.dataset)
-    method = bench.stand_in(real, study.distillation)
+    real = bench.data.load(study.data)
+    method = bench.stand_in(real, study.distill)
     pixels = bench.loop.start(real, method.recipe, 0).requires_grad_()
     method.match(0, pixels)  # the first net of its kind is tried on two images
     conv = 2 * 9 * 1 * 4 * 64  # of one image: 3 x 3 kernels, one channel in, four out, 8 x 8 places

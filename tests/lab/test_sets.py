@@ -28,36 +28,36 @@ def real(digits):
 @pytest.mark.parametrize("kind", ["easy", "herding", "kcenter", "patches"])
 def test_sets_through_the_study(tiny, kind):
     study = tiny()
-    small = products.small_set(SetOf(data=study.dataset, images=study.images(kind, 0)))
+    small = products.small_set(SetOf(data=study.data, images=study.images(kind, 0)))
     assert len(small.images) == 20
     assert small.recipe["method"] == kind
-    inner = products.inner_images(study.dataset, study.images(kind, 0))
+    inner = products.inner_images(study.data, study.images(kind, 0))
     assert len(inner) == (80 if kind == "patches" else 20)
-    other = products.small_set(SetOf(data=study.dataset, images=study.images(kind, 1)))
+    other = products.small_set(SetOf(data=study.data, images=study.images(kind, 1)))
     assert not torch.equal(other.images, small.images)  # fresh nets of another seed
 
 
 def test_inner_images_are_normalised_like_the_real_ones(real, tiny):
     study = tiny(train_size=200)
-    small = products.small_set(SetOf(data=study.dataset, images=study.images("subset", 0)))
-    split = products.inner_images(study.dataset, study.images("subset", 0))
+    small = products.small_set(SetOf(data=study.data, images=study.images("subset", 0)))
+    split = products.inner_images(study.data, study.images("subset", 0))
     assert torch.allclose(split.images.cpu(), real.normalise(small.images.to(real.mean.device)).cpu(), atol=1e-5)
-    assert torch.equal(products.inner_images(study.dataset, study.images("real", 0)).images, real.train.images)
+    assert torch.equal(products.inner_images(study.data, study.images("real", 0)).images, real.train.images)
 
 
 def test_difficulty_finds_a_wrong_label(tiny):
     study = tiny(train_size=None)
-    scores = products.difficulty(Judges(data=study.dataset, nets=1)).tensors["el2n"]
+    scores = products.difficulty(Judges(data=study.data, nets=1)).tensors["el2n"]
     assert scores.shape == (1200,)
     assert 0 <= float(scores.min()) <= float(scores.max()) <= 2**0.5 + 1e-6
     # what the nets of another seed get wrong is what these find hard
-    other = products.difficulty(Judges(data=study.dataset, nets=1, seed=1)).tensors["el2n"]
+    other = products.difficulty(Judges(data=study.data, nets=1, seed=1)).tensors["el2n"]
     assert float(scores[other.argsort()[-60:]].mean()) > 2 * float(scores.mean())
 
 
 def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
     plain = tiny(train_size=200)
-    made = products.small_set(SetOf(data=plain.dataset, images=plain.images("distilled", 0)))
+    made = products.small_set(SetOf(data=plain.data, images=plain.images("distilled", 0)))
     made.save(tmp_path / "set-0.safetensors")
     study = plain.but(own_set=str(tmp_path / "set-{seed}.safetensors"), methods=("own", "distilled"))
     check(study)
@@ -65,7 +65,7 @@ def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
     assert masks[0].keys() == masks[1].keys()
     assert all(masks[0][n].equal(masks[1][n]) for n in masks[0])
     before = level.key(study.ticket("own", 2, 0))
-    subset(sources.load(plain.dataset), 2).save(tmp_path / "set-0.safetensors")  # another set under the same name
+    subset(sources.load(plain.data), 2).save(tmp_path / "set-0.safetensors")  # another set under the same name
     assert level.key(study.ticket("own", 2, 0)) != before
     with pytest.raises(DataError, match="set-1.safetensors: no such file"):
         check(study.but(seeds=2))
@@ -81,21 +81,21 @@ def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
 
 def test_what_others_have_published_is_an_arm_too(tiny, tmp_path):
     plain = tiny(train_size=200)
-    files.export(subset(sources.load(plain.dataset), 2), tmp_path, "mtt")
+    files.export(subset(sources.load(plain.data), 2), tmp_path, "mtt")
     study = plain.but(own_set=str(tmp_path / "images_best.pt"), methods=("own",))
     check(study)
     before = level.key(study.ticket("own", 1, 0))
-    assert products.inner_images(study.dataset, study.images("own", 0)).images.shape == (20, 1, 8, 8)
+    assert products.inner_images(study.data, study.images("own", 0)).images.shape == (20, 1, 8, 8)
     torch.save(torch.arange(20) % 10, tmp_path / "labels_best.pt")  # the labels alone are other ones
     assert level.key(study.ticket("own", 1, 0)) != before
 
 
 def test_gradients_through_the_study(tiny):
     study = tiny(distill_method="grad", distill_factor=2, distill_life=2)
-    product = products.distilled(SetOf(data=study.dataset, images=study.images("distilled", 0)))
+    product = products.distilled(SetOf(data=study.data, images=study.images("distilled", 0)))
     assert product.metrics["real_passes"] == 3 * (32 * 10 + 64)
     assert product.metrics["recipe"]["method"] == "grad"
-    assert len(products.inner_images(study.dataset, study.images("distilled", 0))) == 80
+    assert len(products.inner_images(study.data, study.images("distilled", 0))) == 80
     assert study.ticket("distilled", 1, 0) != tiny().ticket("distilled", 1, 0)
 
 
@@ -120,10 +120,10 @@ def test_experts_ways_are_one_training_each_and_they_differ(real):
 
 def test_trajectories_through_the_study(tiny):
     study = tiny(distill_method="traj", experts=2, expert_epochs=2, expert_span=1, student_steps=2, distill_factor=2)
-    product = products.distilled(SetOf(data=study.dataset, images=study.images("distilled", 0)))
+    product = products.distilled(SetOf(data=study.data, images=study.images("distilled", 0)))
     assert product.metrics["real_passes"] == 2 * 2 * 100
     assert product.metrics["recipe"]["learned_lr"] > 0
-    assert len(products.inner_images(study.dataset, study.images("distilled", 0))) == 80
+    assert len(products.inner_images(study.data, study.images("distilled", 0))) == 80
 
 
 @pytest.mark.parametrize("recipe", [Distill(pool=3), Gradient(factor=2), Trajectory(student_steps=2)], ids=lambda r: r.method)
@@ -138,13 +138,13 @@ def test_an_estimate_beforehand(real, recipe):
 def test_every_set_is_judged_in_equal_steps(tiny):
     study = tiny(seeds=2)
     table = tables.judgements(study)
-    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in study.judge_kinds for i in (1, 2)} | {("real", 0)}
+    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in study.judge.kinds for i in (1, 2)} | {("real", 0)}
     assert len(table) == 2 * (2 * 3 + 1)
     assert table.accuracy.between(0, 100).all()
     assert sorted(set(table.images)) == [10, 20, 100]
-    recipes = {tables.judging(study, k, i, s, 0).recipe for k in study.judge_kinds for i in (1, 2) for s in (0, 1)}
+    recipes = {tables.judging(study, k, i, s, 0).recipe for k in study.judge.kinds for i in (1, 2) for s in (0, 1)}
     assert len(recipes) == 1
-    assert recipes.pop().steps == study.judge_steps
+    assert recipes.pop().steps == study.judge.steps
 
 
 def test_fresh_nets_differ_and_the_same_one_is_the_same(tiny):
@@ -161,7 +161,7 @@ def test_stages_lead_from_real_images_to_the_set(tiny):
     first, last = (products.small_set(tables.stage(study, 2, 0, n)) for n in (0, 20))
     assert first.labels.equal(last.labels)
     assert not first.images.equal(last.images)
-    assert last.images.equal(products.small_set(SetOf(data=study.dataset, images=study.images("distilled", 0))).images)
+    assert last.images.equal(products.small_set(SetOf(data=study.data, images=study.images("distilled", 0))).images)
 
 
 def test_costs_are_counted(tiny):
@@ -208,10 +208,10 @@ def test_robustness_judges_every_set_in_every_net_and_recipe_by_equal_steps(tiny
     study = tiny(ipcs=[1], judge_on=["convnet", "resnet10"], distill_method="grad", distill_factor=2)
     table = tables.robustness(study)
     arms = {("distilled", 1), ("subset", 1), ("subset", 4), ("real", 0)}  # one image stored, four real ones in its place
-    cells = {(m, i, n, r) for m, i in arms for n in study.judge_on for r in study.judge_recipes}
+    cells = {(m, i, n, r) for m, i in arms for n in study.judge.on for r in study.judge.recipes}
     assert set(table[["method", "level", "net", "recipe"]].itertuples(index=False, name=None)) == cells
     assert len(table) == len(cells)
-    assert {r.steps for r in tables.recipes(study).values()} == {study.judge_steps}
+    assert {r.steps for r in tables.recipes(study).values()} == {study.judge.steps}
     assert tables.described(study, "pruned") == study.setup(0).net
     assert tables.described(study, "resnet10").name == "resnet10"
 
@@ -222,7 +222,7 @@ def test_the_card_is_plain_data_and_says_what_the_set_is(tiny):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["set"]["images stored"] == found["set"]["images decoded"] == 20
     assert found["set"]["shape"] == [1, 8, 8]
-    sets = [products.small_set(SetOf(data=study.dataset, images=study.images("distilled", s))) for s in (0, 1)]
+    sets = [products.small_set(SetOf(data=study.data, images=study.images("distilled", s))) for s in (0, 1)]
     assert found["set"]["checksums"] == [s.checksum for s in sets]
     assert len(found["cost"]["seconds"]) == 2
     table = tables.robustness(study.but(ipcs=(2,)))
@@ -234,8 +234,8 @@ def test_the_card_is_plain_data_and_says_what_the_set_is(tiny):
 
 def test_any_set_in_hand_is_judged_as_the_studys_are(tiny):
     study = tiny(judge_steps=30)
-    real = sources.load(study.dataset)
-    small = products.small_set(SetOf(data=study.dataset, images=study.but(ipc=2).images("subset", 0)))
+    real = sources.load(study.data)
+    small = products.small_set(SetOf(data=study.data, images=study.but(ipc=2).images("subset", 0)))
     table = pd.DataFrame(judge.evaluate(small, real, {"convnet": tables.described(study, "convnet")}, tables.recipes(study), repeats=2))
     product = products.judged(tables.judging(study, "subset", 2, 0, 1)).metrics
     assert len(table) == 4
@@ -253,13 +253,13 @@ def test_what_judges_is_named(tiny):
 
 def test_the_card_of_a_set_in_hand(tiny, tmp_path):
     study = tiny(judge_nets=2)
-    small = subset(sources.load(study.dataset), 2, seed=5)
+    small = subset(sources.load(study.data), 2, seed=5)
     small.save(tmp_path / "mine.safetensors")
     found = cards.card_of(SynSet.load(tmp_path / "mine.safetensors"), study)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["set"]["checksums"] == [small.checksum]
     assert {(r["set"], r["recipe"]) for r in found["worth"]["accuracy"]} == {
-        (m, r) for m in ("distilled", "subset", "real") for r in study.judge_recipes
+        (m, r) for m in ("distilled", "subset", "real") for r in study.judge.recipes
     }
     assert found["worth"]["scores"][0]["LRS"]["n"] == 1
 

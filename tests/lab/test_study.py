@@ -124,14 +124,14 @@ def test_lists_of_the_later_notebooks(given, said):
 
 def test_knowledge_of_classes_needs_a_net_that_learns():
     with pytest.raises(ConfigError, match=r"ce = 0.5: random nets know no classes; give pool = 1 or more"):
-        assert lotto.study("digits", distill_ce=0.5).distillation
-    assert lotto.study("digits", distill_ce=0.5, distill_pool=4).distillation.ce == 0.5
+        assert lotto.study("digits", distill_ce=0.5).distill
+    assert lotto.study("digits", distill_ce=0.5, distill_pool=4).distill.ce == 0.5
 
 
 @pytest.mark.parametrize("method, rate", [("dist", 0.03), ("grad", 0.1), ("traj", Trajectory().lr)])
 def test_each_distillation_has_its_own_rate(method, rate):
-    assert lotto.study("digits", distill_method=method).distillation.lr == rate
-    assert lotto.study("digits", distill_method=method, distill_lr=2).distillation.lr == 2
+    assert lotto.study("digits", distill_method=method).distill.lr == rate
+    assert lotto.study("digits", distill_method=method, distill_lr=2).distill.lr == 2
 
 
 def test_kinds_that_are_none(tiny):

@@ -16,7 +16,7 @@ def equal(a, b):
 
 @pytest.mark.parametrize("method", [m for m in ARMS if not ARMS[m].dense])
 def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
-    subset(sources.load(tiny().dataset), 2).save(tmp_path / "own.safetensors")
+    subset(sources.load(tiny().data), 2).save(tmp_path / "own.safetensors")
     study = tiny(methods=[method], own_set=str(tmp_path / "own.safetensors"))
     products.search(study)
     n = live = masks.size(products.level(study.ticket(method, 0, 0)).tensors)
@@ -32,9 +32,9 @@ def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
 def test_the_study_finds_what_find_finds(tiny):
     """The cached levels are the plain algorithm's, bit for bit."""
     study = tiny()
-    real = sources.load(study.dataset)
+    real = sources.load(study.data)
     model = products.network(study.setup(0))
-    small = inner_images(study.dataset, study.images("distilled", 0))
+    small = inner_images(study.data, study.images("distilled", 0))
     for arm, images, what in (
         ("imp", real.train, "weights"),
         ("imp-all", real.train, "all"),
@@ -43,7 +43,7 @@ def test_the_study_finds_what_find_finds(tiny):
         ("distilled-signs", small, "signs"),
         ("distilled-weights-signs", small, "weights and signs"),
     ):
-        recipe = study.inner(ARMS[arm])
+        recipe = study.loop(ARMS[arm])
         expect = list(tickets.find(model, images.images, images.labels, recipe, 2, study.fraction, rewinding=what))
         for at in (1, 2):
             found = products.start_of(study.ticket(arm, at, 0))
@@ -53,7 +53,7 @@ def test_the_study_finds_what_find_finds(tiny):
 
 def test_the_rewind_point_is_a_step_of_the_dense_training_on_real_data(tiny):
     study = tiny()
-    real = sources.load(study.dataset).train
+    real = sources.load(study.data).train
     point = products.rewind_point(study.setup(0, study.rewind)).tensors
     expect = train(products.network(study.setup(0)), real.images, real.labels, study.outer, stop=study.rewind).state
     assert equal(point, {n: t.cpu() for n, t in expect.items()})
@@ -62,7 +62,7 @@ def test_the_rewind_point_is_a_step_of_the_dense_training_on_real_data(tiny):
 
 def test_level_zero_is_plain_training(tiny):
     study = tiny()
-    real = sources.load(study.dataset).train
+    real = sources.load(study.data).train
     plain = train(products.network(study.setup(0)), real.images, real.labels, study.outer, child=1).state
     assert equal(products.trained(study.training("dense", 0, 0, 1)).tensors, {n: t.cpu() for n, t in plain.items()})
 
