@@ -112,7 +112,7 @@ def plain(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, mask
         pin_memory=device.type == "cuda",
         generator=torch.Generator().manual_seed(0),
     )
-    with arithmetic(recipe, device):
+    with arithmetic(recipe.precision, device):
         torch.backends.cudnn.deterministic = False  # `arithmetic` puts it back
         for x, y in itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), recipe.steps):
             loss = F.cross_entropy(model(x.to(device, non_blocking=True)), y.to(device, non_blocking=True))
@@ -129,7 +129,7 @@ def flops(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> f
     """FLOPs an image of one forward and backward pass, pruned weights included: convolutions and matrix products only, a multiplication
     and an addition 1 each."""
     model = copy.deepcopy(model).train()
-    with arithmetic(recipe, images.device), FlopCounterMode(display=False) as counter:
+    with arithmetic(recipe.precision, images.device), FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(images), labels).backward()
     return counter.get_total_flops() / len(images)
 
@@ -181,7 +181,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     square = torch.randn(SQUARE, SQUARE, device=images.device)
 
     def multiply(times: int) -> None:
-        with arithmetic(outer, images.device):
+        with arithmetic(outer.precision, images.device):
             for _ in range(times):
                 square @ square
 

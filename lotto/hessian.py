@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,13 +17,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import masks
-from lotto.config import ConfigError, Recipe
+from lotto.config import ConfigError
 from lotto.data import DataError, check_images
 from lotto.nets import evaluating
 from lotto.streams import generator
 from lotto.train import arithmetic
-
-_EXACT = Recipe(precision="float32")
 
 
 class Hessian:
@@ -76,7 +73,7 @@ class Hessian:
         for chunk in range(len(self._chunks)):
             first = self._first(chunk)
             for row, v in zip(result, spread, strict=True):
-                with arithmetic(_EXACT, v[0].device):
+                with arithmetic("float32", v[0].device):
                     second = torch.autograd.grad(first, list(self._params.values()), v, retain_graph=True, materialize_grads=True)
                 row += torch.cat([s.flatten()[i] for s, i in zip(second, self._index.values(), strict=True)]).to(row)
         return result
@@ -101,7 +98,7 @@ class Hessian:
         if self._kept is not None:
             return self._kept
         images, labels = self._chunks[chunk]
-        with evaluating(self._model), arithmetic(_EXACT, images.device):
+        with evaluating(self._model), arithmetic("float32", images.device):
             scores = torch.func.functional_call(self._model, {**self._params, **self._rest, **self._buffers}, (images,))
             loss = F.cross_entropy(scores, labels, reduction="sum") / self._images
             first = torch.autograd.grad(loss, list(self._params.values()), create_graph=True, materialize_grads=True)
@@ -245,41 +242,6 @@ def layer_traces(values: Float[Tensor, " n"], mask: masks.Mask) -> dict[str, flo
     (`masks.prunable`) too; one read from a file comes sorted by name.
     """
     return {n: float(v.double().sum()) for n, v in zip(mask, values.split([int(m.sum()) for m in mask.values()]), strict=True)}
-
-
-def sam(
-    model: nn.Module,
-    images: Float[Tensor, "images c h w"],
-    labels: Int64[Tensor, " images"],
-    mask: masks.Mask,
-    rho: float = 0.05,
-    batch: int = 512,
-) -> float:
-    """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the highest rise at
-    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is, NaN where the
-    loss is not finite."""
-    check_images(images, labels)
-    params = {n: p.detach() for n, p in model.named_parameters()}
-    masks.check(mask, params)
-    live = {n: params[n].clone().requires_grad_() for n in mask}
-
-    def losses(weights: dict[str, Tensor]) -> Iterator[Tensor]:  # a batch's part of the mean each
-        for some, theirs in zip(images.split(batch), labels.split(batch), strict=True):
-            scores = torch.func.functional_call(model, {**params, **weights}, (some,))
-            yield F.cross_entropy(scores, theirs) * (len(some) / len(images))
-
-    with evaluating(model), arithmetic(_EXACT, images.device):
-        here, gradient = 0.0, {n: torch.zeros_like(w) for n, w in live.items()}
-        for part in losses(live):
-            here = here + part.detach()
-            for g, more in zip(gradient.values(), torch.autograd.grad(part, list(live.values()), materialize_grads=True), strict=True):
-                g += more
-        gradient = masks.apply(gradient, mask)
-        length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values()))
-        if length == 0:
-            return 0.0
-        with torch.no_grad():
-            return float(sum(losses({n: w + rho * gradient[n] / length for n, w in live.items()})) - here)
 
 
 class Share(NamedTuple):

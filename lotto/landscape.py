@@ -1,19 +1,20 @@
-"""Planes through three trained nets, with batch norm recalibrated at every point; and how the loss rises along random directions."""
+"""Planes through three trained nets, with batch norm recalibrated at every point; how the loss rises, up its gradient or at random."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from lotto import masks, nets
-from lotto.config import Recipe
-from lotto.data import Split
-from lotto.nets import State
+from lotto.data import Split, check_images
+from lotto.nets import State, evaluating
 from lotto.streams import generator
 from lotto.train import arithmetic, evaluate
 
@@ -117,6 +118,41 @@ def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float]
         found = evaluate(probe, some)["loss"]
         return math.inf if found is None else found
 
-    with arithmetic(Recipe(precision="float32"), some.images.device):  # near the net, the rise is below TF32's rounding
+    with arithmetic("float32", some.images.device):  # near the net, the rise is below TF32's rounding
         start = loss({}, 0.0)
         return [[loss(way, radius) - start for way in ways] for radius in radii]
+
+
+def sam(
+    model: nn.Module,
+    images: Float[Tensor, "images c h w"],
+    labels: Int64[Tensor, " images"],
+    mask: masks.Mask,
+    rho: float = 0.05,
+    batch: int = 512,
+) -> float:
+    """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the highest rise at
+    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is, NaN where the
+    loss is not finite."""
+    check_images(images, labels)
+    params = {n: p.detach() for n, p in model.named_parameters()}
+    masks.check(mask, params)
+    live = {n: params[n].clone().requires_grad_() for n in mask}
+
+    def losses(weights: dict[str, Tensor]) -> Iterator[Tensor]:  # a batch's part of the mean each
+        for some, theirs in zip(images.split(batch), labels.split(batch), strict=True):
+            scores = torch.func.functional_call(model, {**params, **weights}, (some,))
+            yield F.cross_entropy(scores, theirs) * (len(some) / len(images))
+
+    with evaluating(model), arithmetic("float32", images.device):
+        here, gradient = 0.0, {n: torch.zeros_like(w) for n, w in live.items()}
+        for part in losses(live):
+            here = here + part.detach()
+            for g, more in zip(gradient.values(), torch.autograd.grad(part, list(live.values()), materialize_grads=True), strict=True):
+                g += more
+        gradient = masks.apply(gradient, mask)
+        length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values()))
+        if length == 0:
+            return 0.0
+        with torch.no_grad():
+            return float(sum(losses({n: w + rho * gradient[n] / length for n, w in live.items()})) - here)

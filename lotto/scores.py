@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lotto import masks
-from lotto.config import Recipe
 from lotto.data import check_images
 from lotto.masks import Mask, Params
 from lotto.nets import class_scores, copied, on_batch_statistics
@@ -37,7 +36,7 @@ def snip(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tenso
     initialisation the running ones are those of no image), without dropout. `model` is left as it is, statistics and modes included.
     DataError for images or labels that no loss can be computed of, MaskError for another net's mask.
     """
-    with arithmetic(_EXACT, images.device):
+    with arithmetic("float32", images.device):
         weights, gradient = _gradient(model, images, labels, mask)
     return {n: (w * gradient[n]).abs().detach() for n, w in weights.items()}
 
@@ -55,14 +54,11 @@ def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tens
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: give a number above 0")
     # fused attention has no second derivative
-    with arithmetic(_EXACT, images.device), sdpa_kernel(SDPBackend.MATH):
+    with arithmetic("float32", images.device), sdpa_kernel(SDPBackend.MATH):
         weights, gradient = _gradient(model, images, labels, mask, temperature, create_graph=True)
         flow = sum((g**2).where(mask[n], 0).sum() for n, g in gradient.items()) / 2
         product = torch.autograd.grad(flow, list(weights.values()), materialize_grads=True)  # H g
     return {n: (w * p).detach() for (n, w), p in zip(weights.items(), product, strict=True)}
-
-
-_EXACT = Recipe(precision="float32")
 
 
 def _gradient(
@@ -111,7 +107,7 @@ def _flow(plain: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
     weights = _live(params, mask)
     first = next(iter(params.values()))
     image = torch.ones(1, *shape, dtype=first.dtype, device=first.device)
-    with arithmetic(_EXACT, first.device):
+    with arithmetic("float32", first.device):
         total = class_scores(plain, image, lambda x: torch.func.functional_call(plain, weights, (x,))).sum()
         gradient = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     return {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradient, strict=True)}

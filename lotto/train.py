@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lotto import augment, masks
 from lotto.checkpoint import Checkpoint
-from lotto.config import ConfigError, Recipe
+from lotto.config import ConfigError, Precision, Recipe
 from lotto.data import RealData, Split, check_images
 from lotto.nets import State, class_scores, copied, copy_state, evaluating, has_batch_norm, layout
 from lotto.streams import forked, generator
@@ -73,14 +73,14 @@ def batches(
 
 
 @contextlib.contextmanager
-def arithmetic(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """The recipe's precision; on CUDA also deterministic kernels, so that equal noise gives equal nets."""
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """This precision; on CUDA also deterministic kernels, so that equal noise gives equal nets."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     cudnn.deterministic, cudnn.benchmark = True, False
-    cudnn.allow_tf32 = matmul.allow_tf32 = recipe.precision == "tf32"
+    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             yield
     finally:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
@@ -151,7 +151,7 @@ def train(
             momentum.copy_(tensors["momentum"])
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
-    with arithmetic(recipe, device), forked(device) as key:
+    with arithmetic(recipe.precision, device), forked(device) as key:
         for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
             index, draws = index.to(device), draws.to(device)
             for group in optimiser.param_groups:

@@ -9,9 +9,6 @@ import torch
 
 from lotto import bench, masks, scores, train
 from lotto.config import Recipe
-from tests.conftest import TINY
-
-ARGS = [a for name, v in TINY.items() for a in ("-p", name, json.dumps(v) if isinstance(v, list) else str(v))]
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +17,10 @@ def small_and_on_the_cpu(monkeypatch):
     monkeypatch.setattr(bench, "IMAGES", 32)
 
 
-def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys):
+def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys, tiny_parameters):
+    given = [a for name, v in tiny_parameters.items() for a in ("-p", name, json.dumps(v) if isinstance(v, list) else str(v))]
     file = tmp_path / "bench.json"
-    assert bench.main([*ARGS, "--device", "cpu", "--seconds", "0.02", "--repeats", "2", "--json", str(file)]) == 0
+    assert bench.main([*given, "--device", "cpu", "--seconds", "0.02", "--repeats", "2", "--json", str(file)]) == 0
     said, found = capsys.readouterr().out, json.loads(file.read_text())
     rows = [bench.Row(**r) for r in found["rows"]]
     assert Counter(r.unit for r in rows) == {"images/s": 3, "x": 2, "s": 6, "MFLOP": 1, "GFLOP/s": 5, "% of it": 1}
@@ -39,7 +37,7 @@ def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys):
         "threads": 1,
         "repeats": 2,
     }
-    assert found["parameters"] == TINY
+    assert found["parameters"] == tiny_parameters
 
 
 def test_a_known_bound_gives_a_share_of_it(tiny, monkeypatch):
@@ -113,7 +111,7 @@ def test_a_training_that_diverges_is_not_timed(tiny, monkeypatch):
 def test_the_flops_of_a_distillations_step_by_hand(tiny):
     """Distributions in a ConvNet of one block, width 4: forward on the real and the distilled images, backward to the pixels."""
     study = tiny(distill_depth=1, distill_width=4, distill_batch=3, ipc=2)
-    real = bench.data.load(study.data)
+    real = bench.sources.load(study.data)
     method = bench.stand_in(real, study.distill)
     pixels = bench.loop.start(real, method.recipe, 0).requires_grad_()
     method.match(0, pixels)  # the first net of its kind is tried on two images

@@ -16,24 +16,23 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.conftest import TINY
-
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next((b for n in ("chromium", "chromium-browser", "google-chrome") if (b := shutil.which(n))), None)
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome here"),
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # papermill's and the server's own
 ]
 BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, tiny_parameters):
     """A JupyterLab over a folder with the notebooks at tiny parameters; its address."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    from lotto.run import known_parameters
+    from lotto.lab.notebooks import known_parameters
 
     root = tmp_path_factory.mktemp("lab")
     for book in BOOKS:
@@ -41,7 +40,7 @@ def server(tmp_path_factory):
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-        tiny = {n: v for n, v in TINY.items() if n in known_parameters(book)}
+        tiny = {n: v for n, v in tiny_parameters.items() if n in known_parameters(book)}
         nbformat.write(parameterize_notebook(nb, tiny, kernel_name="python3", language="python"), root / book.name)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -99,6 +99,7 @@ def test_a_working_conda_environment_is_used_without_activation(bare):
     assert out.returncode == 0 and out.stdout == "-m|lotto.run|--seeds|1|-p|levels|[4, 8]|", out.stderr
 
 
+@pytest.mark.slow
 def test_help_from_anywhere():
     out = subprocess.run([str(CLONE / "run_all.sh"), "--help"], cwd="/", capture_output=True, text=True, env={**os.environ})
     assert out.returncode == 0, out.stderr
@@ -108,4 +109,5 @@ def test_help_from_anywhere():
 
 def test_every_module_is_had_from_the_package():
     files = {p.stem for p in (CLONE / "lotto").glob("*.py")} - {"__init__"}
-    assert files | {"distill"} == set(lotto._MODULES) and all(getattr(lotto, name) for name in lotto._MODULES)
+    assert files | {"distill", "lab"} == set(lotto._MODULES)
+    assert all(getattr(lotto, name) for name in lotto._MODULES)

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lotto import run
-from lotto.config import Study
+from lotto.lab.notebooks import known_parameters
+from lotto.lab.study import Study
 
 BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 books = pytest.mark.parametrize("book", BOOKS, ids=[b.stem for b in BOOKS])
@@ -64,14 +64,14 @@ def test_parameters_are_annotated_commented_literals_that_the_study_knows(book):
         statement = ast.parse(line).body[0]
         assert isinstance(statement, ast.AnnAssign) and isinstance(statement.value, ast.Constant) and "#" in line, line
         assert statement.target.id in Study.model_fields
-    assert set(run.known_parameters(book)) <= set(Study.model_fields)
+    assert set(known_parameters(book)) <= set(Study.model_fields)
 
 
 @books
 def test_every_parameter_is_used(book):
     cells = code(book)
     rest = "\n".join(c.source for c in cells if "parameters" not in c.metadata.get("tags", []))
-    for name in run.known_parameters(book):
+    for name in known_parameters(book):
         assert re.search(rf"\b{name}\b", rest), name
 
 
@@ -82,7 +82,7 @@ def test_cells_are_thin_and_the_end_mark_is_there(book):
         tree = ast.parse(c.source)
         assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         assert len(c.source.splitlines()) <= 25 or "parameters" in c.metadata.get("tags", [])
-    assert f'run.finish("{book.stem}"' in cells[-1].source
+    assert f'finish("{book.stem}"' in cells[-1].source
 
 
 @books

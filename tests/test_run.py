@@ -11,6 +11,8 @@ import pytest
 
 from lotto import run
 from lotto.config import ConfigError
+from lotto.distill.coresets import subset
+from lotto.lab import notebooks, sources, stills
 
 ENV = {**os.environ, "LOTTO_DEVICE": "cpu"}
 
@@ -20,10 +22,10 @@ def books(tmp_path, monkeypatch):
     """A folder of small notebooks in place of the study's."""
     folder = tmp_path / "note books"
     folder.mkdir()
-    monkeypatch.setattr(run, "NOTEBOOKS", folder)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
 
     def write(name, *cells, parameters='preset: str = "digits"  # preset\nseeds: int = None  # how many'):
-        nb = run.strip(nbformat.v4.new_notebook())
+        nb = notebooks.strip(nbformat.v4.new_notebook())
         nb.cells = [nbformat.v4.new_code_cell(c) for c in (parameters, *cells)]
         nb.cells[0].metadata["tags"] = ["parameters"]
         nbformat.write(nb, folder / f"{name}.ipynb")
@@ -31,7 +33,7 @@ def books(tmp_path, monkeypatch):
     return write
 
 
-END = "from lotto import run; run.finish({!r})"
+END = "from lotto.lab.notebooks import finish; finish({!r})"
 
 
 def statuses(out):
@@ -47,15 +49,17 @@ def go(tmp_path, *args):
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("1e-3", 0.001), ("3", 3), ("true", True), ("None", None), ("null", None), ("[4, 8]", [4, 8]), ("['imp']", ["imp"]),
+        ("0.001", 0.001), ("1e-3", "1e-3"), ("3", 3), ("true", True), ("None", None), ("null", None), ("[4, 8]", [4, 8]),
+        ("['imp']", ["imp"]),
         ('["imp"]', ["imp"]),
-        ("4,8", "4,8"), ("resnet18", "resnet18"), ("007", "007"),
+        ("4,8", "4,8"), ("resnet18", "resnet18"),
     ],
 )  # fmt: skip
 def test_what_a_value_on_the_command_line_means(text, meant):
     assert run.value(text) == meant and type(run.value(text)) is type(meant)
 
 
+@pytest.mark.slow
 def test_a_run_its_table_and_being_up_to_date(books, tmp_path, capsys):
     books("01_a", "print(seeds)", END.format("01_a"))
     books("02_b", END.format("02_b"), parameters='preset: str = "digits"')
@@ -72,6 +76,7 @@ def test_a_run_its_table_and_being_up_to_date(books, tmp_path, capsys):
     assert go(tmp_path, "--force", "--only", "2") == 0 and statuses(capsys.readouterr().out) == {"02_b": "ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
     [
@@ -91,6 +96,7 @@ def test_failures_of_every_kind_are_failures(books, tmp_path, capsys, cell):
     assert go(tmp_path, "--keep-going") == 1 and statuses(capsys.readouterr().out) == {"01_bad": "FAILED", "02_next": "ok"}
 
 
+@pytest.mark.slow
 def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
     books("01_cut", "1 + 1")
     books("02_other", END.format("01_cut"))
@@ -124,13 +130,12 @@ def test_a_folder_that_cannot_be_made_is_refused(books, tmp_path, capsys):
         assert said.count("\n") == 1 and f"out = {place!r}: cannot be written to (" in said and "give --out another folder" in said
 
 
+@pytest.mark.slow
 def test_no_browser_is_said_once_for_all_notebooks(books, tmp_path, capsys, monkeypatch):
-    from lotto.lab import stills
-
     monkeypatch.setattr(stills, "_state", {})
     monkeypatch.setenv("LOTTO_STILLS", "1")
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
-    figure = "import plotly.graph_objects as go; from lotto import figures; figures.show(go.Figure(go.Scatter(y=[1, 2])))"
+    figure = "import plotly.graph_objects as go; from lotto.lab import plots; plots.show(go.Figure(go.Scatter(y=[1, 2])))"
     books("01_a", figure, END.format("01_a"))
     books("02_b", figure, END.format("02_b"))
     assert go(tmp_path) == 0
@@ -157,15 +162,17 @@ def test_missing_data_is_told_before_anything_runs(books, tmp_path, capsys, monk
 def test_choose(books):
     for name in ("01_a", "02_b", "03_c"):
         books(name)
-    assert [p.stem for p in run.choose("3,01", None)] == ["01_a", "03_c"]
-    assert [p.stem for p in run.choose(None, "02")] == ["02_b", "03_c"]
+    assert [p.stem for p in notebooks.choose("3,01", None)] == ["01_a", "03_c"]
+    assert [p.stem for p in notebooks.choose(None, "02")] == ["02_b", "03_c"]
     with pytest.raises(ConfigError, match="'04'"):
-        run.choose("04", None)
+        notebooks.choose("04", None)
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_up_is_paused_and_goes_on(books, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LOTTO_DEADLINE", "inf")  # put back after the test, whatever the run sets
-    books("01_a", "from lotto import store; store.pause_if_due(); print('on')", END.format("01_a"))
+    save = "import pathlib, tempfile; from lotto.lab import store; kept = store.checkpoint(pathlib.Path(tempfile.mkdtemp()))"
+    books("01_a", save, "kept.due() and kept.save({}, {}); print('on')", END.format("01_a"))
     books("02_b", END.format("02_b"))
     assert go(tmp_path, "--time-limit", "0.001") == run.PAUSED == 75
     out = capsys.readouterr().out
@@ -177,9 +184,7 @@ def test_a_run_whose_time_is_up_is_paused_and_goes_on(books, tmp_path, capsys, m
 def test_a_card_on_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LOTTO_DEVICE", "cpu")
     small = [p for n, v in (("train_size", "100"), ("judge_steps", "3"), ("judge_nets", "1")) for p in ("-p", n, v)]
-    from lotto import data, distill
-
-    made = distill.subset(data.load(data.Data(train_size=100)), 2)
+    made = subset(sources.load(sources.Data(train_size=100)), 2)
     made.save(tmp_path / "mine.safetensors")
     assert run.main(["card", str(tmp_path / "mine.safetensors"), *small]) == 0
     assert json.loads(capsys.readouterr().out)["set"]["checksums"] == [made.checksum]
@@ -197,13 +202,14 @@ def descendants(pid):
     return found - {pid}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, sent):
     clone = tmp_path / "a clone"
-    shutil.copytree(run.CLONE, clone, ignore=shutil.ignore_patterns(".git", "runs", ".lotto", ".venv", "__pycache__"))
+    shutil.copytree(notebooks.CLONE, clone, ignore=shutil.ignore_patterns(".git", "runs", ".lotto", ".venv", "__pycache__"))
     for old in (clone / "notebooks").glob("*.ipynb"):
         old.unlink()
-    nb = run.strip(nbformat.v4.new_notebook())
+    nb = notebooks.strip(nbformat.v4.new_notebook())
     slow = f"import time, os; time.sleep(0 if os.path.exists({str(tmp_path / 'go')!r}) else 99)"
     nb.cells = [nbformat.v4.new_code_cell(c) for c in ('preset: str = "digits"', slow, END.format("01_slow"))]
     nb.cells[0].metadata["tags"] = ["parameters"]

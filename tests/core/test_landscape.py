@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lotto import landscape, masks, nets
+from lotto import landscape, masks, nets, scores
 from lotto.data import Split
 from lotto.train import evaluate
 
@@ -104,3 +107,39 @@ def test_the_rise_of_a_quadratic_by_hand():
     losses = {w: float(torch.log1p(torch.exp(torch.tensor(-w)))) for w in (0.0, 3.0, 6.0)}
     found = landscape.rise(model, mask, some, (1.0,), directions=8)[0]
     assert all(min(abs(v - (losses[w] - losses[3.0])) for w in (0.0, 6.0)) < 1e-6 for v in found)
+
+
+def test_sam_is_the_length_of_the_gradient_to_first_order(net, images):
+    model, pixels, labels = net().double(), images[0].double(), images[1]
+    nets.recalibrate(model, pixels)
+    mask, before = masks.prune(masks.ones(model), scores.random(masks.ones(model), 0), 0.5), nets.copy_state(model)
+    with nets.evaluating(model):
+        loss = F.cross_entropy(model(pixels), labels)
+    grads = torch.autograd.grad(loss, [dict(model.named_parameters())[n] for n in mask])
+    length = math.sqrt(sum(float((g * m).square().sum()) for g, m in zip(grads, mask.values(), strict=True)))
+    assert landscape.sam(model, pixels, labels, mask, rho=1e-5) == pytest.approx(1e-5 * length, rel=1e-3)
+    assert landscape.sam(model, pixels, labels, mask, rho=0.5) > 0
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    assert model.head.weight.grad is None
+
+
+def test_a_loss_that_is_not_finite_has_no_rise(net, images):
+    model = net().double()
+    with torch.no_grad():
+        model.head.weight.fill_(1e308).mul_(1.7)  # finite, but the scores are not
+    assert math.isnan(landscape.sam(model, images[0].double(), images[1], masks.ones(model)))
+
+
+@pytest.mark.parametrize("batch", [512, 3])  # 3: four images in batches of 3 and 1, each image weighted alike
+def test_sam_by_hand(batch):
+    # one live weight w and two classes: scores (w x, 0), loss log(1 + exp(-w x)), which rises as w falls
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2, bias=False)).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[3.0], [0.0]]))
+    images = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64).view(4, 1, 1, 1)
+    mask = {"1.weight": torch.tensor([[True], [False]])}
+    mean = {w: sum(math.log1p(math.exp(-w * x)) for x in (1, 2, 3, 4)) / 4 for w in (3.0, 2.5)}
+    found = landscape.sam(model, images, torch.zeros(4, dtype=torch.int64), mask, rho=0.5, batch=batch)
+    assert found == pytest.approx(mean[2.5] - mean[3.0], rel=1e-9)
+    assert model.training
+    assert model[1].weight.grad is None

@@ -140,7 +140,7 @@ def test_lost_capacity_and_a_short_way_are_told_apart():
     ]
     rows += [dict(seed=0, state="failed", barrier=None, train_loss=2.3, distance=99.0)]
     found = tables.capacity(pd.DataFrame(rows))
-    assert found.tolist() == [8, 8, 8]
+    assert found.tickets.tolist() == [8, 8, 8]
     assert (found.way == 1.0).all()
     assert (found.loss < -0.9).all()
     assert found.loss_given_way.isna().all()  # the way explains all of the barrier

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lotto import masks
+from lotto.lab import plots
 from lotto.lab.arms import ARMS
 from lotto.lab.describe import Curvature
 from lotto.lab.sharpness import figures, products, tables
@@ -86,7 +87,7 @@ def test_what_is_discarded_stands_beside_chance(compared):
 def test_curvature_figures(compared):
     study, barrier = compared.study, compared.barrier
     left, planes = tables.curvatures(study).assign(state="trained"), tables.scapes(study)
-    fig = figures.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
+    fig = plots.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
     assert {t.name for t in fig.data} == {ARMS[m].title for m in study.arms}
     made = [figures.spectrum_and_plane(left, planes, study, m, 2, k) for m in study.arms for k in ("test_error", "train_loss")]
     assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them

@@ -14,7 +14,7 @@ from lotto.data import DataError, RealData, Split
 from lotto.distill import coresets, files, judge, loop
 from lotto.distill.distributions import Distributions, match_distributions
 from lotto.distill.gradients import Gradients, match_gradients
-from lotto.distill.pool import NET_BATCH
+from lotto.distill.pool import NET_BATCH, random_net
 from lotto.distill.recipes import Gradient, Matching, Trajectory
 from lotto.distill.synset import SynSet
 from lotto.distill.trajectories import Trajectories, flat, match_trajectories
@@ -131,7 +131,7 @@ def _(images: Images) -> str | None:
 def stand_in(real: RealData, recipe: Matching) -> loop.Method:
     """The method of a distillation, to be timed: along trajectories without experts, a random way, of equal cost."""
     if isinstance(recipe, Trajectory):
-        weights, draw = flat(loop.random_net(recipe, real, 0, 0)), torch.Generator().manual_seed(0)
+        weights, draw = flat(random_net(recipe, real, 0, 0)), torch.Generator().manual_seed(0)
         way = [weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights) for k in range(recipe.epochs + 1)]
         return Trajectories(real, [torch.stack(way)], recipe, 0)
     return (Gradients if isinstance(recipe, Gradient) else Distributions)(real, recipe, 0)

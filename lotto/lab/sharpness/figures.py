@@ -85,8 +85,7 @@ def spectrum_and_plane(
     known = [v for s in table.spectrum if isinstance(s, list) for v in s]
     for s in study.initialisations:
         values = next((r.spectrum for r in rows.itertuples() if r.seed == s and isinstance(r.spectrum, list)), [])
-        trace = marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}")
-        fig.add_trace(trace, row=1, col=1)
+        fig.add_trace(marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}"), row=1, col=1)
     if known:  # one axis for all choices, but for what lies far beyond most
         own = [v for s in rows.spectrum if isinstance(s, list) for v in s]
         low, high = min(known), max([sorted(known)[9 * len(known) // 10], *own])

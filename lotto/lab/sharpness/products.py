@@ -10,14 +10,14 @@ from torch import nn
 
 from lotto import masks, nets
 from lotto.data import Split
-from lotto.hessian import Hessian, density, diagonal, extremes, layer_traces, sam
+from lotto.hessian import Hessian, density, diagonal, extremes, layer_traces
 from lotto.lab import parallel, sources
 from lotto.lab.describe import Curvature, Scape
 from lotto.lab.device import device
 from lotto.lab.store import Cached, Product, cached
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import level, network, rewind_point, trained
-from lotto.landscape import plane, rise, survey
+from lotto.landscape import plane, rise, sam, survey
 
 POINTS: dict[str, str] = {"init": "at initialisation", "rewind": "at the rewind point", "trained": "trained"}
 """Where the dense net's Hessian is taken."""

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from lotto.config import ConfigError
+from lotto.lab import presets
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.claims import board, judge, rules, runs
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
 from lotto.lab.claims.runs import Batch, Plan
-from lotto.tickets import arms_at
-from tests.conftest import TINY
+from lotto.lab.tables import arms_at
 
 PLAN = Plan(
     "digits",
@@ -255,9 +255,9 @@ def test_a_reference_that_is_not_there(fake):
         runs.reference("digits")
 
 
-def test_a_small_real_run_goes_on_without_its_store(own_store, tmp_path, monkeypatch):
+def test_a_small_real_run_goes_on_without_its_store(own_store, tmp_path, monkeypatch, tiny_parameters):
     """Its tables end bit-equal to those of a run that was never stopped, though nothing was left of the store."""
-    small = {n: v for n, v in TINY.items() if n not in ("levels", "seeds")} | {"high_levels": [1]}
+    small = {n: v for n, v in tiny_parameters.items() if n not in ("levels", "seeds")} | {"high_levels": [1]}
     plan = Plan("digits", {"one": Batch(("dense", "random"), (1,))}, more=tuple(small.items()), seeds=2, first_seed=7)
     monkeypatch.setattr(runs, "PLANS", {"small": plan})
     monkeypatch.setenv("LOTTO_JOBS", "1")
@@ -322,7 +322,7 @@ def test_what_a_plan_lacks_is_said_not_to_have_been_run(name, monkeypatch, tmp_p
     if any("judged" in b.tables for b in plan.batches.values()):
         rows = [dict(method=m, level=i, seed=s, accuracy=50.0) for m in ("distilled", "subset", "herding") for i in (1, 10) for s in seeds]
         found["judged"] = pd.DataFrame(rows)
-    study = runs.config.study(plan.preset, levels=sorted({at for b in plan.batches.values() for at in b.levels}))
+    study = presets.study(plan.preset, levels=sorted({at for b in plan.batches.values() for at in b.levels}))
     for j in judge.judge(found, study, 10):
         lacking = [p for p in j.claim.parts if judge.estimate(p, found, judge.regime(study), 10.0) is None]
         assert (j.word == "not run") == bool(lacking), (j.claim.id, j.word)
