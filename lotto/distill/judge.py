@@ -12,7 +12,7 @@ from pydantic import Field
 from lotto import data, nets, parallel
 from lotto.config import Config, Data, Images, Int, Net, Recipe, Study
 from lotto.data import DataError, RealData, Split
-from lotto.distill.sets import SetOf, distilled, inner_images, make_sets, small_set, subset
+from lotto.distill.sets import SetOf, distilled, make_sets, small_set, subset
 from lotto.distill.synset import SynSet
 from lotto.store import Product, cached
 from lotto.streams import generator
@@ -33,15 +33,20 @@ class Judging(Config):
 @cached(version=1, uses=(distilled,))
 def judged(what: Judging) -> Product:
     """Loss and error of that net on all three splits after its last step, and how it came out."""
-    return Product(taught(inner_images(what.data, what.images), data.load(what.data), what.net, what.recipe, what.seed))
+    real = data.load(what.data)
+    if what.images.kind == "real":
+        return Product(taught(real.train, real, what.net, what.recipe, what.seed))
+    small = small_set(SetOf(data=what.data, images=what.images))
+    return Product(taught(small.split(), small.view(real), what.net, what.recipe, what.seed))
 
 
 def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
     """One fresh net trained on `small` by `recipe`, after its last step: `state`, `images` and, unless it diverged, `train`, `held_out` and
-    `test`, each with loss (nats) and error (in [0, 1]) on the real images. The test images choose nothing."""
+    `test`, each with loss (nats) and error (in [0, 1]) on the real images, which have to be seen as `small` is (`SynSet.view`). The test
+    images choose nothing."""
     seed = generator(seed, "judge").initial_seed()
     fresh = nets.build(net, real.shape, len(real.classes), seed).to(parallel.device())
-    end = train(fresh, small.images, small.labels, recipe, seed=seed)
+    end = train(fresh, small.images.to(parallel.device()), small.labels.to(parallel.device()), recipe, seed=seed)
     if not end.finite:
         return {"state": "diverged"}
     fresh.load_state_dict(end.state)
@@ -56,7 +61,9 @@ def evaluate(
     """Table of what any set in hand is worth, such as one that `SynSet.load` read: a row a (net, recipe, repeat), with the test and the
     held-out accuracy in points (None where the net diverged). Nothing is stored.
 
-    Each repeat is a fresh net; the same repeat of another set has the same initial weights. DataError where set and real data do not fit.
+    Each repeat is a fresh net; the same repeat of another set has the same initial weights. Nets trained on a SynSet see the real images
+    as they saw the set: in its normalisation, and whitened where it is. A Split goes with the real data as they are given. DataError where
+    set and real data do not fit.
     """
     import pandas as pd
 
@@ -66,11 +73,10 @@ def evaluate(
                 f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the real data {real.shape} "
                 f"and {len(real.classes)}; judge it on the data it was made for"
             )
-        small = small.split()
-    there = Split(small.images.to(parallel.device()), small.labels.to(parallel.device()))
+        small, real = small.split(), small.view(real)
     rows = []
     for (on, net), (name, recipe), k in itertools.product(nets.items(), recipes.items(), range(repeats)):
-        found = taught(there, real, net, recipe, 1000 * seed + k)
+        found = taught(small, real, net, recipe, 1000 * seed + k)
         errors = {split: found.get(split, {}).get("error") for split in ("test", "held_out")}
         test, held_out = (None if e is None else 100 * (1 - e) for e in errors.values())
         rows.append(dict(net=on, recipe=name, repeat=k, accuracy=test, held_out=held_out, state=found["state"]))
@@ -223,16 +229,21 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
 
 
 def card_of(small: SynSet, study: Study) -> dict[str, Any]:
-    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval."""
+    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval.
+
+    The real images beside it, in equal number and all, are seen as the set is: whitened, where it is, in training and in tests.
+    """
     import pandas as pd
 
     real = data.load(study.dataset)
     asked = {name: recipes(study)[name] for name in study.judge_recipes}
     ipc = max(1, len(small.images) // len(small.classes))
-    arms = {("distilled", ipc): small, ("subset", ipc): subset(real, ipc), ("real", 0): real.train}
+    seen, some = small.view(real), subset(real, ipc)
+    equal = Split(small.normalise(some.images), some.labels)
+    arms = {("distilled", ipc): (small, real), ("subset", ipc): (equal, seen), ("real", 0): (seen.train, seen)}
     tables = []
-    for (method, level), images in arms.items():
-        found = evaluate(images, real, {on: described(study, on) for on in study.judge_on}, asked, study.judge_nets)
+    for (method, level), pair in arms.items():
+        found = evaluate(*pair, {on: described(study, on) for on in study.judge_on}, asked, study.judge_nets)
         means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}
@@ -247,7 +258,7 @@ def _about(small: SynSet) -> dict[str, Any]:
         "shape": list(small.images.shape[1:]),
         "factor": small.factor,
         "labels": "soft" if small.labels.is_floating_point() else "hard",
-        "pixels": "in [0, 1], not whitened",
+        "pixels": "ZCA-whitened, and so are the real images beside them" if small.whitening else "in [0, 1], not whitened",
         "mean": [round(x, 6) for x in small.mean.tolist()],
         "std": [round(x, 6) for x in small.std.tolist()],
         "recipe": {k: v for k, v in small.recipe.items() if k not in ("seed", "learned_lr")},

@@ -106,8 +106,15 @@ def train_experts(what: Sequence[SetOf]) -> None:
 
 
 def own(file: str, real: RealData) -> SynSet:
-    """The set in a file, brought to pixels in [0, 1] where it is whitened. DataError where it is none, or does not fit the real data."""
-    made = SynSet.load(file, **({} if file.endswith(".safetensors") else {"real": real}))
+    """The set in a file, as its makers trained on it. DataError where it is none, or does not fit the real data.
+
+    An inner loop sees a whitened set whitened, and what it hands over is a mask (with the weights that the ticket's rewinding keeps): the
+    outer training, tests and barriers are those of the study's plain real images, as for every other arm. To whiten these too would be
+    another task, with a dense net and an IMP of its own. So such an arm asks what masks are worth that were found with the set as
+    published, and part of its distance to the other arms may be that first layers saw other inputs; the set's own worth is judged on
+    whitened real images (`judge`).
+    """
+    made = SynSet.load(file, real=real)
     if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
         raise data.DataError(
             f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data {real.shape} and "
@@ -118,10 +125,11 @@ def own(file: str, real: RealData) -> SynSet:
 
 @store.fingerprint.register
 def _(images: Images) -> str | None:
-    """The bytes of a set in a file."""
+    """The bytes of a set in a file and, where it is of another's format, the version of what is made of them."""
     if images.kind != "own":
         return None
     marks = [f"{f.name} {data.sha256(f)}" for f in foreign.files_of(images.file)]
+    marks += [] if images.file.endswith(".safetensors") else [f"reading {foreign.READING}"]
     return f"own:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
 
 
@@ -194,7 +202,7 @@ def small_set(what: SetOf) -> SynSet:
 
 
 def inner_images(source: Data, images: Images) -> Split:
-    """Normalised training images of an inner loop, on the device."""
+    """Training images of an inner loop as its net sees them: normalised, and whitened where the set is; on the device."""
     if images.kind == "real":
         return data.load(source).train
     small = small_set(SetOf(data=source, images=images)).split()
