@@ -219,7 +219,11 @@ def test_files_that_hold_something_else_are_one_sentence(tmp_path):
         "res_empty.pt": ({"data": []}, "`data` is a list of 0; DatasetCondensation keeps a list there"),
         "res_tensor.pt": ({"data": images}, r"`data` is a tensor of shape \(10, 3, 8, 8\); DatasetCondensation keeps"),
         "res_pair.pt": ({"data": [images, labels]}, r"images and their labels are two tensors, and here is a tensor of shape \(10,\)"),
-        "res_three.pt": ({"data": [[images, labels, labels]]}, "are two tensors, and here is a list of 3"),
+        "res_three.pt": (
+            {"data": [[images, labels, labels]]},
+            r"two tensors, and here is a list of 3: a tensor of shape \(10, 3, 8, 8\), ",
+        ),
+        "data_number.pt": ([images, labels[0]], r"a tensor of shape \(10, 3, 8, 8\), a tensor of shape \(\)"),
         "data_flat.pt": ([images.flatten(1), labels], r"images have shape \(10, 192\)"),
         "data_nan.pt": ([images / 0 * 0, labels], "image 0 holds NaN"),
     }

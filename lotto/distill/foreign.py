@@ -103,7 +103,8 @@ def files_of(file: Path | str) -> list[Path]:
 
 def _finish(file: Path | str, found: Found, real: RealData | None, space: str | None, factor: int | None) -> SynSet:
     images, labels, told = found.images.float() / (255 if found.images.dtype == torch.uint8 else 1), found.labels, [found.form]
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+    fits = real is not None and tuple(images.shape[1:]) == real.shape
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3) and not fits:
         images = images.permute(0, 3, 1, 2)
         told.append("its channels, which were last, were brought to the front")
     if not labels.is_floating_point() or (labels.ndim == 1 and labels.equal(labels.round())):
@@ -222,7 +223,7 @@ def _tensors(path: Path, factor: int | None) -> Found:
 
 
 def _pair(path: Path, pair: Any, form: str, space: str | None) -> Found:
-    if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, Tensor) for t in pair)):
+    if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, Tensor) and t.ndim for t in pair)):
         raise DataError(f"{path}: {form}: images and their labels are two tensors, and here is {_what(pair)}; get or save it again")
     images, labels = (t.detach() for t in pair)
     if images.ndim != 4 and labels.ndim == 4:
@@ -237,7 +238,7 @@ def _what(found: Any) -> str:
     if isinstance(found, Tensor):
         return f"a tensor of shape {tuple(found.shape)}"
     if isinstance(found, list | tuple):
-        return f"a {type(found).__name__} of {len(found)}"
+        return f"a {type(found).__name__} of {len(found)}{': ' if found else ''}{', '.join(map(_what, found[:4]))}"
     names = f" with {', '.join(map(repr, list(found)[:4]))}" if isinstance(found, dict) else ""
     return f"a {type(found).__name__}{names}"
 
