@@ -187,7 +187,7 @@ def test_what_would_be_cut_is_refused(digits, white, tmp_path):
     assert back.recipe["read as"] == "IDC, factor 1, plain pixels, 4.7 % of its values cut to [0, 1]" and float(back.images.max()) == 1
     few[:, 0, 0, 3] = -0.5
     with pytest.raises(
-        DataError, match=r"read as plain pixels, 6 % of its values .* from -0.5 to 1.5, .* say space='normalised' or 'whitened'"
+        DataError, match=r"read as plain pixels, 6 % of its values .* from -0.5 to 1.5, .* say space='normalised' or space='whitened' if"
     ):
         SynSet.load(saved(tmp_path, "data_many.pt", [few, labels]))
     with pytest.raises(DataError, match="read as normalised by the real data's own mean and deviation, .. % of its values would"):

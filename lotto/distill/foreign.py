@@ -167,16 +167,18 @@ def _seen(
             raise DataError(f"{file}: cannot tell whether its images are normalised or whitened; say space='normalised' or 'whitened'")
     if space == "whitened":
         return images, of, f"ZCA-whitened{why} and kept so, with the whitening of the {len(real.train):,} real training images"
-    pixels = images
     if space == "normalised":
-        pixels = images * std[:, None, None] + mean[:, None, None]
-    taken = "plain pixels" if space == "pixels" else f"normalised{why} by {whose}"
-    cut = _outside(pixels)
-    if cut > FEW:
-        other = [s for s in SPACES if s != space]
+        return _cut(file, images * std[:, None, None] + mean[:, None, None], space, f"normalised{why} by {whose}")
+    return _cut(file, images, space, "plain pixels")
+
+
+def _cut(file: Path | str, pixels: Tensor, space: str, taken: str) -> tuple[Tensor, None, str]:
+    if (cut := _outside(pixels)) > FEW:
+        others = " or ".join(f"space={s!r}" for s in SPACES if s != space)
         raise DataError(
             f"{file}: read as {taken}, {100 * cut:.0f} % of its values would have to be cut to [0, 1], from {float(pixels.min()):.3g} to "
-            f"{float(pixels.max()):.3g}, and little be left of the set; say space={other[0]!r} or {other[1]!r} if its makers used that"
+            f"{float(pixels.max()):.3g}, and the set would teach less; say {others} if that is what it holds, or clamp it yourself into a "
+            "SynSet"
         )
     return pixels.clamp(0, 1), None, taken + (f", {100 * cut:.1f} % of its values cut to [0, 1]" if cut else "")
 
