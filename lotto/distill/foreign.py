@@ -6,6 +6,7 @@ about normalisation). `load` says in the set's `recipe` what it took a file for.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 from collections.abc import Callable, Sequence
@@ -152,7 +153,7 @@ def _seen(
             "they were made for, which nets have to see as they see these"
         )
     if space in (None, "whitened"):
-        of = principal(real.pixels(real.train.images).clamp(0, 1).cpu())
+        of = _principal(real)
     if space in (None, "normalised"):
         by = constants(real, images.shape[1:], classes, found.form)
         if by is None:
@@ -170,6 +171,11 @@ def _seen(
     if space == "normalised":
         return _cut(file, images * std[:, None, None] + mean[:, None, None], space, f"normalised{why} by {whose}")
     return _cut(file, images, space, "plain pixels")
+
+
+@functools.lru_cache(maxsize=1)  # an arm reads its set before every inner loop, and at 32 x 32 pixels this takes half a minute
+def _principal(real: RealData) -> Principal:
+    return principal(real.pixels(real.train.images).clamp(0, 1).cpu())
 
 
 def _cut(file: Path | str, pixels: Tensor, space: str, taken: str) -> tuple[Tensor, None, str]:

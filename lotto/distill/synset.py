@@ -111,7 +111,7 @@ class SynSet:
     @classmethod
     def load(cls, file: Path | str, **more: Any) -> SynSet:
         """Read what `save` wrote; what others have published is read by `lotto.distill.foreign.load`, to which all other files (and
-        `more`) go. DataError where the file is not there, none of these, cut short, or changed since it was saved."""
+        `more`: real, space, factor) go. DataError where the file is not there, none of these, cut short, or changed since it was saved."""
         path = Path(file)
         if not path.exists():
             raise DataError(f"{file}: no such file; save a SynSet there first")
