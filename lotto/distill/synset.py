@@ -77,11 +77,12 @@ class SynSet:
 
         Its `pixels` undoes the normalisation only: of a whitened set's view it gives whitened images.
         """
-        if not self.whitening and self.mean.equal(real.mean.cpu()) and self.std.equal(real.std.cpu()):
+        mean, std = self.mean.to(real.mean), self.std.to(real.std)
+        if not self.whitening and mean.equal(real.mean) and std.equal(real.std):
             return real  # there and back again would change the last bits
         parts = {n: getattr(real, n) for n in ("train", "held_out", "test")}
         seen = {n: Split(self.normalise(real.pixels(split.images)), split.labels) for n, split in parts.items()}
-        return dataclasses.replace(real, **seen, mean=self.mean.to(real.mean), std=self.std.to(real.std))
+        return dataclasses.replace(real, **seen, mean=mean, std=std)
 
     @property
     def pixels(self) -> Float[Tensor, "n c h w"]:
