@@ -295,13 +295,15 @@ def card(argv: Sequence[str]) -> int:
     p.add_argument("--preset", default="digits")
     p.add_argument("--estimate", action="store_true", help="only say what distilling a set of each size will cost here, from a few steps")
     p.add_argument(
-        "--whitened", action="store_true", default=None, help="the file's images are ZCA-whitened (without: told by their range)"
+        "--space",
+        choices=("pixels", "normalised", "whitened"),
+        help="what the file's images are (without: what its format keeps, else told by their values)",
     )
+    p.add_argument("--whitened", dest="space", action="store_const", const="whitened", help="short for --space whitened")
     p.add_argument("--factor", type=int, help="of IDC's files, which do not say")
     p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = p.parse_args(argv)
     described = study(args.preset, **{n: value(v) for n, v in args.parameters})
-    from lotto.distill import files
     from lotto.distill.synset import SynSet
     from lotto.lab import sources
     from lotto.lab.check import check
@@ -315,10 +317,9 @@ def card(argv: Sequence[str]) -> int:
         found: Any = [{"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()]
     elif args.file is None:
         found = [cards.card(described, ipc) for ipc in described.judge.ipcs]
-    elif args.file.endswith(".safetensors"):
-        found = cards.card_of(SynSet.load(args.file), described)
     else:
-        found = cards.card_of(files.load(args.file, sources.load(described.data), args.whitened, args.factor), described)
+        small = SynSet.load(args.file, real=sources.load(described.data), space=args.space, factor=args.factor)
+        found = cards.card_of(small, described)
     print(json.dumps(found, indent=1))
     return OK
 

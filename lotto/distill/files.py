@@ -6,82 +6,89 @@ about normalisation). `load` says in the set's `recipe` what it took a file for.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from lotto.data import DataError, RealData
-from lotto.distill.synset import SynSet
+from lotto.data import DataError, RealData, check_images
+from lotto.distill.synset import SynSet, check_file
+from lotto.distill.whitening import Principal, nearer, principal, zca
 
-CIFAR = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
-"""Mean and deviation by which DatasetCondensation normalises CIFAR-10 (not those of the pixels: deviations there are means of images')."""
+SPACES = ("pixels", "normalised", "whitened")
+"""What the values of a set's images are: in [0, 1]; (pixels - mean) / deviation, by channel; or ZCA-whitened."""
 FORMATS = ("mtt", "dc", "idc", "npz", "png")
 """MTT and DATM; DatasetCondensation (DC, DSA, DM); IDC; arrays; a folder of pictures."""
 KNOWN = (
     "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), data_*.pt (IDC), .npz with "
     "`images` and `labels`, or a folder with a folder of PNGs a class"
 )
+CONSTANTS = {
+    "CIFAR-10": (10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "CIFAR-100": (100, 32, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "SVHN": (10, 32, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "Tiny ImageNet": (200, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "MNIST": (10, 28, (0.1307,), (0.3081,)),
+    "Fashion-MNIST": (10, 28, (0.2861,), (0.3530,)),
+}
+"""Classes, side, and the mean and deviation by which DatasetCondensation's utils.py normalises a data set (not always those of its pixels:
+CIFAR-10's deviations are means of images'). MTT's takes CIFAR-10's for CIFAR-100 too."""
+FEW = 0.05
+"""Share of a set's values that may be cut to [0, 1]: beyond it, it is read wrongly, or little of what it teaches would be left."""
+EDGE = 1e-3
+"""A value so little outside [0, 1], a quarter of a grey level, is rounding and not counted as cut."""
+READING = 2
+"""Version of what `load` makes of the files of others: raise it when the same bytes become another set."""
 
 
-class Whitening(NamedTuple):
-    """ZCA: decorrelated pixels that still look like images. x -> (x - mean) @ forward."""
-
-    mean: Float[Tensor, " d"]
-    forward: Float[Tensor, "d d"]
-    back: Float[Tensor, "d d"]
+MTT = "MTT"
 
 
-def whitening(pixels: Float[Tensor, "n c h w"], eps: float = 0.1) -> Whitening:
-    """ZCA fitted on pixels in [0, 1], as MTT and DATM have it (kornia's, eps 0.1): U (S + eps)^-1/2 U' of the covariance U S U'.
+class Found(NamedTuple):
+    """What a file holds, before anything is made of it."""
 
-    Fit it on training images. In double; d = c h w, so a CIFAR image takes an eigenproblem of 3,072.
+    images: Tensor
+    labels: Tensor
+    form: str
+    """The format that it was taken for, in words."""
+    space: str | None
+    """One of SPACES, where this format keeps one; None where its files differ in it."""
+    classes: tuple[str, ...] | None = None
+
+
+def load(file: Path | str, real: RealData | None = None, space: str | None = None, factor: int | None = None) -> SynSet:
+    """A published set as a SynSet: pixels in [0, 1], or whitened images beside the whitening, which real images then have to go through too
+    (`SynSet.view`): a set teaches as published only where it is seen as its makers saw it.
+
+    real: the real data that it stands for, whose classes and normalisation are then used. Needed for a whitened set (its whitening is
+    fitted on their training images, which should be all that its makers had), and for a normalised one of other data than CIFAR.
+    space: what the file's values are; None takes what its format keeps and, for images_*.pt and .npz, where formats keep different things,
+    tells it: values in [0, 1] are pixels, others are what they are nearer to along the leading principal axes of the real images
+    (`whitening.nearer`). factor: of IDC's multi-formation (None takes 1: the files do not say). Labels that are logits (DATM's) become
+    probabilities; `recipe["read as"]` says all that was taken.
+    DataError, in one sentence, for a file of another format, empty or cut short, one that only an unsafe load could open, labels, classes,
+    channels or sizes that do not fit, values that fit both readings or none, and where more than FEW of them would have to be cut to
+    [0, 1]. Nothing in a file is ever executed.
     """
-    x = pixels.flatten(1).double()
-    mean = x.mean(0)
-    covariance = (x - mean).T @ (x - mean) / (len(x) - 1)
-    values, vectors = torch.linalg.eigh(covariance)
-    scale = (values.clamp_min(0) + eps).sqrt()
-    return Whitening(mean, vectors / scale @ vectors.T, vectors * scale @ vectors.T)
-
-
-def whiten(pixels: Float[Tensor, "n c h w"], by: Whitening) -> Float[Tensor, "n c h w"]:
-    """Pixels in [0, 1] as a whitened set has them."""
-    return ((pixels.flatten(1).double() - by.mean) @ by.forward).view(pixels.shape).to(pixels)
-
-
-def unwhiten(images: Float[Tensor, "n c h w"], by: Whitening) -> Float[Tensor, "n c h w"]:
-    """The way back; what leaves [0, 1] is for the caller to judge."""
-    return (images.flatten(1).double() @ by.back + by.mean).view(images.shape).to(images)
-
-
-def load(file: Path | str, real: RealData | None = None, whitened: bool | None = None, factor: int | None = None) -> SynSet:
-    """A published set as a SynSet: images in [0, 1], unwhitened.
-
-    real: the real data that it stands for; needed for a whitened set (its whitening is fitted on them), and then its classes and
-    normalisation are used. whitened: for `images_*.pt`; None takes pixels outside [0, 1] for whitened. factor: of IDC's multi-formation
-    (None takes 1: the files do not say). Labels that are logits (DATM's) become probabilities.
-    DataError, in one sentence, for a file of another format, one cut short, one that only an unsafe load could open, and for labels,
-    classes, channels or sizes that do not fit. Nothing in a file is ever executed.
-    """
+    if space not in (None, *SPACES):
+        raise DataError(f"space = {space!r}: not known; use {', '.join(SPACES)}")
     path = Path(file)
     if not path.exists():
         raise DataError(f"{file}: no such file; known are {KNOWN}")
     if path.is_dir():
-        images, labels, about = _folder(path)
+        found = _folder(path)
     elif path.suffix == ".npz":
-        images, labels, about = _arrays(path)
+        found = _arrays(path)
     elif path.suffix in (".pt", ".pth"):
-        images, labels, about = _tensors(path, whitened, factor)
+        found = _tensors(path, factor)
     else:
         raise DataError(f"{file}: not a format that is known; known are {KNOWN}")
-    return _finish(file, images, labels, about, real, factor)
+    return _finish(file, found, real, space, factor)
 
 
 def files_of(file: Path | str) -> list[Path]:
@@ -95,38 +102,116 @@ def files_of(file: Path | str) -> list[Path]:
     return [path, beside] if path.suffix in (".pt", ".pth") and beside != path and beside.exists() else [path]
 
 
-def _finish(file: Path | str, images: Tensor, labels: Tensor, about: dict[str, Any], real: RealData | None, factor: int | None) -> SynSet:
+def _finish(file: Path | str, found: Found, real: RealData | None, space: str | None, factor: int | None) -> SynSet:
+    images, labels, told = found.images.float() / (255 if found.images.dtype == torch.uint8 else 1), found.labels, [found.form]
+    fits = real is not None and tuple(images.shape[1:]) == real.shape
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3) and not fits:
+        images = images.permute(0, 3, 1, 2)
+        told.append("its channels, which were last, were brought to the front")
+    if not labels.is_floating_point() or (labels.ndim == 1 and labels.equal(labels.round())):
+        labels = labels.long()
+    elif labels.ndim == 2 and not torch.allclose(labels.sum(1), torch.ones(len(labels)).to(labels), atol=1e-3):
+        labels = labels.softmax(1)
+        told.append("its labels, logits, were made probabilities")
+    labels = labels.float() if labels.is_floating_point() else labels
     if len(images) != len(labels):
         raise DataError(f"{file}: {len(images)} images but {len(labels)} labels; a label an image is needed")
+    try:
+        check_images(images, labels)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
     if real is not None and tuple(images.shape[1:]) != real.shape:
         raise DataError(
             f"{file}: images have shape {tuple(images.shape[1:])}, the real ones {real.shape}; load the data set they were made for"
         )
-    if about.pop("whitened", False):
-        if real is None:
-            raise DataError(
-                f"{file}: its images are ZCA-whitened; give real=..., the data they were made for, so that they are brought back"
-            )
-        pixels = unwhiten(images, whitening(real.pixels(real.train.images).clamp(0, 1).cpu()))
-        outside = float(((pixels < 0) | (pixels > 1)).double().mean())
-        about["read as"] += f"; brought back to pixels, {100 * outside:.1f} % of which were cut to [0, 1]"
-        images = pixels.clamp(0, 1)
-    if labels.is_floating_point() and not torch.allclose(labels.sum(1), torch.ones(len(labels)).to(labels), atol=1e-3):
-        labels = labels.softmax(1)
-        about["read as"] += "; its labels, logits, were made probabilities"
-    count = labels.shape[1] if labels.is_floating_point() else int(labels.max()) + 1
-    classes = about.pop("classes", None) or (real.classes if real is not None else tuple(str(c) for c in range(count)))
+    count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+    classes = found.classes or (real.classes if real is not None else tuple(str(c) for c in range(count)))
     if count > len(classes):
         raise DataError(f"{file}: labels name {count} classes, but there are {len(classes)}; load the data set they were made for")
-    if real is not None:
+    images, by, how = _seen(file, found, images.contiguous(), len(classes), real, space)
+    if by:
+        mean, std = torch.zeros(images.shape[1]), torch.ones(images.shape[1])
+    elif real is not None:
         mean, std = real.mean.cpu(), real.std.cpu()
     else:
         std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
         std = std.clamp_min(1e-6)
-    return SynSet(images.contiguous(), labels, tuple(classes), mean, std, {"method": "imported", **about}, factor or 1)
+    about = {"method": "imported", "read as": "; ".join([f"{told[0]}, {how}", *told[1:]])}
+    return SynSet(images, labels, tuple(classes), mean, std, about, factor or 1, zca(by) if by else None)
 
 
-def _tensors(path: Path, whitened: bool | None, factor: int | None) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _seen(
+    file: Path | str, found: Found, images: Tensor, classes: int, real: RealData | None, space: str | None
+) -> tuple[Tensor, Principal | None, str]:
+    """The images as the set keeps them, what its whitening is made from (None: they are pixels), and in words what they were taken for."""
+    space, why = space or found.space, ""
+    if space is None and _outside(images) <= FEW:
+        space = "pixels"
+    if real is None and space in (None, "whitened"):
+        raise DataError(
+            f"{file}: its images are ZCA-whitened{'' if space else ' or normalised, as they are not in [0, 1]'}; give real=..., the data "
+            "they were made for, which nets have to see as they see these"
+        )
+    if space in (None, "whitened"):
+        of = _principal(real)
+    if space in (None, "normalised"):
+        by = constants(real, images.shape[1:], classes, found.form)
+        if by is None:
+            raise DataError(
+                f"{file}: its images are normalised, and the file does not say by what; give real=..., the data they were made for "
+                f"(without, CIFAR's constants are known, and these are {classes} classes of shape {tuple(images.shape[1:])})"
+            )
+        whose, mean, std = by
+    if space is None:
+        space, why = nearer(images, of, mean, std), ", as its values tell,"
+        if space is None:
+            raise DataError(f"{file}: cannot tell whether its images are normalised or whitened; say space='normalised' or 'whitened'")
+    if space == "whitened":
+        return images, of, f"ZCA-whitened{why} and kept so, with the whitening of the {len(real.train):,} real training images"
+    if space == "normalised":
+        return _cut(file, images * std[:, None, None] + mean[:, None, None], space, f"normalised{why} by {whose}")
+    return _cut(file, images, space, "plain pixels")
+
+
+@functools.lru_cache(maxsize=1)  # an arm reads its set before every inner loop, and at 32 x 32 pixels this takes half a minute
+def _principal(real: RealData) -> Principal:
+    return principal(real.pixels(real.train.images).clamp(0, 1).cpu())
+
+
+def _cut(file: Path | str, pixels: Tensor, space: str, taken: str) -> tuple[Tensor, None, str]:
+    if (cut := _outside(pixels)) > FEW:
+        others = " or ".join(f"space={s!r}" for s in SPACES if s != space)
+        raise DataError(
+            f"{file}: read as {taken}, {100 * cut:.0f} % of its values would have to be cut to [0, 1], from {float(pixels.min()):.3g} to "
+            f"{float(pixels.max()):.3g}, and the set would teach less; say {others} if that is what it holds, or clamp it yourself into a "
+            "SynSet"
+        )
+    return pixels.clamp(0, 1), None, taken + (f", {100 * cut:.1f} % of its values cut to [0, 1]" if cut else "")
+
+
+def _outside(images: Tensor) -> float:
+    return float(((images < -EDGE) | (images > 1 + EDGE)).double().mean())
+
+
+def constants(of: RealData | SynSet | None, shape: Sequence[int], classes: int, form: str = "") -> tuple[str, Tensor, Tensor] | None:
+    """By what published images of this shape (c, h, w) and so many classes are normalised: in words, mean and deviation by channel.
+
+    With the data in hand: those of CONSTANTS whose mean is within 0.03 of the data's in all channels, the nearest; else the data's own.
+    Without: CIFAR's, by the number of classes; None where that says nothing.
+    """
+    fit = [n for n, (many, side, mean, _) in CONSTANTS.items() if many == classes and tuple(shape) == (len(mean), side, side)]
+    if of is None:
+        fit = [n for n in fit if "CIFAR" in n]
+    else:
+        far = {n: float((torch.tensor(CONSTANTS[n][2]) - of.mean.cpu()).abs().max()) for n in fit}
+        fit = sorted((n for n in fit if far[n] < 0.03), key=far.get)
+    if fit:
+        used = "CIFAR-10" if fit[0] == "CIFAR-100" and form == MTT else fit[0]
+        return f"the constants that its code has for {fit[0]}", *(torch.tensor(t) for t in CONSTANTS[used][2:])
+    return None if of is None else ("the real data's own mean and deviation", of.mean.cpu(), of.std.cpu())
+
+
+def _tensors(path: Path, factor: int | None) -> Found:
     found = _safely(path)
     if isinstance(found, Tensor):
         if "images" not in path.name:
@@ -134,37 +219,40 @@ def _tensors(path: Path, whitened: bool | None, factor: int | None) -> tuple[Ten
         beside = path.with_name(path.name.replace("images", "labels"))
         if not beside.exists():
             raise DataError(f"{beside}: no such file; MTT's images_*.pt needs its labels_*.pt beside it")
-        images, labels = found.detach().float(), _safely(beside).detach()
-        outside = bool(((images < 0) | (images > 1)).any())
-        if whitened is False and outside:
-            raise DataError(f"{path}: whitened=False, but pixels run from {float(images.min()):.3g} to {float(images.max()):.3g}")
-        took = {"read as": "MTT", "whitened": outside if whitened is None else whitened}
-        took["read as"] += ", ZCA-whitened" if took["whitened"] else ", plain pixels"
-        return images, labels.float() if labels.is_floating_point() else labels.long(), took
+        return _pair(path, [found, _safely(beside)], MTT, None)
     if isinstance(found, dict) and "data" in found:
-        images, labels = found["data"][-1]  # one pair an experiment; the last
-        channels = images.shape[1]
-        if channels != 3:
-            raise DataError(f"{path}: DatasetCondensation's file of {channels}-channel images; only its CIFAR sets (3 channels) are known")
-        mean, std = (t[:, None, None] for t in CIFAR)
-        pixels = images.detach().float() * std + mean
-        outside = float(((pixels < 0) | (pixels > 1)).double().mean())
-        took = f"DatasetCondensation, experiment {len(found['data'])} of {len(found['data'])}, normalised as CIFAR-10 is there"
-        return pixels.clamp(0, 1), labels.long(), {"read as": f"{took}; {100 * outside:.1f} % of its pixels were cut to [0, 1]"}
+        pairs = found["data"]
+        if not (isinstance(pairs, list | tuple) and len(pairs)):
+            raise DataError(f"{path}: `data` is {_what(pairs)}; DatasetCondensation keeps a list there, one [images, labels] an experiment")
+        return _pair(path, pairs[-1], f"DatasetCondensation, experiment {len(pairs)} of {len(pairs)}", "normalised")
     if isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(t, Tensor) for t in found):
-        images, labels = found
-        images = images.detach().float()
-        cut = f"; {100 * float(((images < 0) | (images > 1)).double().mean()):.1f} % of its pixels were cut to [0, 1]"
-        return images.clamp(0, 1), labels.long(), {"read as": f"IDC, factor {factor or 1}{cut}"}  # as IDC does when it next reads them
+        return _pair(path, found, f"IDC, factor {factor or 1}", "pixels")  # cut, as IDC does when it next reads them
     raise DataError(f"{path}: holds {_what(found)}, which is none of the formats that are known: {KNOWN}")
 
 
+def _pair(path: Path, pair: Any, form: str, space: str | None) -> Found:
+    if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, Tensor) and t.ndim for t in pair)):
+        raise DataError(f"{path}: {form}: images and their labels are two tensors, and here is {_what(pair)}; get or save it again")
+    images, labels = (t.detach() for t in pair)
+    if images.ndim != 4 and labels.ndim == 4:
+        raise DataError(
+            f"{path}: its images have shape {tuple(images.shape)} and its labels {tuple(labels.shape)}: they are swapped; save them as "
+            "images, labels"
+        )
+    return Found(images, labels, form, space)
+
+
 def _what(found: Any) -> str:
+    if isinstance(found, Tensor):
+        return f"a tensor of shape {tuple(found.shape)}"
+    if isinstance(found, list | tuple):
+        return f"a {type(found).__name__} of {len(found)}{': ' if found else ''}{', '.join(map(_what, found[:4]))}"
     names = f" with {', '.join(map(repr, list(found)[:4]))}" if isinstance(found, dict) else ""
     return f"a {type(found).__name__}{names}"
 
 
 def _safely(path: Path) -> Any:
+    check_file(path)
     # results of experiments hold NumPy scalars: plain numbers, whose few types are named here and nothing else is let in
     import numpy as np
     import numpy.dtypes as kinds
@@ -178,21 +266,21 @@ def _safely(path: Path) -> Any:
         name = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
         what = f"objects of type {name.group(1)}" if name else "more than tensors and plain values"
         raise DataError(f"{path}: holds {what}, which cannot be opened without running its code; ask for a file of tensors") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: is no PyTorch file, or is cut short ({str(error).splitlines()[0][:80]}); get it again") from None
+    except Exception as error:  # whatever an unpickler may stumble over in bytes that are no pickle
+        said = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise DataError(f"{path}: is no PyTorch file, or is cut short ({said}); get it again") from None
 
 
-def _arrays(path: Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _arrays(path: Path) -> Found:
     from lotto.data import read_npz
 
+    check_file(path)
     found = read_npz(path)
-    images = torch.from_numpy(found["images"])
-    images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    about = {"read as": "arrays", "classes": tuple(map(str, found["classes"].flat)) if "classes" in found else None}
-    return images, torch.from_numpy(found["labels"]).long(), about
+    classes = tuple(map(str, found["classes"].flat)) if "classes" in found else None
+    return Found(torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]), "arrays", None, classes)
 
 
-def _folder(path: Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _folder(path: Path) -> Found:
     import numpy as np
     from PIL import Image
 
@@ -204,35 +292,44 @@ def _folder(path: Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
         raise DataError(f"{path}: holds no folder of PNGs a class; known are {KNOWN}")
     arrays = []
     for _, f in files:
-        with Image.open(f) as picture:
-            one = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+        check_file(f)
+        try:
+            with Image.open(f) as picture:
+                one = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+        except OSError as error:  # PIL's UnidentifiedImageError is one
+            raise DataError(f"{f}: is no picture, or is cut short ({str(error)[:80]}); get it again") from None
         arrays.append(torch.tensor(one).view(*one.shape[:2], -1).permute(2, 0, 1))
         if arrays[-1].shape != arrays[0].shape:
             raise DataError(f"{f}: has shape {tuple(arrays[-1].shape)}, {files[0][1].name} {tuple(arrays[0].shape)}; make them alike")
-    about = {"read as": "a folder of pictures", "classes": tuple(classes)}
-    return torch.stack(arrays).float() / 255, torch.tensor([c for c, _ in files]), about
+    return Found(torch.stack(arrays), torch.tensor([c for c, _ in files]), "a folder of pictures", "pixels", tuple(classes))
 
 
-def export(small: SynSet, place: Path | str, form: str, by: Whitening | None = None) -> list[Path]:
+def export(small: SynSet, place: Path | str, form: str) -> list[Path]:
     """Write a set in one of FORMATS, so that the code it comes from can use it; returns what was written.
 
-    "mtt": images_best.pt and labels_best.pt in the folder `place` (whitened with `by`, plain without); "dc": a res_*.pt; "idc": a
-    data_*.pt; "npz": arrays; "png": a folder of folders, 8 bits a channel. DataError for another format, and where it cannot say what
-    the set holds (soft labels in a format of class numbers, other than 3 channels in "dc").
+    "mtt": images_best.pt and labels_best.pt in the folder `place`, pixels or whitened as the set has them; "dc": a res_*.pt, normalised by
+    `constants`, or by the set's own mean and deviation; "idc": a data_*.pt; "npz": arrays; "png": a folder of folders, 8 bits a channel,
+    for looking at (whitened sets lose there what they teach). DataError for another format, and where it cannot say what the set holds:
+    soft labels in a format of class numbers, whitened images in one of pixels.
     """
     if form not in FORMATS:
         raise DataError(f"form = {form!r}: not known; use {', '.join(FORMATS)}")
     if small.labels.is_floating_point() and form != "mtt":
         raise DataError(f"form = {form!r}: keeps class numbers, and this set has soft labels; use 'mtt', or SynSet.save")
-    if form == "dc" and small.images.shape[1] != 3:
-        raise DataError(f"form = 'dc': only CIFAR's 3 channels are known there, and this set has {small.images.shape[1]}; use another")
+    if small.whitening and form not in ("mtt", "png"):
+        raise DataError(f"form = {form!r}: keeps pixels, and this set is whitened; use 'mtt', or SynSet.save")
     place, images, labels = Path(place), small.images.cpu(), small.labels.cpu()
+
+    def normalised() -> Tensor:
+        _, mean, std = constants(small, images.shape[1:], len(small.classes))
+        return (images - mean[:, None, None]) / std[:, None, None]
+
     writers: dict[str, Callable[[], list[Path]]] = {
         "mtt": lambda: [
-            _torch_save(whiten(images, by) if by else images.clone(), place / "images_best.pt"),
+            _torch_save(images.clone(), place / "images_best.pt"),
             _torch_save(labels.clone(), place / "labels_best.pt"),
         ],
-        "dc": lambda: [_torch_save({"data": [[(images - CIFAR[0][:, None, None]) / CIFAR[1][:, None, None], labels]]}, place)],
+        "dc": lambda: [_torch_save({"data": [[normalised(), labels]]}, place)],
         "idc": lambda: [_torch_save([images.clone(), labels.clone()], place)],
         "npz": lambda: [_npz(small, place)],
         "png": lambda: _pictures(small, place),
@@ -258,7 +355,7 @@ def _pictures(small: SynSet, place: Path) -> list[Path]:
     from PIL import Image
 
     written = []
-    for i, (image, label) in enumerate(zip((small.images.cpu() * 255).round().byte(), small.labels.tolist(), strict=True)):
+    for i, (image, label) in enumerate(zip((small.pixels.cpu() * 255).round().byte(), small.labels.tolist(), strict=True)):
         file = place / f"{label:03d}_{re.sub(r'[^0-9A-Za-z]+', '_', small.classes[label])}" / f"{i:04d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()).save(file)

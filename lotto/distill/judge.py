@@ -16,10 +16,12 @@ from lotto.train import evaluate_splits, outcome, train
 
 def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
     """One fresh net trained on `small` by `recipe`, after its last step: `state`, `images` and, unless it diverged, `train`, `held_out` and
-    `test`, each with loss (nats) and error (in [0, 1]) on the real images. The test images choose nothing."""
+    `test`, each with loss (nats) and error (in [0, 1]) on the real images, which have to be seen as `small` is (`SynSet.view`). The test
+    images choose nothing."""
     seed = generator(seed, "judge").initial_seed()
-    fresh = nets.build(net, real.shape, len(real.classes), seed).to(real.train.images.device)
-    end = train(fresh, small.images, small.labels, recipe, seed=seed)
+    device = real.train.images.device
+    fresh = nets.build(net, real.shape, len(real.classes), seed).to(device)
+    end = train(fresh, small.images.to(device), small.labels.to(device), recipe, seed=seed)
     if not end.finite:
         return {"state": "diverged"}
     fresh.load_state_dict(end.state)
@@ -34,7 +36,9 @@ def evaluate(
     """What any set in hand is worth, such as one that `SynSet.load` read: one row per (net, recipe, repeat), with the test and the held-out
     accuracy in points (None where the net diverged). Nothing is stored; pandas makes a table of the rows as they are.
 
-    Each repeat is a fresh net; the same repeat of another set has the same initial weights. DataError where set and real data do not fit.
+    Each repeat is a fresh net; the same repeat of another set has the same initial weights. Nets trained on a SynSet see the real images
+    as they saw the set: in its normalisation, and whitened where it is. A Split goes with the real data as they are given. DataError where
+    set and real data do not fit.
     """
     if isinstance(small, SynSet):
         if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
@@ -42,11 +46,10 @@ def evaluate(
                 f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the real data {real.shape} "
                 f"and {len(real.classes)}; judge it on the data it was made for"
             )
-        small = small.split()
-    there = Split(small.images.to(real.train.images.device), small.labels.to(real.train.images.device))
+        small, real = small.split(), small.view(real)
     rows = []
     for (on, net), (name, recipe), k in itertools.product(nets.items(), recipes.items(), range(repeats)):
-        found = taught(there, real, net, recipe, 1000 * seed + k)
+        found = taught(small, real, net, recipe, 1000 * seed + k)
         errors = {split: found.get(split, {}).get("error") for split in ("test", "held_out")}
         test, held_out = (None if e is None else 100 * (1 - e) for e in errors.values())
         rows.append(dict(net=on, recipe=name, repeat=k, accuracy=test, held_out=held_out, state=found["state"]))

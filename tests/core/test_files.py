@@ -1,5 +1,6 @@
 """Published sets: what can be read is read rightly, what cannot is refused in one sentence, and nothing in a file is executed."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from lotto import data
 from lotto.data import DataError
-from lotto.distill import files
+from lotto.distill import files, whitening
 from lotto.distill.coresets import subset
 from lotto.distill.synset import SynSet
 
@@ -27,20 +28,18 @@ def small(real):
 
 def test_whitening_has_the_covariance_it_should_and_comes_back(real):
     pixels = real.pixels(real.train.images)
-    by = files.whitening(pixels)
-    white = files.whiten(pixels, by)
+    by = whitening.whitening(pixels)
+    white = whitening.whiten(pixels, by)
     x = (pixels.flatten(1) - pixels.flatten(1).mean(0)).double()
     values = torch.linalg.eigvalsh(x.T @ x / (len(x) - 1)).clamp_min(0)
     y = white.flatten(1).double()
     assert torch.allclose(torch.linalg.eigvalsh(y.T @ y / (len(y) - 1)).clamp_min(0), (values / (values + 0.1)).sort().values, atol=1e-4)
-    assert torch.allclose(files.unwhiten(white, by), pixels, atol=1e-5)
+    assert torch.allclose(whitening.unwhiten(white, by), pixels, atol=1e-5)
 
 
 def test_every_format_comes_back(real, small, tmp_path):
-    by = files.whitening(real.pixels(real.train.images).clamp(0, 1))
     written = {
-        "mtt": files.export(small, tmp_path / "mtt", "mtt", by)[0],
-        "plain": files.export(small, tmp_path / "plain", "mtt")[0],
+        "mtt": files.export(small, tmp_path / "mtt", "mtt")[0],
         "dc": files.export(small, tmp_path / "res_DC.pt", "dc")[0],
         "idc": files.export(small, tmp_path / "data_best.pt", "idc")[0],
         "npz": files.export(small, tmp_path / "set.npz", "npz")[0],
@@ -52,22 +51,19 @@ def test_every_format_comes_back(real, small, tmp_path):
         took[name] = back.recipe["read as"]
         order = back.labels.argsort(stable=True)
         assert torch.allclose(back.images[order], small.images, atol=1 / 255 if name == "png" else 1e-4), name
-        assert back.labels[order].tolist() == small.labels.tolist()
-        assert torch.allclose(back.mean, real.mean)
-    assert took["mtt"].startswith("MTT, ZCA-whitened; brought back")
-    assert took["plain"] == "MTT, plain pixels"
-    assert took["dc"].startswith("DatasetCondensation, experiment 1 of 1")
-    assert took["idc"].startswith("IDC, factor 1; 0.0 %")
+        assert back.labels[order].tolist() == small.labels.tolist() and torch.allclose(back.mean, real.mean)
+    assert took["mtt"] == "MTT, plain pixels" and took["idc"] == "IDC, factor 1, plain pixels"
+    assert took["dc"] == "DatasetCondensation, experiment 1 of 1, normalised by the real data's own mean and deviation"
     assert SynSet.load(tmp_path / "png").classes == ("000_cat", "001_dog", "002_owl", "003_yak")
 
 
-def test_what_the_codes_really_write(small, tmp_path):
+def test_what_the_codes_really_write(real, small, tmp_path):
     """DatasetCondensation keeps several experiments and NumPy's accuracies; DATM soft labels as logits; IDC its factor elsewhere."""
-    pair = [(small.images - 0.5) / 0.2, small.labels]
+    pair = [real.normalise(small.images), small.labels]
     torch.save(
         {"data": [pair, pair], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float32(0.25), np.int64(3)]}}, tmp_path / "res_DM.pt"
     )
-    assert "experiment 2 of 2" in SynSet.load(tmp_path / "res_DM.pt").recipe["read as"]
+    assert "experiment 2 of 2" in SynSet.load(tmp_path / "res_DM.pt", real=real).recipe["read as"]
     logits = torch.randn(len(small.images), 4) * 3
     torch.save(small.images, tmp_path / "images_best.pt")
     torch.save(logits, tmp_path / "labels_best.pt")
@@ -107,12 +103,14 @@ def test_files_that_do_not_fit(real, small, tmp_path):
     said("8 images but 7 labels", "data_short.pt", [small.images, small.labels[:-1]])
     said(r"images have shape \(3, 4, 4\), the real ones \(3, 8, 8\)", "data_size.pt", [small.images[:, :, :4, :4], small.labels], real=real)
     said("labels name 6 classes, but there are 4", "data_more.pt", [small.images, small.labels + 2], real=real)
-    said("1-channel images; only its CIFAR sets", "res_grey.pt", {"data": [[small.images[:, :1], small.labels]]})
+    said("by what; give real=.* 4 classes of shape ", "res_grey.pt", {"data": [[small.images[:, :1], small.labels]]})
     said("holds one tensor; MTT's images are in images_", "alone.pt", small.images)
     said("labels_lonely.pt: no such file; MTT's", "images_lonely.pt", small.images)
     torch.save(small.labels, tmp_path / "labels_white.pt")
-    said("ZCA-whitened; give real=", "images_white.pt", small.images * 4 - 2)
-    said("whitened=False, but pixels run from", "images_white.pt", whitened=False)
+    said("ZCA-whitened or normalised, as they are not in .* give real=", "images_white.pt", small.images * 4 - 2)
+    said(r"ZCA-whitened; give real=", "images_white.pt", space="whitened")
+    said("read as plain pixels, 7. % of its values would have to be cut", "images_white.pt", space="pixels")
+    said("space = 'white': not known; use pixels, normalised, whitened", "images_white.pt", space="white")
     (tmp_path / "text.pt").write_text("not a file of PyTorch's")
     said("is no PyTorch file, or is cut short|cannot be opened", "text.pt")
     whole = write(tmp_path, "data_cut.pt", [small.images, small.labels])
@@ -130,6 +128,7 @@ def test_exports_that_cannot_say_what_the_set_holds(small, tmp_path):
         files.export(soft, tmp_path / "x.pt", "idc")
     with pytest.raises(DataError, match="form = 'zip': not known; use mtt, dc"):
         files.export(small, tmp_path / "x", "zip")
-    grey = SynSet(small.images[:, :1], small.labels, small.classes, small.mean[:1], small.std[:1])
-    with pytest.raises(DataError, match="only CIFAR's 3 channels"):
-        files.export(grey, tmp_path / "x.pt", "dc")
+    by = whitening.whitening(small.images)
+    white = dataclasses.replace(small, images=whitening.whiten(small.images, by), whitening=by)
+    with pytest.raises(DataError, match="form = 'npz': keeps pixels, and this set is whitened; use 'mtt'"):
+        files.export(white, tmp_path / "x.npz", "npz")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lotto.data import Split
 from lotto.distill.coresets import subset
 from lotto.distill.judge import evaluate
 from lotto.distill.synset import SynSet
@@ -37,15 +38,19 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
 
 
 def card_of(small: SynSet, study: Study) -> dict[str, Any]:
-    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval."""
+    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval.
 
+    The real images beside it, in equal number and all, are seen as the set is: whitened, where it is, in training and in tests.
+    """
     real = sources.load(study.data)
     asked = {name: recipes(study)[name] for name in study.judge.recipes}
     ipc = max(1, len(small.images) // len(small.classes))
-    arms = {("distilled", ipc): small, ("subset", ipc): subset(real, ipc), ("real", 0): real.train}
+    seen, some = small.view(real), subset(real, ipc)
+    equal = Split(small.normalise(some.images), some.labels)
+    arms = {("distilled", ipc): (small, real), ("subset", ipc): (equal, seen), ("real", 0): (seen.train, seen)}
     tables = []
-    for (method, level), images in arms.items():
-        found = pd.DataFrame(evaluate(images, real, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets))
+    for (method, level), pair in arms.items():
+        found = pd.DataFrame(evaluate(*pair, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets))
         means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}
@@ -60,7 +65,7 @@ def _about(small: SynSet) -> dict[str, Any]:
         "shape": list(small.images.shape[1:]),
         "factor": small.factor,
         "labels": "soft" if small.labels.is_floating_point() else "hard",
-        "pixels": "in [0, 1], not whitened",
+        "pixels": "ZCA-whitened, and so are the real images beside them" if small.whitening else "in [0, 1], not whitened",
         "mean": [round(x, 6) for x in small.mean.tolist()],
         "std": [round(x, 6) for x in small.std.tolist()],
         "recipe": {k: v for k, v in small.recipe.items() if k not in ("seed", "learned_lr")},

@@ -86,5 +86,5 @@ def one_class(images, label: int, title: str) -> go.Figure:
     """The images of one class in a SynSet, at most 10, side by side."""
     import torch
 
-    mine = images.images[images.labels == label][:10]
+    mine = images.pixels[images.labels == label][:10]
     return grid(mine, torch.arange(len(mine)), 1, title)

@@ -109,8 +109,15 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
 
 
 def own(file: str, real: RealData) -> SynSet:
-    """The set in a file, brought to pixels in [0, 1] where it is whitened. DataError where it is none, or does not fit the real data."""
-    made = SynSet.load(file, **({} if file.endswith(".safetensors") else {"real": real}))
+    """The set in a file, as its makers trained on it. DataError where it is none, or does not fit the real data.
+
+    An inner loop sees a whitened set whitened, and what it hands over is a mask (with the weights that the ticket's rewinding keeps): the
+    outer training, tests and barriers are those of the study's plain real images, as for every other arm. To whiten these too would be
+    another task, with a dense net and an IMP of its own. So such an arm asks what masks are worth that were found with the set as
+    published, and part of its distance to the other arms may be that first layers saw other inputs; the set's own worth is judged on
+    whitened real images (`judge`).
+    """
+    made = SynSet.load(file, real=real)
     if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
         raise DataError(
             f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data {real.shape} and "
@@ -121,10 +128,11 @@ def own(file: str, real: RealData) -> SynSet:
 
 @fingerprint.register
 def _(images: Images) -> str | None:
-    """The bytes of a set in a file."""
+    """The bytes of a set in a file and, where it is of another's format, the version of what is made of them."""
     if images.kind != "own":
         return None
     marks = [f"{f.name} {sources.sha256(f)}" for f in files.files_of(images.file)]
+    marks += [] if images.file.endswith(".safetensors") else [f"reading {files.READING}"]
     return f"own:{hashlib.sha256(' '.join(marks).encode()).hexdigest()}"
 
 
@@ -187,7 +195,7 @@ def small_set(what: SetOf) -> SynSet:
 
 
 def inner_images(source: Data, images: Images) -> Split:
-    """Normalised training images of an inner loop, on the device."""
+    """Training images of an inner loop as its net sees them: normalised, and whitened where the set is; on the device."""
     if images.kind == "real":
         return sources.load(source).train
     small = small_set(SetOf(data=source, images=images)).split()
@@ -197,4 +205,8 @@ def inner_images(source: Data, images: Images) -> Split:
 @cached(version=1, uses=(distilled,), label="judge sets", needs=lambda what: made_of(SetOf(data=what.data, images=what.images)))
 def judged(what: Judging) -> Product:
     """Loss and error of that net on all three splits after its last step, and how it came out."""
-    return Product(judge.taught(inner_images(what.data, what.images), sources.load(what.data), what.net, what.recipe, what.seed))
+    real = sources.load(what.data)
+    if what.images.kind == "real":
+        return Product(judge.taught(real.train, real, what.net, what.recipe, what.seed))
+    small = small_set(SetOf(data=what.data, images=what.images))
+    return Product(judge.taught(small.split(), small.view(real), what.net, what.recipe, what.seed))

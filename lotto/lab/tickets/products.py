@@ -14,7 +14,7 @@ from lotto.checkpoint import Checkpoint
 from lotto.lab import parallel, sources
 from lotto.lab.describe import SetOf, Setup, Ticket, Training
 from lotto.lab.device import device
-from lotto.lab.sets.products import difficulty, distilled, inner_images, made_of
+from lotto.lab.sets.products import difficulty, distilled, inner_images, made_of, small_set
 from lotto.lab.store import Cached, Product, cached
 from lotto.lab.study import Study
 from lotto.lab.tables import batches
@@ -173,6 +173,8 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
         network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint
     )
     model = network(setup, end.state)
+    if run.images.kind == "own":  # a net trained on a whitened set is judged on whitened images
+        real = small_set(SetOf(data=setup.data, images=run.images)).view(real)
     results = evaluate_splits(model, real) if end.finite else {}
     how = outcome(results["test"]["error"] if results else 1.0, real.test.labels.cpu(), end.finite, dead=False)
     return Product(

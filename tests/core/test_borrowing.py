@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from lotto.store import Checkpoint
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from lotto import masks, nets, scores, tickets, train
+from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
 from lotto.streams import generator
