@@ -92,7 +92,6 @@ def tiny_parameters():
         train_size=100,
         points=3,
         path_images=50,
-        high_levels=[1, 2],
         switches=[0, 1],
         ipcs=[1, 2],
         judge_kinds=["distilled", "subset", "noise"],
