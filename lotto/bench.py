@@ -35,7 +35,7 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lotto import hessian, landscape, masks, nets, scores, stability
+from lotto import hessian, landscape, masks, modules, scores, stability
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError
 from lotto.distill import loop
@@ -48,7 +48,7 @@ from lotto.lab.sets.products import stand_in
 from lotto.lab.store import StoreError
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import network
-from lotto.nets import State
+from lotto.modules import State
 from lotto.run import OK, USAGE, value
 from lotto.train import arithmetic, learning_rate, train
 
@@ -122,7 +122,7 @@ def plain(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, mask
             schedule.step()
     for layer in layers:
         prune.remove(layer, "weight")
-    return nets.copy_state(model)
+    return modules.copy_state(model)
 
 
 def flops(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> float:
@@ -187,8 +187,8 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
 
     products = steps_for(seconds / 4, multiply)
     end = copy.deepcopy(model)
-    end.load_state_dict(masks.apply(nets.copy_state(model), mask))
-    nets.recalibrate(end, some.images)
+    end.load_state_dict(masks.apply(modules.copy_state(model), mask))
+    modules.recalibrate(end, some.images)
     a, b, c = (_near(end, mask, number) for number in range(3))
     through = landscape.plane(a, b, c, [n for n, _ in model.named_parameters()])
     steps = steps_for(seconds, masked)
@@ -249,7 +249,7 @@ def step_flops(method: loop.Method, pixels: Tensor) -> float:
 
 def _near(model: nn.Module, mask: masks.Mask, number: int) -> State:
     draw, names = torch.Generator().manual_seed(number), {n for n, _ in model.named_parameters()}
-    state = nets.copy_state(model)
+    state = modules.copy_state(model)
     return masks.apply({n: t + 0.01 * torch.randn(t.shape, generator=draw).to(t) if n in names else t for n, t in state.items()}, mask)
 
 

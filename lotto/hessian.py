@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lotto import masks
 from lotto.config import ConfigError
 from lotto.data import DataError, check_images
-from lotto.nets import evaluating
+from lotto.modules import evaluating
 from lotto.streams import generator
 from lotto.train import arithmetic
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lotto import masks, nets
+from lotto import masks, modules
 from lotto.data import Split, check_images
-from lotto.nets import State, evaluating
+from lotto.modules import State, evaluating
 from lotto.streams import generator
 from lotto.train import arithmetic, evaluate
 
@@ -84,7 +84,7 @@ def survey(model: nn.Module, through: Plane, train: Split, test: Split, points: 
         found = []
         for x in axes[0]:
             probe.load_state_dict(through.at(x, y))
-            nets.recalibrate(probe, train.images)
+            modules.recalibrate(probe, train.images)
             found.append((evaluate(probe, train)["loss"], evaluate(probe, test)["error"]))
         for name, column in zip(rows, zip(*found, strict=True), strict=True):
             rows[name].append(list(column))
@@ -110,7 +110,7 @@ def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float]
     every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where the loss is not finite, NaN where
     it is not even at the net itself. MaskError for another net's mask."""
     masks.check(mask, dict(model.named_parameters()))
-    state, probe = nets.copy_state(model), copy.deepcopy(model)
+    state, probe = modules.copy_state(model), copy.deepcopy(model)
     ways = [direction(state, mask, seed, 1, number) for number in range(directions)]
 
     def loss(way: State, radius: float) -> float:

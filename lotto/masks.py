@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lotto.nets import class_scores, copied, evaluating, on_batch_statistics
+from lotto.modules import class_scores, copied, evaluating, on_batch_statistics
 from lotto.streams import forked
 
 Mask = dict[str, Tensor]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -24,19 +23,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.data import DataError
-from lotto.lab import device, notebooks, parallel, report, stills
-from lotto.lab.notebooks import CLONE, Job, choose, digest, execute, kernel_environment, key, known_parameters, up_to_date
+from lotto.lab import notebooks, parallel, stills
+from lotto.lab.notebooks import (
+    CLONE,
+    INTERRUPTED,
+    OK,
+    PAUSED,
+    USAGE,
+    choose,
+    kernel_environment,
+    up_to_date,
+)
 from lotto.lab.presets import PRESETS, study
-from lotto.lab.study import Study
-
-OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 def value(text: str) -> Any:
@@ -100,34 +104,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def plan(args: argparse.Namespace) -> tuple[list[Job], Study]:
-    """The jobs of a run; every name, value, file and net in it is checked here, before anything is executed."""
-    notebooks = choose(args.only, args.start)
-    given = {
-        "preset": args.preset,
-        **({"seeds": value(args.seeds)} if args.seeds is not None else {}),
-        **{n: value(v) for n, v in args.parameters},
-    }
-    for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
-        if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
-            given[name] = str(Path(given[name]).expanduser().resolve())
-    described = study(**given)
-    from lotto.lab.check import check
-
-    check(described)
-    extra = {n: v for n, v in given.items() if n != "preset"}
-    folder = described.preset + (f"-{digest(extra)[:8]}" if extra else "")
-    out = Path(args.out).expanduser().resolve() if args.out else CLONE / "runs" / folder
-    jobs = []
-    for p in notebooks:
-        known = known_parameters(p)
-        mine = {n: v for n, v in given.items() if n in known}
-        if rest := {n: v for n, v in given.items() if n not in known}:  # what a notebook has no line for
-            mine["more"] = {**(mine.get("more") or {}), **rest}
-        jobs.append(Job(p, mine, out, key(p, mine)))
-    return jobs, described
-
-
 def run(argv: Sequence[str]) -> int:
     """The command behind `run_all.sh`."""
     args = parser().parse_args(argv)
@@ -137,104 +113,25 @@ def run(argv: Sequence[str]) -> int:
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
     limit(args.time_limit)
+    from lotto.lab import batch
+
     parallel.jobs()  # a wrong --jobs or --device is told now
-    jobs, described = plan(args)
+    seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
+    given = {"preset": args.preset, **seeds, **{n: value(v) for n, v in args.parameters}}
+    jobs, described = batch.plan(choose(args.only, args.start), given, args.out)
     if args.dry_run:
         for job in jobs:
-            print(f"{job.name}: {'up to date' if up_to_date(job) and not args.force else 'would run'}, {job.parameters} -> {job.result}")
+            ready = "up to date" if up_to_date(job) and not args.force else "would run"
+            print(f"{job.name}: {ready}, {job.parameters} -> {job.result}")
         return OK
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(jobs[0].out / ".lock")
-    try:
-        jobs[0].out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another run writes to {jobs[0].out}; waiting for it", flush=True)
-        lock.acquire()
-    except OSError as error:
-        raise ConfigError(f"out = {str(jobs[0].out)!r}: cannot be written to ({error.strerror}); give --out another folder") from None
-    try:
-        return _run_all(jobs, args, described)
-    finally:
-        lock.release()
-
-
-def _run_all(jobs: list[Job], args: argparse.Namespace, described: Study) -> int:
-    print(
-        f"preset {described.preset}: {described.seeds} initialisation(s), levels {list(described.levels)}, {len(described.arms)} methods",
-        flush=True,
-    )
-    code, checked = OK, False
-    for job in jobs:
-        if not args.force and up_to_date(job):
-            job.status = "up to date"
-            continue
-        if code != OK and not args.keep_going:
-            job.status = "not run"
-            continue
-        if not checked:
-            checked = True
-            _look_for_a_browser()
-        print(f"{job.name} ...", flush=True)
-        try:
-            trouble = execute(job)
-        except (KeyboardInterrupt, Paused) as stopped:
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that was cut off would be told as an error that nobody took
-            job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
-            _index(jobs, described)
-            print(_table(jobs))
-            print(f"{word}; what was finished is kept, the same command goes on from there")
-            return PAUSED if isinstance(stopped, Paused) else INTERRUPTED
-        job.status = "ok" if trouble is None else "FAILED"
-        if trouble is not None:
-            code = FAILED
-            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
-    print(_table(jobs))
-    print(f"to look at, offline: {_index(jobs, described)}")
-    return code
-
-
-def _index(jobs: list[Job], described: Study) -> Path:
-    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
-    import platform
-
-    import lotto
-
-    out, now = jobs[0].out, {j.name: j.status for j in jobs}
-    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
-    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in sorted({*now, *kept})]
-    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
-    facts = {
-        "preset": described.preset,
-        "initialisations": described.seeds,
-        "device": f"{device.device_name()}, {parallel.jobs()} processes at a time",
-        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
-    }
-    return report.index(out, entries, facts, described.model_dump(mode="json"))
-
-
-def _look_for_a_browser() -> None:
-    """Where no browser makes stills, say so once, and let no notebook try again."""
-    if trouble := stills.trouble():
-        os.environ["LOTTO_STILLS"] = "0"
-        print(f"no still pictures: {trouble}; figures are live without them", flush=True)
-
-
-def _table(jobs: list[Job]) -> str:
-    rows = [("notebook", "status", "seconds", "as the reference", "output")]
-    for j in jobs:
-        v = report.agreement(j.board)
-        rows.append((j.name, j.status, f"{j.seconds:.0f}" if j.seconds else "", v, str(j.result if j.result.exists() else j.partial)))
-    widths = [max(len(r[i]) for r in rows) for i in range(4)]
-    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)
+    return batch.run(jobs, described, args.force, args.keep_going)
 
 
 def refresh(argv: Sequence[str]) -> int:
     """Execute the committed notebooks in place."""
-    _look_for_a_browser()
+    from lotto.lab import batch
+
+    batch.look_for_a_browser()
     for notebook in choose(",".join(argv) or None, None):
         print(f"{notebook.name} ...", flush=True)
         notebooks.refresh(notebook)

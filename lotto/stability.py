@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lotto import nets
+from lotto import modules
 from lotto.data import Split
-from lotto.nets import State
+from lotto.modules import State
 from lotto.train import evaluate
 
 STABLE = 0.02
@@ -84,11 +84,11 @@ def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points
 
     def recalibrated(state: State) -> dict[str, float]:
         probe.load_state_dict(state)
-        nets.recalibrate(probe, train.images)
+        modules.recalibrate(probe, train.images)
         return _both(probe, train, test)
 
     curves = {"interpolated": path_values(interpolated, a, b, at)}
-    curves["recalibrated"] = path_values(recalibrated, a, b, at) if nets.has_batch_norm(probe) else curves["interpolated"]
+    curves["recalibrated"] = path_values(recalibrated, a, b, at) if modules.has_batch_norm(probe) else curves["interpolated"]
     return {"alphas": at, **{name: {k: [p[k] for p in curve] for k in curve[0]} for name, curve in curves.items()}}
 
 

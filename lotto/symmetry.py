@@ -13,7 +13,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from lotto.config import ConfigError, nearest
-from lotto.nets import VGG, ConvNet, ResNet, State
+from lotto.modules import State
+from lotto.nets import VGG, ConvNet, ResNet
 from lotto.streams import generator
 
 Permutations = dict[str, Int64[Tensor, " channels"]]

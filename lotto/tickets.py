@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lotto import masks, nets, scores
+from lotto import masks, modules, scores
 from lotto.config import Recipe, Rewinding
-from lotto.nets import State
+from lotto.modules import State
 from lotto.train import check as check_training
 from lotto.train import train
 
@@ -68,7 +68,7 @@ def find(
     is prunable. A UserWarning says how many weights the mask covers where that is below 90 %, and names layers with weights that no image
     can reach: both make a net look sparser than it is. A ValueError says when an inner loop diverged.
     """
-    model = nets.copied(model).to(images.device).train()
+    model = modules.copied(model).to(images.device).train()
     check_training(model, images, labels, recipe)
     mask = masks.ones(model, prunable)
     if (covered := masks.size(mask)) < 0.9 * (whole := covered + sum((out := masks.uncovered(mask, model)).values())):
@@ -81,7 +81,7 @@ def find(
         warnings.warn(f"{unreachable_told(lost, covered)}; they count as pruned or kept all the same", stacklevel=2)
 
     def levels(mask: masks.Mask) -> Iterator[Level]:
-        state = start = nets.copy_state(model)
+        state = start = modules.copy_state(model)
         for _ in range(rounds):
             end = train(_with(model, state), images, labels, recipe, mask, seed=seed, child=0)
             if not end.finite:

@@ -17,7 +17,7 @@ from lotto import augment, masks
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Precision, Recipe
 from lotto.data import RealData, Split, check_images
-from lotto.nets import State, class_scores, copied, copy_state, evaluating, has_batch_norm, layout
+from lotto.modules import State, class_scores, copied, copy_state, evaluating, has_batch_norm, layout
 from lotto.streams import forked, generator
 
 Outcome = Literal["trained", "failed", "dead", "diverged"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,12 @@ from lotto.distill.whitening import Principal, nearer, principal, zca
 
 SPACES = ("pixels", "normalised", "whitened")
 """What the values of a set's images are: in [0, 1]; (pixels - mean) / deviation, by channel; or ZCA-whitened."""
-FORMATS = ("mtt", "dc", "idc", "npz", "png")
-"""MTT and DATM; DatasetCondensation (DC, DSA, DM); IDC; arrays; a folder of pictures."""
+
 KNOWN = (
     "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), data_*.pt (IDC), .npz with "
     "`images` and `labels`, or a folder with a folder of PNGs a class"
 )
+
 CONSTANTS = {
     "CIFAR-10": (10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "CIFAR-100": (100, 32, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -38,13 +38,15 @@ CONSTANTS = {
 }
 """Classes, side, and the mean and deviation by which DatasetCondensation's utils.py normalises a data set (not always those of its pixels:
 CIFAR-10's deviations are means of images'). MTT's takes CIFAR-10's for CIFAR-100 too."""
+
 FEW = 0.05
 """Share of a set's values that may be cut to [0, 1]: beyond it, it is read wrongly, or little of what it teaches would be left."""
+
 EDGE = 1e-3
 """A value so little outside [0, 1], a quarter of a grey level, is rounding and not counted as cut."""
+
 READING = 2
 """Version of what `load` makes of the files of others: raise it when the same bytes become another set."""
-
 
 MTT = "MTT"
 
@@ -302,62 +304,3 @@ def _folder(path: Path) -> Found:
         if arrays[-1].shape != arrays[0].shape:
             raise DataError(f"{f}: has shape {tuple(arrays[-1].shape)}, {files[0][1].name} {tuple(arrays[0].shape)}; make them alike")
     return Found(torch.stack(arrays), torch.tensor([c for c, _ in files]), "a folder of pictures", "pixels", tuple(classes))
-
-
-def export(small: SynSet, place: Path | str, form: str) -> list[Path]:
-    """Write a set in one of FORMATS, so that the code it comes from can use it; returns what was written.
-
-    "mtt": images_best.pt and labels_best.pt in the folder `place`, pixels or whitened as the set has them; "dc": a res_*.pt, normalised by
-    `constants`, or by the set's own mean and deviation; "idc": a data_*.pt; "npz": arrays; "png": a folder of folders, 8 bits a channel,
-    for looking at (whitened sets lose there what they teach). DataError for another format, and where it cannot say what the set holds:
-    soft labels in a format of class numbers, whitened images in one of pixels.
-    """
-    if form not in FORMATS:
-        raise DataError(f"form = {form!r}: not known; use {', '.join(FORMATS)}")
-    if small.labels.is_floating_point() and form != "mtt":
-        raise DataError(f"form = {form!r}: keeps class numbers, and this set has soft labels; use 'mtt', or SynSet.save")
-    if small.whitening and form not in ("mtt", "png"):
-        raise DataError(f"form = {form!r}: keeps pixels, and this set is whitened; use 'mtt', or SynSet.save")
-    place, images, labels = Path(place), small.images.cpu(), small.labels.cpu()
-
-    def normalised() -> Tensor:
-        _, mean, std = constants(small, images.shape[1:], len(small.classes))
-        return (images - mean[:, None, None]) / std[:, None, None]
-
-    writers: dict[str, Callable[[], list[Path]]] = {
-        "mtt": lambda: [
-            _torch_save(images.clone(), place / "images_best.pt"),
-            _torch_save(labels.clone(), place / "labels_best.pt"),
-        ],
-        "dc": lambda: [_torch_save({"data": [[normalised(), labels]]}, place)],
-        "idc": lambda: [_torch_save([images.clone(), labels.clone()], place)],
-        "npz": lambda: [_npz(small, place)],
-        "png": lambda: _pictures(small, place),
-    }
-    return writers[form]()
-
-
-def _torch_save(what: Any, file: Path) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(what, file)
-    return file
-
-
-def _npz(small: SynSet, file: Path) -> Path:
-    import numpy as np
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, images=small.images.cpu().numpy(), labels=small.labels.cpu().numpy(), classes=np.array(small.classes))
-    return file if file.suffix == ".npz" else file.with_name(file.name + ".npz")
-
-
-def _pictures(small: SynSet, place: Path) -> list[Path]:
-    from PIL import Image
-
-    written = []
-    for i, (image, label) in enumerate(zip((small.pixels.cpu() * 255).round().byte(), small.labels.tolist(), strict=True)):
-        file = place / f"{label:03d}_{re.sub(r'[^0-9A-Za-z]+', '_', small.classes[label])}" / f"{i:04d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()).save(file)
-        written.append(file)
-    return written

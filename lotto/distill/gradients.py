@@ -16,7 +16,7 @@ from lotto.distill.loop import Told, run
 from lotto.distill.pool import Pool, members
 from lotto.distill.recipes import Gradient
 from lotto.distill.synset import SynSet, decode
-from lotto.nets import has_batch_norm
+from lotto.modules import has_batch_norm
 from lotto.streams import generator
 
 

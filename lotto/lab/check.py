@@ -14,7 +14,7 @@ from lotto.lab.tickets.products import network
 from lotto.tickets import unreachable_told
 
 
-def check(study: Study) -> None:
+def check(study: Study) -> Study:
     """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there and whole, the net
     and the distilling net fit them, every weight can be reached, and classes hold enough images. ConfigError or DataError says what does
     not; nothing is computed."""
@@ -46,3 +46,4 @@ def check(study: Study) -> None:
     firsts = [study.ticket(m, 1, 0).rounds[0] for m in study.arms if not ARMS[m].dense]
     if any(r.images and r.images.distill for r in firsts):
         nets.build(match, real.shape, len(real.classes), 0)
+    return study

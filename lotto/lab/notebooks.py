@@ -23,6 +23,8 @@ from lotto.lab.progress import Stages
 
 CLONE = Path(__file__).resolve().parents[2]
 
+OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
+"""Exit codes of a run."""
 NOTEBOOKS = CLONE / "notebooks"
 
 KERNEL = {"KernelManager": {"transport_encryption": "auto"}}

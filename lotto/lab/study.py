@@ -10,7 +10,7 @@ from lotto.config import Config, ConfigError, Float, Int, Levels, Names, Net, Re
 from lotto.distill.recipes import Distill, Gradient, Trajectory
 from lotto.lab.arms import ARMS, Arm
 from lotto.lab.describe import CONTROLS, Data, Images, Round, Setup, Ticket, Training
-from lotto.lab.groups import DEFAULTS, Inner, Judge, Sharp, Sweeps, grouped, rising
+from lotto.lab.groups import DEFAULTS, PLACES, Inner, Judge, Sharp, Sweeps, grouped, rising
 
 
 class Cell(NamedTuple):
@@ -96,8 +96,13 @@ class Study(Config):
         """This study, if it can be run here (`lotto.lab.check.check`); else ConfigError or DataError says why not. Nothing is computed."""
         from lotto.lab.check import check
 
-        check(self)
-        return self
+        return check(self)
+
+    def named(self) -> dict[str, Any]:
+        """Every parameter under its short name, as plain data."""
+        found = self.model_dump(mode="json")
+        own = {n: v for n, v in found.items() if n not in DEFAULTS}
+        return own | {n: found[group].get(field) for n, [(group, field), *_] in PLACES.items() if field in found[group]}
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from lotto import masks, nets, scores, tickets, train
+from lotto import masks, modules, nets, scores, tickets, train
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
@@ -150,7 +150,7 @@ def by_hand(model, images, labels, mask):
             F.cross_entropy(model(images[index]), labels[index]).backward()
             optimiser.step()
             cut()
-    return nets.copy_state(model)
+    return modules.copy_state(model)
 
 
 def find(*args, **more):
@@ -185,8 +185,8 @@ def test_iterative_pruning_is_that_of_plain_pytorch(what, images):
 @pytest.mark.parametrize("what", ZOO)
 def test_a_ticket_loaded_into_the_module_is_masked_and_else_the_start(what, images):
     model = make(what)
-    start, level = nets.copy_state(model), find(model, *images, RECIPE, rounds=2, fraction=0.3)[-1]
-    assert equal(nets.copy_state(model), start)
+    start, level = modules.copy_state(model), find(model, *images, RECIPE, rounds=2, fraction=0.3)[-1]
+    assert equal(modules.copy_state(model), start)
     model.load_state_dict(level.state)
     for n, p in model.named_parameters():
         assert torch.equal(p, torch.where(level.mask[n], start[n], 0) if n in level.mask else start[n])
@@ -291,7 +291,7 @@ def frozen():
 
 def test_frozen_parameters_are_left_exactly_alone(images):
     model = make(frozen)
-    start, mask = nets.copy_state(model), masks.ones(model)
+    start, mask = modules.copy_state(model), masks.ones(model)
     assert list(mask) == ["4.weight"] and not masks.uncovered(mask, model)
     end = train.train(model, *images, RECIPE, mask).state
     assert close(end, by_hand(model, *images, mask))
@@ -320,7 +320,7 @@ def test_a_mask_over_frozen_weights_may_only_say_what_is_so(images):
 @pytest.mark.parametrize("rewinding", ["all", "weights", "signs", "weights and signs"])
 def test_every_rewind_of_tied_weights_is_one_under_both_names(images, rewinding):
     model = make(tied)
-    start = nets.copy_state(model)
+    start = modules.copy_state(model)
     for level in find(model, *images, RECIPE, rounds=2, rewinding=rewinding):
         assert "a.weight" in level.mask and "b.weight" not in level.mask
         assert torch.equal(level.state["a.weight"], level.state["b.weight"])
@@ -357,7 +357,7 @@ def test_float64_stays_float64_to_the_loss(images):
         expected = float(F.cross_entropy(model.eval()(images[0]), images[1]))
     assert train.evaluate(model, Split(*images))["loss"] == pytest.approx(expected, rel=1e-14)
     assert all(t.dtype == torch.float64 for t in train.train(model, *images, RECIPE).state.values() if t.is_floating_point())
-    nets.check_fits(model, (1, 8, 8), 4)
+    modules.check_fits(model, (1, 8, 8), 4)
 
 
 def bare(function):

@@ -9,7 +9,7 @@ import torch
 
 from lotto import data
 from lotto.data import DataError
-from lotto.distill import files, whitening
+from lotto.distill import export, files, whitening
 from lotto.distill.coresets import subset
 from lotto.distill.synset import SynSet
 
@@ -39,12 +39,12 @@ def test_whitening_has_the_covariance_it_should_and_comes_back(real):
 
 def test_every_format_comes_back(real, small, tmp_path):
     written = {
-        "mtt": files.export(small, tmp_path / "mtt", "mtt")[0],
-        "dc": files.export(small, tmp_path / "res_DC.pt", "dc")[0],
-        "idc": files.export(small, tmp_path / "data_best.pt", "idc")[0],
-        "npz": files.export(small, tmp_path / "set.npz", "npz")[0],
+        "mtt": export.export(small, tmp_path / "mtt", "mtt")[0],
+        "dc": export.export(small, tmp_path / "res_DC.pt", "dc")[0],
+        "idc": export.export(small, tmp_path / "data_best.pt", "idc")[0],
+        "npz": export.export(small, tmp_path / "set.npz", "npz")[0],
     }
-    files.export(small, tmp_path / "png", "png")
+    export.export(small, tmp_path / "png", "png")
     took = {}
     for name, file in {**written, "png": tmp_path / "png"}.items():
         back = SynSet.load(file, real=real)
@@ -125,10 +125,10 @@ def test_files_that_do_not_fit(real, small, tmp_path):
 def test_exports_that_cannot_say_what_the_set_holds(small, tmp_path):
     soft = SynSet(small.images, torch.eye(4)[small.labels], small.classes, small.mean, small.std)
     with pytest.raises(DataError, match="keeps class numbers, and this set has soft labels"):
-        files.export(soft, tmp_path / "x.pt", "idc")
+        export.export(soft, tmp_path / "x.pt", "idc")
     with pytest.raises(DataError, match="form = 'zip': not known; use mtt, dc"):
-        files.export(small, tmp_path / "x", "zip")
+        export.export(small, tmp_path / "x", "zip")
     by = whitening.whitening(small.images)
     white = dataclasses.replace(small, images=whitening.whiten(small.images, by), whitening=by)
     with pytest.raises(DataError, match="form = 'npz': keeps pixels, and this set is whitened; use 'mtt'"):
-        files.export(white, tmp_path / "x.npz", "npz")
+        export.export(white, tmp_path / "x.npz", "npz")

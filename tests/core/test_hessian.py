@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import hessian, masks, nets
+from lotto import hessian, masks, modules
 from lotto.config import ConfigError
 from lotto.data import DataError
 
@@ -19,7 +19,7 @@ def small(norm=False, seed=0):
     model = nn.Sequential(*layers).double()
     images = torch.randn(10, 1, 3, 3, dtype=torch.float64)
     if norm:
-        nets.recalibrate(model, images)
+        modules.recalibrate(model, images)
     return model, images, torch.arange(10) % 3
 
 
@@ -30,7 +30,7 @@ def exact(model, images, labels):
 
     def loss(flat):
         parts = {n: t.view(p.shape) for (n, p), t in zip(params.items(), flat.split(sizes), strict=True)}
-        with nets.evaluating(model):
+        with modules.evaluating(model):
             return F.cross_entropy(torch.func.functional_call(model, parts, (images,)), labels)
 
     return torch.autograd.functional.hessian(loss, torch.cat([p.flatten() for p in params.values()]))

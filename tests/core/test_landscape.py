@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lotto import landscape, masks, nets, scores
+from lotto import landscape, masks, modules, scores
 from lotto.data import Split
 from lotto.train import evaluate
 
@@ -57,13 +57,13 @@ def test_states_on_one_line_are_refused(three):
 def test_a_survey_at_the_corners_is_the_recalibrated_ends(three, images):
     model, states, names, _ = three
     split = Split(*images)
-    before = nets.copy_state(model)
+    before = modules.copy_state(model)
     p = landscape.plane(*states, parameters=names)
     found = landscape.survey(model, p._replace(corners=((0.0, 0.0), p.corners[1], (0.0, 1.0))), split, split, points=3, margin=0)
     assert found["x"] == [0, p.corners[1][0] / 2, p.corners[1][0]]
     assert found["y"] == [0, 0.5, 1]
     model.load_state_dict(states[1])
-    nets.recalibrate(model, split.images)
+    modules.recalibrate(model, split.images)
     own = evaluate(model, split)
     assert found["test_error"][0][2] == own["error"]
     assert found["train_loss"][0][2] == pytest.approx(own["loss"], rel=1e-4)
@@ -86,8 +86,8 @@ def test_a_direction_stays_in_the_mask_and_has_the_nets_filters_lengths(three):
 def test_the_rise_begins_at_zero_and_leaves_the_net_alone(three, images):
     model, (state, *_), _, mask = three
     model.load_state_dict(state)
-    nets.recalibrate(model, images[0])
-    before = nets.copy_state(model)
+    modules.recalibrate(model, images[0])
+    before = modules.copy_state(model)
     found = landscape.rise(model, mask, Split(*images), (0.0, 0.5, 2.0), directions=3)
     assert [len(r) for r in found] == [3, 3, 3]
     assert found[0] == [0.0] * 3
@@ -111,9 +111,9 @@ def test_the_rise_of_a_quadratic_by_hand():
 
 def test_sam_is_the_length_of_the_gradient_to_first_order(net, images):
     model, pixels, labels = net().double(), images[0].double(), images[1]
-    nets.recalibrate(model, pixels)
-    mask, before = masks.prune(masks.ones(model), scores.random(masks.ones(model), 0), 0.5), nets.copy_state(model)
-    with nets.evaluating(model):
+    modules.recalibrate(model, pixels)
+    mask, before = masks.prune(masks.ones(model), scores.random(masks.ones(model), 0), 0.5), modules.copy_state(model)
+    with modules.evaluating(model):
         loss = F.cross_entropy(model(pixels), labels)
     grads = torch.autograd.grad(loss, [dict(model.named_parameters())[n] for n in mask])
     length = math.sqrt(sum(float((g * m).square().sum()) for g, m in zip(grads, mask.values(), strict=True)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lotto import masks, nets, scores
+from lotto import masks, modules, nets, scores
 from lotto.config import Net
 
 tensors = st.lists(st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=6), min_size=1, max_size=3)
@@ -206,7 +206,7 @@ def test_reaching_looks_through_what_merely_begins_at_zero(net):
             if isinstance(block, nets.Block):
                 block.norm2.weight.zero_()  # a residual branch that begins shut
         model.head.weight.zero_()
-    before = nets.copy_state(model)
+    before = modules.copy_state(model)
     assert masks.unreachable(model, (1, 8, 8)) == {}
     assert model.training
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lotto import nets
+from lotto import modules, nets
 from lotto.config import ConfigError, Net
 
 
@@ -29,13 +29,13 @@ def test_every_net_with_every_norm(name, norm):
     size = 32 if name == "vgg16" else 16
     model = nets.build(Net(name=name, norm=norm, width=4, depth=2), (1, size, size), 7, 0)
     assert model(torch.zeros(2, 1, size, size)).shape == (2, 7)
-    assert nets.has_batch_norm(model) == (norm == "batch")
+    assert modules.has_batch_norm(model) == (norm == "batch")
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_state():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    a, b, c = (nets.copy_state(nets.build(Net(), (1, 8, 8), 10, s)) for s in (0, 0, 1))
+    a, b, c = (modules.copy_state(nets.build(Net(), (1, 8, 8), 10, s)) for s in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert not torch.equal(a["head.weight"], c["head.weight"])
@@ -118,9 +118,9 @@ def test_factories_that_will_not_do(factory, name, said):
 
 def test_recalibration_is_exact_on_one_batch_and_leaves_the_rest(net, images):
     model = net().train()
-    state = nets.copy_state(model)
-    nets.recalibrate(model, images[0])
-    moved = {n for n, t in nets.copy_state(model).items() if not torch.equal(t, state[n])}
+    state = modules.copy_state(model)
+    modules.recalibrate(model, images[0])
+    moved = {n for n, t in modules.copy_state(model).items() if not torch.equal(t, state[n])}
     assert moved == {n for n in state if "running" in n or "num_batches" in n}
     assert all(m.momentum == 0.1 and m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     first = model.stem[0](images[0])
@@ -130,22 +130,22 @@ def test_recalibration_is_exact_on_one_batch_and_leaves_the_rest(net, images):
 
 def test_recalibration_does_not_depend_on_the_order_of_batches(net, images):
     a, b = net(), net()
-    nets.recalibrate(a, images[0], batch=8)
-    nets.recalibrate(b, torch.cat(images[0].split(8)[::-1]), batch=8)
+    modules.recalibrate(a, images[0], batch=8)
+    modules.recalibrate(b, torch.cat(images[0].split(8)[::-1]), batch=8)
     assert all(torch.allclose(x.float(), y.float(), atol=1e-5) for x, y in zip(a.buffers(), b.buffers(), strict=True))
 
 
 def test_recalibration_without_batch_norm_does_nothing(net, images):
     model = net(norm="group")
-    before = nets.copy_state(model)
-    nets.recalibrate(model, images[0])
+    before = modules.copy_state(model)
+    modules.recalibrate(model, images[0])
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
 def test_evaluating_gives_every_modules_mode_back(net):
     model = net().train()
     model.stem[1].eval()  # a frozen layer stays frozen
-    with nets.evaluating(model):
+    with modules.evaluating(model):
         assert not any(m.training for m in model.modules())
     assert model.training
     assert not model.stem[1].training
@@ -181,8 +181,10 @@ def test_the_layout_in_memory():
     def narrow(channels, stride, kernel):
         return nn.Sequential(nn.Conv2d(1, channels, 3), nn.Conv2d(channels, 8, kernel, stride))
 
-    assert nets.layout(nets.build(Net(width=4), (1, 8, 8), 10, 0), cpu) == torch.channels_last  # its shortcuts have no stride of their own
-    assert nets.layout(narrow(4, 2, 1), cpu) == nets.layout(narrow(15, (1, 2), 1), cpu) == torch.contiguous_format
-    assert nets.layout(narrow(4, 2, 1), cuda) == torch.channels_last
+    assert (
+        modules.layout(nets.build(Net(width=4), (1, 8, 8), 10, 0), cpu) == torch.channels_last
+    )  # its shortcuts have no stride of their own
+    assert modules.layout(narrow(4, 2, 1), cpu) == modules.layout(narrow(15, (1, 2), 1), cpu) == torch.contiguous_format
+    assert modules.layout(narrow(4, 2, 1), cuda) == torch.channels_last
     for channels, stride, kernel in ((16, 2, 1), (4, 1, 1), (4, 2, 3)):
-        assert nets.layout(narrow(channels, stride, kernel), cpu) == torch.channels_last
+        assert modules.layout(narrow(channels, stride, kernel), cpu) == torch.channels_last

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lotto import hessian, masks, nets, scores
+from lotto import hessian, masks, modules, nets, scores
 from lotto.config import Net
 from lotto.data import DataError
 
@@ -204,7 +204,7 @@ def test_scorers_leave_the_net_as_it_is(images, name, norm):
     model = nets.build(Net(name=name, width=4, norm=norm), (1, 8, 8), 4, 0).to(memory_format=torch.channels_last)
     next(model.children()).eval()
     model.head.weight.grad = torch.ones_like(model.head.weight)
-    mask, before, random = masks.ones(model), nets.copy_state(model), torch.get_rng_state()
+    mask, before, random = masks.ones(model), modules.copy_state(model), torch.get_rng_state()
     modes = [m.training for m in model.modules()]
     for found in (
         scores.snip(model, *images, mask),

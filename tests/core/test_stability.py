@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lotto import nets, stability, train
+from lotto import modules, stability, train
 from lotto.config import Recipe
 from lotto.data import Split
 
@@ -48,7 +48,7 @@ def test_barrier_bad_input(values, at, said):
 
 
 def test_interpolation_is_exact_at_the_ends_acts_on_copies_and_keeps_integers(net):
-    a, b = nets.copy_state(net(0)), nets.copy_state(net(1))
+    a, b = modules.copy_state(net(0)), modules.copy_state(net(1))
     before = {n: t.clone() for n, t in a.items()}
     assert all(torch.equal(t, a[n]) for n, t in stability.interpolate(a, b, 0).items())
     assert all(torch.equal(t, b[n]) for n, t in stability.interpolate(a, b, 1).items())
@@ -84,7 +84,7 @@ def test_the_recalibrated_curve_recalibrates_its_ends(ends):
     model, (a, b), split = ends
     curves = stability.path(model, a, b, split, split, points=3)
     model.load_state_dict(b)
-    nets.recalibrate(model, split.images)
+    modules.recalibrate(model, split.images)
     assert curves["recalibrated"]["train_loss"][-1] == pytest.approx(train.evaluate(model, split)["loss"], rel=1e-4)
     assert curves["recalibrated"]["train_loss"] != curves["interpolated"]["train_loss"]
 
@@ -98,7 +98,7 @@ def test_equal_noise_has_barrier_exactly_zero(ends):
 
 def test_nothing_is_changed_by_a_walk(ends):
     model, (a, b), split = ends
-    before = nets.copy_state(model), {n: t.clone() for n, t in a.items()}
+    before = modules.copy_state(model), {n: t.clone() for n, t in a.items()}
     stability.path(model.train(), a, b, split, split, points=3)
     assert all(torch.equal(t, before[0][n]) for n, t in model.state_dict().items())
     assert model.training

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lotto import masks, nets, stability, symmetry
+from lotto import masks, modules, nets, stability, symmetry
 from lotto.config import ConfigError, Net, Recipe
 from lotto.train import train
 
@@ -37,19 +37,19 @@ def shuffled(of, seed=1):
 def test_permuting_leaves_the_function_as_it_is(net):
     model, images = build(net), torch.randn(5, 2, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     of = symmetry.symmetries(model)
-    before, state = model(images).detach(), nets.copy_state(model)
+    before, state = model(images).detach(), modules.copy_state(model)
     model.load_state_dict(symmetry.permute(state, shuffled(of), of))
     assert any(not torch.equal(t, state[n]) for n, t in model.state_dict().items())
     assert torch.allclose(model(images), before, atol=1e-10)
     assert float(before.std(0).min()) > 1e-6
     back = {g: p.argsort() for g, p in shuffled(of).items()}
-    assert all(torch.equal(symmetry.permute(nets.copy_state(model), back, of)[n], t) for n, t in state.items())
+    assert all(torch.equal(symmetry.permute(modules.copy_state(model), back, of)[n], t) for n, t in state.items())
 
 
 @each
 def test_a_permuted_copy_is_brought_back(net):
     model = build(net)
-    of, a = symmetry.symmetries(model), nets.copy_state(model)
+    of, a = symmetry.symmetries(model), modules.copy_state(model)
     b = symmetry.permute(a, shuffled(of), of)
     found = symmetry.matched(a, b, of)
     assert all(torch.equal(found[n], t) for n, t in a.items())
@@ -73,7 +73,7 @@ def test_the_barrier_to_a_permuted_copy_is_symmetry_alone(digits):
 
 @each
 def test_matching_two_nets_never_parts_them(net):
-    a, b = (nets.copy_state(build(net, seed)) for seed in (0, 1))
+    a, b = (modules.copy_state(build(net, seed)) for seed in (0, 1))
     of = symmetry.symmetries(build(net))
 
     def together(x):
@@ -101,7 +101,7 @@ def test_a_mask_permutes_along(net):
     model = net()
     of, order = symmetry.symmetries(model), shuffled(symmetry.symmetries(model))
     mask = {n: m & (torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) < 0.3) for n, m in masks.ones(model).items()}
-    state = masks.apply(nets.copy_state(model), mask)
+    state = masks.apply(modules.copy_state(model), mask)
     assert all(
         torch.equal(t != 0, symmetry.permute(mask, order, of)[n]) for n, t in symmetry.permute(state, order, of).items() if n in mask
     )
@@ -120,7 +120,7 @@ def test_nets_whose_symmetries_are_not_known():
 
 def test_orders_that_are_none(net):
     model = net()
-    of, state = symmetry.symmetries(model), nets.copy_state(model)
+    of, state = symmetry.symmetries(model), modules.copy_state(model)
     with pytest.raises(ConfigError, match="an order of its 4 channels holds each once"):
         symmetry.permute(state, {"stem": torch.tensor([0, 1, 1, 2])}, of)
     with pytest.raises(ConfigError, match="group 'stam' is not there; did you mean 'stem'"):

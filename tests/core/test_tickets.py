@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lotto import masks, nets, tickets
+from lotto import masks, modules, nets, tickets
 from lotto.config import Recipe
 
 
@@ -17,14 +17,14 @@ RECIPE = Recipe(steps=6, lr=0.2, batch=16)
 
 def test_find_on_ones_own_module_and_images(net, images):
     model = net()
-    before, levels = nets.copy_state(model), list(tickets.find(model, *images, RECIPE, rounds=3, fraction=0.36))
+    before, levels = modules.copy_state(model), list(tickets.find(model, *images, RECIPE, rounds=3, fraction=0.36))
     n = masks.size(levels[0].mask)
     live = [masks.count(level.mask) for level in levels]
     for i, have in enumerate([n, *live[:-1]]):
         assert live[i] == have - round(0.36 * have)
     for a, b in zip(levels, levels[1:], strict=False):
         assert masks.count(masks.intersection(a.mask, b.mask)) == masks.count(b.mask)
-    assert equal(nets.copy_state(model), before)
+    assert equal(modules.copy_state(model), before)
     for name, t in levels[-1].state.items():  # rewound bit for bit: biases, norms and statistics too
         assert torch.equal(t, torch.where(levels[-1].mask[name], before[name], 0) if name in levels[-1].mask else before[name])
 
@@ -35,7 +35,7 @@ def test_level_one_of_a_short_search_is_that_of_a_long_one(net, images):
 
 
 def test_rewinding_weights_only_keeps_norms_and_biases_of_the_inner_loop(net):
-    start, end, mask = nets.copy_state(net(0)), {n: t + 1 for n, t in nets.copy_state(net(0)).items()}, masks.ones(net(0))
+    start, end, mask = modules.copy_state(net(0)), {n: t + 1 for n, t in modules.copy_state(net(0)).items()}, masks.ones(net(0))
     everything, weights = tickets.rewind(start, end, mask), tickets.rewind(start, end, mask, "weights")
     assert equal(everything, start)
     assert all(torch.equal(t, start[n] if n in mask else end[n]) for n, t in weights.items())

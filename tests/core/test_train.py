@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import augment, masks, nets, train
+from lotto import augment, masks, modules, train
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
@@ -133,18 +133,18 @@ def test_masked_training_equals_the_thin_nets():
 
 def test_flatten_keeps_the_function_and_the_values(net, images):
     model = net().eval()
-    before, state = model(images[0]), nets.copy_state(model)
+    before, state = model(images[0]), modules.copy_state(model)
     model = model.to(memory_format=torch.channels_last)
     train.flatten(model, masks.ones(model))
-    assert equal(nets.copy_state(model), state)
+    assert equal(modules.copy_state(model), state)
     assert torch.allclose(model(images[0]), before, atol=1e-5)
 
 
 def test_the_model_given_is_left_as_it_was(net, images):
     model = net().eval()
-    before = nets.copy_state(model)
+    before = modules.copy_state(model)
     run(model, images)
-    assert equal(nets.copy_state(model), before)
+    assert equal(modules.copy_state(model), before)
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
 
@@ -336,4 +336,4 @@ def test_first_lies_within_the_schedule(net, images):
         RECIPE.but(first=-1)
     with pytest.raises(ConfigError, match="stop = 2: the recipe has steps 3 to 12"):
         run(net(), images, RECIPE.but(first=3), stop=2)
-    assert equal(run(net(), images, RECIPE.but(first=12)).state, nets.copy_state(net()))
+    assert equal(run(net(), images, RECIPE.but(first=12)).state, modules.copy_state(net()))

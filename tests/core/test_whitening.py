@@ -11,7 +11,7 @@ import torch
 from lotto import data, run
 from lotto.config import Net, Recipe
 from lotto.data import DataError, Split
-from lotto.distill import files, judge
+from lotto.distill import export, files, judge
 from lotto.distill.coresets import subset
 from lotto.distill.synset import SynSet
 from lotto.distill.whitening import principal, unwhiten, whiten, whitening, zca
@@ -53,7 +53,7 @@ def white(digits):
 
 def test_the_accuracy_of_a_whitened_set_is_unchanged_by_export_and_import(digits, white, tmp_path):
     before = pd.DataFrame(judge.evaluate(white, digits, NETS, RECIPES, repeats=2))
-    file = files.export(white, tmp_path, "mtt")[0]
+    file = export.export(white, tmp_path, "mtt")[0]
     back = SynSet.load(file, real=digits)
     assert back.images.equal(white.images) and back.whitening.matrix.equal(white.whitening.matrix) and back.checksum == white.checksum
     assert (
@@ -96,7 +96,7 @@ def test_real_images_are_seen_as_the_set_is(digits, white):
 
 
 def test_as_an_arm_the_inner_loop_sees_it_whitened_and_the_judge_whitened_real_images(white, tiny, tmp_path):
-    study = tiny(own_set=str(files.export(white, tmp_path, "mtt")[0]), methods=("own",), train_size=None, judge_steps=60)
+    study = tiny(own_set=str(export.export(white, tmp_path, "mtt")[0]), methods=("own",), train_size=None, judge_steps=60)
     inner = products.inner_images(study.data, study.images("own", 0))
     assert inner.images.cpu().equal(white.images)
     product = products.judged(tables.judging(study, "own", 2, 0, 0)).metrics
@@ -117,7 +117,7 @@ def test_the_card_says_so_and_compares_in_the_same_space(digits, white, tiny, tm
     assert worth["subset"] == pytest.approx(
         pd.DataFrame(judge.evaluate(equal, white.view(digits), described, recipe, study.judge.nets)).accuracy.mean(), abs=1e-3
     )
-    file = files.export(white, tmp_path, "mtt")[0]
+    file = export.export(white, tmp_path, "mtt")[0]
     asked = [p for n, v in (("judge_steps", "3"), ("judge_nets", "1")) for p in ("-p", n, v)]
     for more in (["--whitened"], ["--space", "whitened"], []):
         assert run.main(["card", str(file), *more, *asked]) == 0
@@ -197,7 +197,7 @@ def test_what_would_be_cut_is_refused(digits, white, tmp_path):
     ):
         SynSet.load(saved(tmp_path, "data_many.pt", [few, labels]))
     with pytest.raises(DataError, match="read as normalised by the real data's own mean and deviation, .. % of its values would"):
-        SynSet.load(files.export(white, tmp_path / "w", "mtt")[0], real=digits, space="normalised")
+        SynSet.load(export.export(white, tmp_path / "w", "mtt")[0], real=digits, space="normalised")
     bytes_ = saved(tmp_path, "data_bytes.pt", [(grey * 255).round().byte(), labels])
     assert torch.allclose(SynSet.load(bytes_).images, grey, atol=1 / 255)
 

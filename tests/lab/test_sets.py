@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lotto import nets
 from lotto.config import ConfigError, Net
 from lotto.data import DataError
-from lotto.distill import files, judge, loop, trajectories
+from lotto.distill import export, judge, loop, trajectories
 from lotto.distill.coresets import subset
 from lotto.distill.recipes import Distill, Gradient, Trajectory
 from lotto.distill.synset import SynSet
@@ -81,7 +81,7 @@ def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
 
 def test_what_others_have_published_is_an_arm_too(tiny, tmp_path):
     plain = tiny(train_size=200)
-    files.export(subset(sources.load(plain.data), 2), tmp_path, "mtt")
+    export.export(subset(sources.load(plain.data), 2), tmp_path, "mtt")
     study = plain.but(own_set=str(tmp_path / "images_best.pt"), methods=("own",))
     check(study)
     before = level.key(study.ticket("own", 1, 0))

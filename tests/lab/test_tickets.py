@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lotto import masks, nets, tickets
+from lotto import masks, modules, tickets
 from lotto.distill.coresets import subset
 from lotto.lab import parallel, sources
 from lotto.lab.arms import ARMS
@@ -57,7 +57,7 @@ def test_the_rewind_point_is_a_step_of_the_dense_training_on_real_data(tiny):
     point = products.rewind_point(study.setup(0, study.rewind)).tensors
     expect = train(products.network(study.setup(0)), real.images, real.labels, study.outer, stop=study.rewind).state
     assert equal(point, {n: t.cpu() for n, t in expect.items()})
-    assert equal(products.rewind_point(study.setup(0)).tensors, nets.copy_state(products.network(study.setup(0)).cpu()))
+    assert equal(products.rewind_point(study.setup(0)).tensors, modules.copy_state(products.network(study.setup(0)).cpu()))
 
 
 def test_level_zero_is_plain_training(tiny):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lotto import nets
+from lotto import modules, nets
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Net, Recipe
 from lotto.data import DataError, RealData, Split
@@ -161,7 +161,7 @@ def difficulty(what: Judges) -> Product:
         seed = generator(what.seed, "judge", number).initial_seed()
         net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
         net.load_state_dict(train(net, real.train.images, real.train.labels, what.recipe, seed=seed).state)
-        with torch.no_grad(), nets.evaluating(net):
+        with torch.no_grad(), modules.evaluating(net):
             seen = torch.cat([net.features(x) for x in real.train.images.split(1024)])
             guessed = net.head(seen).softmax(1)
         features.append(seen.cpu())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lotto import masks, nets
+from lotto import masks, modules
 from lotto.data import Split
 from lotto.hessian import Hessian, density, diagonal, extremes, layer_traces
 from lotto.lab import parallel, sources
@@ -48,7 +48,7 @@ def curvature(what: Curvature) -> Product:
 
 def _ready(what: Curvature, model: nn.Module, mask: masks.Mask) -> tuple[Split, masks.Mask]:
     some = sources.load(what.training.ticket.setup.data).train.first(what.images)
-    nets.recalibrate(model, some.images)
+    modules.recalibrate(model, some.images)
     # in the model's order: a mask read from its file comes sorted by name
     return some, {n: mask[n].to(device()) for n in masks.prunable(model)}
 

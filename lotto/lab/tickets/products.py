@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lotto import masks, nets, scores
+from lotto import masks, modules, nets, scores
 from lotto.checkpoint import Checkpoint
 from lotto.lab import parallel, sources
 from lotto.lab.describe import SetOf, Setup, Ticket, Training
@@ -18,7 +18,7 @@ from lotto.lab.sets.products import difficulty, distilled, inner_images, made_of
 from lotto.lab.store import Cached, Product, cached
 from lotto.lab.study import Study
 from lotto.lab.tables import batches
-from lotto.nets import State
+from lotto.modules import State
 from lotto.tickets import Level, rewind
 from lotto.train import evaluate_splits, outcome, train
 
@@ -29,14 +29,14 @@ def network(setup: Setup, state: State | None = None) -> nn.Module:
     model = nets.build(setup.net, real.shape, len(real.classes), setup.seed)
     if state is not None:
         model.load_state_dict(state)
-    return model.to(device(), memory_format=nets.layout(model, device()))
+    return model.to(device(), memory_format=modules.layout(model, device()))
 
 
 @cached(version=1, label="train to the rewind point")
 def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
     """The dense net at step k of its training on real data (k = 0: its initialisation)."""
     if setup.rewind == 0:
-        return Product({"step": 0}, nets.copy_state(network(setup)))
+        return Product({"step": 0}, modules.copy_state(network(setup)))
     real = sources.load(setup.data).train
     end = train(
         network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint

@@ -1,0 +1,134 @@
+"""A run of several notebooks: what is to be done, one after the other, a table at the end and index.html."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import lotto
+from lotto.checkpoint import Paused
+from lotto.config import ConfigError
+from lotto.lab import parallel, report, stills
+from lotto.lab.check import check
+from lotto.lab.device import device_name
+from lotto.lab.notebooks import CLONE, FAILED, INTERRUPTED, OK, PAUSED, Job, digest, execute, key, known_parameters, up_to_date
+from lotto.lab.presets import study
+from lotto.lab.study import Study
+
+
+def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = None) -> tuple[list[Job], Study]:
+    """The jobs of a run of some notebooks with these parameters; every name, value, file and net is checked here, before anything runs.
+
+    A parameter that a notebook has no line for goes into its `more`. out: where results go; None: a folder of their own in the clone.
+    """
+    given = dict(given)
+    for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
+        if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
+            given[name] = str(Path(given[name]).expanduser().resolve())
+    described = check(study(**given))
+    extra = {n: v for n, v in given.items() if n != "preset"}
+    folder = described.preset + (f"-{digest(extra)[:8]}" if extra else "")
+    place = Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
+    jobs = []
+    for p in sources:
+        known = known_parameters(p)
+        mine = {n: v for n, v in given.items() if n in known}
+        if rest := {n: v for n, v in given.items() if n not in known}:
+            mine["more"] = {**(mine.get("more") or {}), **rest}
+        jobs.append(Job(p, mine, place, key(p, mine)))
+    return jobs, described
+
+
+def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:
+    """Execute what is not up to date (all, with `force`), one run at a time in an output folder; an exit code. A failure ends it, unless it
+    is to `keep_going`."""
+    out = jobs[0].out
+    lock = FileLock(out / ".lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another run writes to {out}; waiting for it", flush=True)
+        lock.acquire()
+    except OSError as error:
+        raise ConfigError(f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder") from None
+    try:
+        return _one_by_one(jobs, described, force, keep_going)
+    finally:
+        lock.release()
+
+
+def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool) -> int:
+    d = described
+    print(f"preset {d.preset}: {d.seeds} initialisation(s), levels {list(d.levels)}, {len(d.arms)} methods", flush=True)
+    code, looked = OK, False
+    for job in jobs:
+        if not force and up_to_date(job):
+            job.status = "up to date"
+            continue
+        if code != OK and not keep_going:
+            job.status = "not run"
+            continue
+        if not looked:
+            looked = True
+            look_for_a_browser()
+        print(f"{job.name} ...", flush=True)
+        try:
+            trouble = execute(job)
+        except (KeyboardInterrupt, Paused) as stopped:
+            # the cell that was cut off would be told as an error that nobody took
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
+            _index(jobs, described)
+            print(_table(jobs))
+            print(f"{word}; what was finished is kept, the same command goes on from there")
+            return PAUSED if isinstance(stopped, Paused) else INTERRUPTED
+        job.status = "ok" if trouble is None else "FAILED"
+        if trouble is not None:
+            code = FAILED
+            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
+    print(_table(jobs))
+    print(f"to look at, offline: {_index(jobs, described)}")
+    return code
+
+
+def _index(jobs: list[Job], described: Study) -> Path:
+    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
+    out, now = jobs[0].out, {j.name: j.status for j in jobs}
+    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
+    names = sorted({*now, *kept})
+    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in names]
+    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
+    facts = {
+        "preset": described.preset,
+        "initialisations": described.seeds,
+        "device": f"{device_name()}, {parallel.jobs()} processes at a time",
+        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
+    }
+    return report.index(out, entries, facts, described.named())
+
+
+def look_for_a_browser() -> None:
+    """Where no browser makes stills, say so once, and let no notebook try again."""
+    if trouble := stills.trouble():
+        os.environ["LOTTO_STILLS"] = "0"
+        print(f"no still pictures: {trouble}; figures are live without them", flush=True)
+
+
+def _table(jobs: list[Job]) -> str:
+    rows = [("notebook", "status", "seconds", "as the reference", "output")]
+    for j in jobs:
+        seconds, there = f"{j.seconds:.0f}" if j.seconds else "", j.result if j.result.exists() else j.partial
+        rows.append((j.name, j.status, seconds, report.agreement(j.board), str(there)))
+    widths = [max(len(r[i]) for r in rows) for i in range(4)]
+    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)
