@@ -6,11 +6,10 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Paused(RuntimeError):
@@ -38,6 +37,8 @@ class Checkpoint:
         file = self.folder and self.folder / "state.safetensors"
         if not file or not file.exists():
             return None
+        from safetensors import safe_open
+
         with safe_open(file, "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
 
@@ -58,4 +59,6 @@ class Checkpoint:
 
 def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, from any device; clones, as the format refuses tensors that share storage."""
+    from safetensors.torch import save_file
+
     save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)

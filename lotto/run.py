@@ -28,7 +28,6 @@ from typing import Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.data import DataError
 from lotto.lab import notebooks, parallel, stills
 from lotto.lab.notebooks import (
     CLONE,
@@ -241,6 +240,7 @@ def test(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str]) -> int:
     """Dispatch; errors in what was asked are one sentence and exit code 2."""
 
+    from lotto.data import DataError
     from lotto.lab.store import StoreError
 
     def stop(*_: Any) -> None:
