@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -26,6 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -150,7 +150,7 @@ def steps_for(seconds: float, work: Callable[[int], object]) -> int:
     steps, took = 1, seconds_of(lambda: work(1))
     while took < seconds / 4:
         steps *= 4
-        took = seconds_of(functools.partial(work, steps))
+        took = seconds_of(partial(work, steps))
     return max(1, round(steps * seconds / took))
 
 
@@ -191,17 +191,21 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     modules.recalibrate(end, some.images)
     a, b, c = (_near(end, mask, number) for number in range(3))
     through = landscape.plane(a, b, c, [n for n, _ in model.named_parameters()])
+
+    def curvature() -> None:
+        hessian.diagonal(hessian.Hessian(end, some.images, some.labels, mask), PROBES)
+
     steps = steps_for(seconds, masked)
-    distil_steps = {name: steps_for(seconds, functools.partial(distil, name)) for name in methods}
+    distil_steps = {name: steps_for(seconds, partial(distil, name)) for name in methods}
     work: dict[str, Callable[[], object]] = {
-        "masked": lambda: masked(steps),
-        "unmasked": lambda: masked(steps, None),
-        "plain": lambda: plain(model, cpu_images, cpu_labels, outer.but(steps=steps), mask),
-        "path": lambda: stability.path(end, a, b, some, test, POINTS),
-        "plane": lambda: landscape.survey(end, through, some, test, SIDE),
-        "trace": lambda: hessian.diagonal(hessian.Hessian(end, some.images, some.labels, mask), PROBES),
-        "matrix": lambda: multiply(products),
-        **{name: functools.partial(distil, name, n) for name, n in distil_steps.items()},
+        "masked": partial(masked, steps),
+        "unmasked": partial(masked, steps, None),
+        "plain": partial(plain, model, cpu_images, cpu_labels, outer.but(steps=steps), mask),
+        "path": partial(stability.path, end, a, b, some, test, POINTS),
+        "plane": partial(landscape.survey, end, through, some, test, SIDE),
+        "trace": curvature,
+        "matrix": partial(multiply, products),
+        **{name: partial(distil, name, n) for name, n in distil_steps.items()},
     }
     masked(1, None)
     plain(model, cpu_images, cpu_labels, outer.but(steps=1), mask)

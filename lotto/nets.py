@@ -18,7 +18,9 @@ def norm(kind: str, channels: int) -> nn.Module:
     """A normalisation layer by name; `instance` and `group` are GroupNorm with a group a channel, and with up to 8 groups."""
     if kind == "group":
         return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
-    return {"batch": nn.BatchNorm2d, "instance": lambda c: nn.GroupNorm(c, c), "none": lambda c: nn.Identity()}[kind](channels)
+    if kind == "instance":
+        return nn.GroupNorm(channels, channels)
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
 class Pointwise(nn.Conv2d):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from lotto.data import DataError
 from lotto.distill.files import constants
@@ -34,26 +33,19 @@ def export(small: SynSet, place: Path | str, form: str) -> list[Path]:
         raise DataError(f"form = {form!r}: keeps pixels, and this set is whitened; use 'mtt', or SynSet.save")
     place, images, labels = Path(place), small.images.cpu(), small.labels.cpu()
 
-    def normalised() -> Tensor:
+    if form == "mtt":
+        return [_torch_save(images, place / "images_best.pt"), _torch_save(labels, place / "labels_best.pt")]
+    if form == "dc":
         _, mean, std = constants(small, images.shape[1:], len(small.classes))
-        return (images - mean[:, None, None]) / std[:, None, None]
-
-    writers: dict[str, Callable[[], list[Path]]] = {
-        "mtt": lambda: [
-            _torch_save(images.clone(), place / "images_best.pt"),
-            _torch_save(labels.clone(), place / "labels_best.pt"),
-        ],
-        "dc": lambda: [_torch_save({"data": [[normalised(), labels]]}, place)],
-        "idc": lambda: [_torch_save([images.clone(), labels.clone()], place)],
-        "npz": lambda: [_npz(small, place)],
-        "png": lambda: _pictures(small, place),
-    }
-    return writers[form]()
+        return [_torch_save({"data": [[(images - mean[:, None, None]) / std[:, None, None], labels]]}, place)]
+    if form == "idc":
+        return [_torch_save([images, labels], place)]
+    return [_npz(small, place)] if form == "npz" else _pictures(small, place)
 
 
 def _torch_save(what: Any, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(what, file)
+    torch.save(tree_map(torch.clone, what), file)  # clones: a view would bring its whole storage along
     return file
 
 
