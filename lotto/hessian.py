@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lotto import masks
 from lotto.config import ConfigError
@@ -98,7 +99,8 @@ class Hessian:
         if self._kept is not None:
             return self._kept
         images, labels = self._chunks[chunk]
-        with evaluating(self._model), arithmetic("float32", images.device):
+        # fused attention has no second derivative
+        with evaluating(self._model), arithmetic("float32", images.device), sdpa_kernel(SDPBackend.MATH):
             scores = torch.func.functional_call(self._model, {**self._params, **self._rest, **self._buffers}, (images,))
             loss = F.cross_entropy(scores, labels, reduction="sum") / self._images
             first = torch.autograd.grad(loss, list(self._params.values()), create_graph=True, materialize_grads=True)

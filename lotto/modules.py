@@ -34,8 +34,8 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         out = torch.func.functional_call(model, wide, (two.double(),))
     if (out[0] - out[1]).abs().max() <= 1e-12 * out.abs().max():
         raise ConfigError(
-            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual cause: instance norm on "
-            "features of one pixel. Take larger images, less depth, or another norm"
+            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual causes: instance norm on "
+            "features of one pixel (take larger images, less depth, or another norm), or a last layer that begins at 0 (draw its weights)"
         )
 
 
@@ -77,8 +77,8 @@ def copied(model: nn.Module) -> nn.Module:
         for key, t in vars(module).items():
             if isinstance(t, Tensor) and not t.is_leaf:
                 raise ConfigError(
-                    f"{name}.{key} is computed from other tensors and cannot be copied (the old torch.nn.utils.weight_norm does so); take "
-                    "torch.nn.utils.parametrizations, or delete or detach it first"
+                    f"{f'{name}.' if name else ''}{key} is computed from other tensors and cannot be copied (the old "
+                    "torch.nn.utils.weight_norm does so); take torch.nn.utils.parametrizations, or delete or detach it first"
                 )
     if lazy := [n for n, p in model.named_parameters() if is_lazy(p)]:
         raise ConfigError(f"{lazy[0]} has no shape yet; run the net on one image first")

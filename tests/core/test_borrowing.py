@@ -360,6 +360,13 @@ def test_float64_stays_float64_to_the_loss(images):
     modules.check_fits(model, (1, 8, 8), 4)
 
 
+def test_float64_images_are_augmented(images):
+    recipe = RECIPE.but(shift=1, flip=True, cutmix=0.5, ops=("color", "scale", "rotate", "cutout"))
+    end = train.train(make(plain), *images, recipe).state
+    assert end["0.weight"].dtype == torch.float64
+    assert not equal(end, train.train(make(plain), *images, RECIPE).state)
+
+
 def bare(function):
     """Without the tests' own shape checks, which speak before the function can."""
     return inspect.unwrap(function)
@@ -385,7 +392,15 @@ def under_prune():
 
 def old_weight_norm():
     model = plain()
-    model[0].scale = model[0].weight * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it says itself that it is old
+        nn.utils.weight_norm(model[0])
+    return model
+
+
+def remembering():
+    model = plain()
+    model.last = model[4].weight.sum()
     return model
 
 
@@ -414,7 +429,8 @@ REFUSED = {
     pair_in_training: "returns a tuple; a tensor of a score a class is needed",
     maps: r"returns shape \((2|32), 4, 6, 6\) for (2|32) images; \((2|32), classes\) is needed",
     under_prune: "under torch.nn.utils.prune.*torch.nn.utils.prune.remove.layer, 'weight'. for each layer",
-    old_weight_norm: "0.scale is computed from other tensors and cannot be copied.*take torch.nn.utils.parametrizations",
+    old_weight_norm: "0.weight is computed from other tensors and cannot be copied.*take torch.nn.utils.parametrizations",
+    remembering: "last is computed from other tensors and cannot be copied.*or delete or detach it first",
     too_narrow: r"does not fit images of shape \(1, 8, 8\): mat1 and mat2 shapes cannot be multiplied",
     lazy: "1.weight has no shape yet; run the net on one image first",
     three_classes: "label 3 is 3; labels run from 0 to 2",
@@ -428,6 +444,22 @@ def test_what_cannot_be_trained_is_refused_by_a_sentence(what, images):
         train.train(model, *images, RECIPE)
     with pytest.raises((ConfigError, DataError), match=REFUSED[what]):
         next(tickets.find(model, *images, RECIPE, rounds=1))
+
+
+@pytest.mark.parametrize("what", [pair, maps, too_narrow])
+def test_every_measure_refuses_them_alike(what, images):
+    model = what().double()
+    mask = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters() if p.ndim > 1}
+    for measure in (
+        lambda: train.evaluate(model, Split(*images)),
+        lambda: masks.dead(model, images[0]),
+        lambda: masks.unreachable(model, (1, 8, 8)),
+        lambda: scores.snip(model, *images, mask),
+        lambda: scores.synflow(model, (1, 8, 8), mask),
+        lambda: nets.check_fits(model, (1, 8, 8), 4),
+    ):
+        with pytest.raises(ConfigError, match="returns a tuple|returns shape|does not fit images of shape"):
+            measure()
 
 
 def test_nothing_prunable_or_trainable_is_refused(images):
