@@ -456,7 +456,7 @@ def test_every_measure_refuses_them_alike(what, images):
         lambda: masks.unreachable(model, (1, 8, 8)),
         lambda: scores.snip(model, *images, mask),
         lambda: scores.synflow(model, (1, 8, 8), mask),
-        lambda: nets.check_fits(model, (1, 8, 8), 4),
+        lambda: modules.check_fits(model, (1, 8, 8), 4),
     ):
         with pytest.raises(ConfigError, match="returns a tuple|returns shape|does not fit images of shape"):
             measure()
