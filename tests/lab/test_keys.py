@@ -1,6 +1,7 @@
 """What all else leans on: a description's key leads to one product, in whatever order products are asked for, by however many
 processes, and wherever the computation is ended and taken up again."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -55,11 +56,13 @@ def fresh_store(patch, folder, jobs):
     patch.setenv("LOTTO_STORE", folder)
     patch.setenv("LOTTO_DEVICE", "cpu")
     patch.setenv("LOTTO_JOBS", str(jobs))
-    if jobs > 1:  # workers keep the environment that they were started in
-        from joblib.externals.loky import get_reusable_executor
-
-        get_reusable_executor().shutdown(wait=True)
     return Path(folder)
+
+
+def send_workers_home():
+    """Workers keep the environment that they were started in, and with it the store: each store has workers of its own."""
+    if loky := sys.modules.get("joblib.externals.loky"):
+        loky.get_reusable_executor().shutdown(wait=True)
 
 
 recipes = st.builds(Recipe, steps=st.integers(1, 3), lr=st.sampled_from([0.1, 0.2]))
@@ -76,6 +79,7 @@ def histories(draw):
 
 def check(history, jobs):
     every, requests, ends = history
+    send_workers_home()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as other:
         fresh_store(patch, plain, 1)
         expected = {r: grown(r).metrics for r in every}
@@ -89,7 +93,7 @@ def check(history, jobs):
                     found = parallel.compute(grown, request)
                     break
                 except Killed:
-                    continue
+                    send_workers_home()  # as a run that is ended and begun again
             assert [p.metrics for p in found] == [expected[r] for r in request]
         assert contents(folder) == whole
         assert not list(folder.glob("*/.*"))
@@ -105,4 +109,7 @@ def test_a_key_leads_to_one_product_whatever_the_order_and_the_interruptions(his
 @settings(max_examples=2)
 @given(histories())
 def test_and_whatever_the_number_of_processes(history):
-    check(history, jobs=2)
+    try:
+        check(history, jobs=2)
+    finally:
+        send_workers_home()
