@@ -158,7 +158,7 @@ def execute(job: Job) -> str | None:
     import papermill
     from traitlets.config import Config
 
-    from lotto.store import Paused
+    from lotto.lab.store import Paused
 
     job.out.mkdir(parents=True, exist_ok=True)
     for old in (job.partial, job.manifest):

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS, FACTORIAL
-from lotto.lab.plots import COLOURS, FONT, RULE, bold, error_line, legend_below, sparsity, styled
+from lotto.lab.plots import COLOURS, FONT, RULE, bold, error_line, heat, legend_below, sparsity, styled
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.stats import Interval, interval
@@ -69,26 +69,9 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
                 for lr in lrs
             ]
             words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
-        fig.add_trace(
-            go.Heatmap(
-                z=z,
-                x=[f"{lr:g}" for lr in lrs],
-                y=[str(s) for s in steps],
-                text=words,
-                texttemplate="%{text}",
-                textfont=dict(size=10),
-                colorscale="RdYlBu_r" if column == "barrier" else "Viridis",
-                zmin=low,
-                zmax=high,
-                showscale=c == len(tables),
-                colorbar=dict(thickness=12),
-                hovertemplate="rate %{x}, %{y} steps: %{text}<extra></extra>",
-                xgap=2,
-                ygap=2,
-            ),
-            row=1,
-            col=c,
-        )
+        colours = "RdYlBu_r" if column == "barrier" else "Viridis"
+        cells = heat(z, [f"{lr:g}" for lr in lrs], [str(s) for s in steps], words, colours, (low, high), showscale=c == len(tables))
+        fig.add_trace(cells, row=1, col=c)
         fig.update_xaxes(title="peak learning rate", type="category", row=1, col=c)
     fig.update_yaxes(title="steps", type="category", row=1, col=1)
     fig.update_annotations(font_size=12)
@@ -133,20 +116,8 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
     z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
     titles = [ARMS[m].title for m in arms]
     top = max((abs(v) for row in z for v in row if v is not None), default=1.0)
-    fig = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=titles,
-            y=titles,
-            zmin=-top if column == "excess" else 0,
-            zmax=top,
-            colorscale="RdBu_r" if column == "excess" else "Blues",
-            texttemplate="%{z:.0f}",
-            textfont=dict(size=10),
-            hovertemplate="%{y} and %{x}: %{z:.1f}<extra></extra>",
-            colorbar=dict(thickness=12),
-        )
-    )
+    signed = column == "excess"
+    fig = go.Figure(heat(z, titles, titles, None, "RdBu_r" if signed else "Blues", (-top if signed else 0, top)))
     fig.update_yaxes(autorange="reversed")
     fig.update_xaxes(tickangle=-40)
     name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[column]

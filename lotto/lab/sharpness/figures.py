@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lotto.hessian import Spectrum
 from lotto.lab.arms import ARMS
 from lotto.lab.plots import COLOURS, FONT, error_line, marks, sparsity, styled
+from lotto.lab.sharpness.products import POINTS
 from lotto.lab.study import Study
 from lotto.stats import interval
 
@@ -22,8 +24,6 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
 
     Dots: initialisations; bold: mean with 95 % interval; the line: chance. At the right, the share itself: the mean, in percent.
     """
-    from lotto.sharpness import POINTS
-
     arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     names = [ARMS[m].title for m in arms]
     rows = table[table.level == level]
@@ -136,8 +136,6 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
     """Spectral densities of trained tickets (`sharpness.profiles`), a line a method, mean over initialisations, on a logarithmic scale;
     dense nets among them. Eigenvalues are blurred by a hundredth of the range shown, which ends at 1.5 times the middle net's highest."""
     import torch
-
-    from lotto.sharpness import Spectrum
 
     here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
     fig = go.Figure()

@@ -1,0 +1,172 @@
+"""What the notebooks share in words: the board of a run, its claims, the reference run, folded tables, and sentences made from numbers.
+
+Functions that show something return what the notebook goes on with, or nothing. Sentences are text, so that a test can read them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from lotto.lab import plots, report, sources
+from lotto.lab.arms import ARMS
+from lotto.lab.claims import board as boards
+from lotto.lab.claims import figures, judge, runs
+from lotto.lab.claims.rules import STABLE
+from lotto.lab.study import Study
+from lotto.lab.tables import by_seed
+from lotto.stats import Interval, interval, paired
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHIPS = {"good": "#d9f0e1", "bad": "#fbdfdc", "open": "#f3ecd8", "plain": "#e8eaee"}
+"""Tone of a word (`report.tone`) -> the colour behind it."""
+DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
+"""Arms of a reference run's curves."""
+
+
+# shown
+
+
+def say(*sentences: str) -> None:
+    """Show sentences as one paragraph of Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(" ".join(s for s in sentences if s)))
+
+
+def fold(table: pd.DataFrame, summary: str) -> None:
+    """Show a table that opens with a click on its summary; still there where nothing can be clicked."""
+    _html(f"<div><details><summary>{escape(summary)}</summary>{table.to_html(border=0, na_rep='-')}</details></div>")
+
+
+def arms(study: Study) -> None:
+    """Show, folded, what the study's arms are: a row of factors each (`lotto/lab/arms.py`)."""
+    import pandas as pd
+
+    fold(pd.DataFrame({ARMS[m].title: ARMS[m].factors for m in study.arms}).T, f"The {len(study.arms)} arms, each a row of factors")
+
+
+def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[str, str]]:
+    """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return `claims.board.rows`.
+
+    Claims that were run neither here nor there are only named. tables: name -> table, as `claims.judge.judge` takes them.
+    """
+    rows = boards.rows(tables, study, _classes(study), notebook)
+    absent = [r["claim"].split()[0] for r in rows if r["here"] == "not run"]
+    lines = [
+        "".join(f'<td style="text-align: left">{cell}</td>' for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"])))
+        for r in rows
+        if r["here"] != "not run" or r["reference"] not in ("not run", "none yet")
+    ]
+    kept = runs.known(study.preset)
+    note = f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so no verdict. "
+    note += f"Reference: {kept.planned} initialisations of their own." if kept else "No reference run of this preset is kept yet."
+    note += f" Claims that this run has no arms for: {', '.join(absent)}." if absent else ""
+    head = "".join(f'<th style="text-align: left">{name}</th>' for name in ("claim", "this run", "reference"))
+    body, small = "".join(f"<tr>{line}</tr>" for line in lines), 'style="font-size: 12px; margin: 4px 0"'
+    _html(f"<div><table {small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p {small}>{note}</p></div>")
+    return rows
+
+
+def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Show every comparison of a notebook's claims as a forest plot, one sentence for each claim, and the whole board, folded."""
+    import pandas as pd
+
+    judged = judge.judge(tables, study, _classes(study), notebook)
+    plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
+    say(boards.sentences(tables, study, _classes(study), notebook))
+    fold(pd.DataFrame(rows).set_index("claim"), "The whole board, with the reference and the unfavourable reading")
+
+
+def reference(study: Study, notebook: str) -> runs.Reference | None:
+    """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there is one."""
+    kept = runs.known(study.preset)
+    say(kept.origin if kept else "No reference run of this preset is kept yet.")
+    if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
+        plots.show(figures.forest(judged, f"Reference, {kept.study.seeds} initialisations: every comparison with its 95 % interval"))
+    return kept
+
+
+def reference_curves(kept: runs.Reference) -> None:
+    """Show accuracy and barrier over sparsity in a reference run."""
+    arms = kept.view("main level", "curves")
+    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(kept.tables["accuracy"].level)])
+    title = f"Reference: tickets over sparsity, {seen.seeds} initialisations"
+    plots.show(plots.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
+
+
+# sentences
+
+
+def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = "method") -> dict[str, Interval]:
+    """Title -> mean of a column over the initialisations that trained, with its interval; of one level where one is given.
+
+    `by`: the column whose values are told apart. Several rows of an initialisation are averaged first.
+    """
+    rows = table if level is None else table[table.level == level]
+    rows = rows[rows.state == "trained"] if "state" in rows else rows
+    return {
+        ARMS[name].title if name in ARMS else str(name): interval(group.groupby("seed")[column].mean().tolist())
+        for name, group in rows.groupby(by, sort=False)
+    }
+
+
+def ends(found: Mapping[str, Interval], what: str, unit: str = "points", digits: int = 1) -> str:
+    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9."; empty where
+    nothing was measured."""
+    known = sorted((f.mean, name, f) for name, f in found.items() if f.mean is not None)
+    if not known:
+        return ""
+    told = [f"{name} ({f.text(digits)}{f' {unit}' if unit else ''})" for _, name, f in (known[-1], known[0])]
+    if len(known) == 1:
+        return f"The {what} of {told[0].replace(' (', ' is ', 1).removesuffix(')')}."
+    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}."
+
+
+def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, what: str, unit: str = "points") -> str:
+    """ "The barrier of distilled minus that of IMP is 11.7 [3.7, 19.7] points over 10 initialisations: the interval excludes 0."; empty
+    where an arm is not there. Paired by initialisation, those that trained."""
+    both = [by_seed(table, m, 0 if ARMS[m].dense else level, column) for m in (arm, than)]
+    found = paired(*both)
+    if found.mean is None:
+        return ""
+    how = "too few for an interval" if found.low is None else f"the interval {'contains' if found.low <= 0 <= found.high else 'excludes'} 0"
+    side = f"The {what} of {ARMS[arm].title} minus that of {ARMS[than].title} is"
+    return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}: {how}."
+
+
+def stable(table: pd.DataFrame, study: Study, level: int) -> str:
+    """Which arms have a mean barrier below the 2-point rule at a level (dense nets: at their own), and how many of all those compared."""
+    found = {m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms}
+    below = [ARMS[m].title for m, mean in found.items() if mean is not None and mean < STABLE]
+    names = f": {', '.join(below)}" if below else ""
+    return f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(below)} of {len(found)} arms have a mean barrier " + (
+        f"below {STABLE:g} points{names}."
+    )
+
+
+# pieces
+
+
+def _classes(study: Study) -> int:
+    return len(sources.load(study.data).classes)
+
+
+def _html(text: str) -> None:
+    from IPython.display import HTML, display
+
+    display(HTML(text))
+
+
+def _chip(word: str) -> str:
+    colour = CHIPS[report.tone(word)]
+    return f'<span style="background-color: {colour}; padding: 1px 8px; border-radius: 8px; white-space: nowrap">{escape(word)}</span>'
+
+
+def _lines(told: str) -> str:
+    """One comparison a line."""
+    return re.sub(r"; (?![^()]*\))", "<br>", escape(told))
