@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lotto.lab import plots, report, sources
-from lotto.lab.arms import ARMS
+from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.causes import figures as causes
 from lotto.lab.claims import board as boards
 from lotto.lab.claims import figures, judge, runs
-from lotto.lab.claims.rules import STABLE
+from lotto.lab.claims.rules import CLAIMS, STABLE
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.stats import Interval, interval, paired
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 CHIPS = {"good": "#d9f0e1", "bad": "#fbdfdc", "open": "#f3ecd8", "plain": "#e8eaee"}
 """Tone of a word (`report.tone`) -> the colour behind it."""
@@ -53,23 +55,26 @@ def arms(study: Study) -> None:
 def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[str, str]]:
     """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return `claims.board.rows`.
 
-    Claims that were run neither here nor there are only named. tables: name -> table, as `claims.judge.judge` takes them.
+    Primary claims, or all where there are none; the others, and those that this run has no arms for, are named. tables: name -> table, as
+    `claims.judge.judge` takes them.
     """
-    rows = boards.rows(tables, study, _classes(study), notebook)
-    absent = [r["claim"].split()[0] for r in rows if r["here"] == "not run"]
+    rows = {r["claim"].split()[0]: r for r in boards.rows(tables, study, _classes(study), notebook)}
+    primary = [c.id for c in CLAIMS if c.primary and c.id in rows] or list(rows)
     lines = [
         "".join(f'<td style="text-align: left">{cell}</td>' for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"])))
-        for r in rows
-        if r["here"] != "not run" or r["reference"] not in ("not run", "none yet")
+        for r in map(rows.get, primary)
     ]
     kept = runs.known(study.preset)
     note = f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so no verdict. "
     note += f"Reference: {kept.planned} initialisations of their own." if kept else "No reference run of this preset is kept yet."
-    note += f" Claims that this run has no arms for: {', '.join(absent)}." if absent else ""
+    absent = [name for name in rows if rows[name]["here"] == "not run"]
+    others = [name for name in rows if name not in (*primary, *absent)]
+    note += f" Exploratory, below: {', '.join(others)}." if others else ""
+    note += f" Not run here: {', '.join(absent)}." if absent else ""
     head = "".join(f'<th style="text-align: left">{name}</th>' for name in ("claim", "this run", "reference"))
     body, small = "".join(f"<tr>{line}</tr>" for line in lines), 'style="font-size: 12px; margin: 4px 0"'
     _html(f"<div><table {small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p {small}>{note}</p></div>")
-    return rows
+    return list(rows.values())
 
 
 def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequence[Mapping[str, str]]) -> None:
@@ -99,6 +104,17 @@ def reference_curves(kept: runs.Reference) -> None:
     plots.show(plots.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
 
+def factorial(study: Study, column: Literal["barrier", "accuracy"]) -> go.Figure | None:
+    """The factorial of the preset's reference run, over images, length, rate and rewinding; None where it has not come so far."""
+    kept = runs.known(study.preset)
+    if not kept or not kept.facts["batches"]["factorial"]["done"]:
+        return None
+    whole = kept.view("factorial", methods=("dense", *FACTORIAL))
+    axis, mark = {"barrier": ("error barrier (points)", STABLE), "accuracy": ("test accuracy (%)", None)}[column]
+    title = f"Reference: {column} by images, length, rate and rewinding, {whole.seeds} initialisations"
+    return causes.factorial(kept.tables[column], whole, column, axis, title, mark)
+
+
 # sentences
 
 
@@ -115,16 +131,26 @@ def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = 
     }
 
 
-def ends(found: Mapping[str, Interval], what: str, unit: str = "points", digits: int = 1) -> str:
-    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9."; empty where
-    nothing was measured."""
-    known = sorted((f.mean, name, f) for name, f in found.items() if f.mean is not None)
+def ends(table: pd.DataFrame, column: str, level: int | None, what: str, unit: str = "points", digits: int = 1, by: str = "method") -> str:
+    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9.", from `means`; ties are named
+    together. Empty where nothing was measured."""
+    found = means(table, column, level, by)
+    known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""
-    told = [f"{name} ({f.text(digits)}{f' {unit}' if unit else ''})" for _, name, f in (known[-1], known[0])]
-    if len(known) == 1:
-        return f"The {what} of {told[0].replace(' (', ' is ', 1).removesuffix(')')}."
+    told = []
+    for end in (max, min):
+        best = end(known.values(), key=lambda f: f.mean)
+        names = [name for name, f in known.items() if round(f.mean, digits) == round(best.mean, digits)]
+        if len(names) == len(known):
+            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}."
+        told.append(f"{_listed(names)} ({best.text(digits)}{f' {unit}' if unit else ''})")
     return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}."
+
+
+def times(fewer: float, than: str) -> str:
+    """ "2.5 times fewer images than IMP", or "1.6 times as many images as IMP" where `fewer` is below 1."""
+    return f"{fewer:.1f} times fewer images than {than}" if fewer >= 1 else f"{1 / fewer:.1f} times as many images as {than}"
 
 
 def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, what: str, unit: str = "points") -> str:
@@ -150,6 +176,10 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
 
 
 # pieces
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def _classes(study: Study) -> int:

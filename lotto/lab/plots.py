@@ -25,6 +25,11 @@ RULE = dict(color="#c0392b", width=1, dash="dash")
 
 COLOURS = {name: arm.colour for name, arm in ARMS.items()}
 
+_TICKS = [f * 10.0**e for e in range(-6, 10) for f in (1, 2, 5)]
+
+LOG = dict(type="log", tickvals=_TICKS, ticktext=[f"{t / 1000:g}k" if t >= 1000 else f"{t:g}" for t in _TICKS])
+"""A logarithmic axis with ticks at 1, 2 and 5."""
+
 LINE, FONT = "#e4e4e4", "#222222"
 
 
@@ -120,6 +125,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                 fig.add_annotation(
                     **dict(x=0.01 if side == "left" else 0.99, xref=f"x{c if c > 1 else ''} domain", xanchor=side, y=name, yref="y"),
                     **dict(text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}", showarrow=False, font=dict(size=10, color="#666666")),
+                    bgcolor="rgba(255, 255, 255, 0.85)",
                 )
             fig.add_trace(bold(found, name, COLOURS[m]), **where)
         for m in ("dense", "dense-rewound"):
@@ -136,7 +142,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_xaxes(range=[low, high])
-    return legend_below(styled(fig, title, 190 + 28 * len(arms)))
+    return legend_below(styled(fig, title, 145 + 20 * len(arms))).update_layout(margin=dict(t=60, b=85))
 
 
 def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
@@ -150,11 +156,14 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
     return styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
 
 
-def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str) -> go.Figure:
+def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str = "") -> go.Figure:
     """`curves` of accuracy (%) and of the error barrier (points, with the 2-point rule) side by side, under one legend."""
     panels = [(accuracy, "accuracy", "test accuracy (%)", None), (barrier, "barrier", "error barrier (points)", 2.0)]
-    fig = legend_below(styled(_curves(panels, study), title, 400, 920))
-    return fig.update_layout(margin=dict(l=60, t=45, b=110), legend=dict(font=dict(size=11)))
+    words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
+    top = 16 + 19 * -(-words // 860) + (26 if title else 0)
+    fig = styled(_curves(panels, study), title, 270 + top, 920)
+    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
+    return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
 
 
 def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:
@@ -172,9 +181,9 @@ def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: St
         low, high = value_range(table, study, column)
         drawn = [t for t in fig.select_traces(row=1, col=c) if t.fill is None]
         means = [y for t in drawn for y in t.y if y is not None]  # a line is shown whole
-        edge = 0.02 * (high - low)
-        limits = [min([low, *(y - edge for y in means)]), max([high, *(y + edge for y in means)])]
-        fig.update_yaxes(title=axis, range=limits, row=1, col=c)
+        low, high = min([low, *means]), max([high, *means])
+        edge = 0.03 * (high - low)
+        fig.update_yaxes(title=axis, range=[low - edge, high + edge], row=1, col=c)
     return fig
 
 
@@ -235,8 +244,7 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
                 )
             )
         named.add(method)
-    ticks = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
-    fig.update_xaxes(title=axes[0], type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    fig.update_xaxes(title=axes[0], **LOG)
     fig.update_yaxes(title=axes[1], rangemode="tozero")
     shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))
     legend = dict(font=dict(size=10), tracegroupgap=0)

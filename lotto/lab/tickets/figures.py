@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from lotto.lab.arms import ARMS
-from lotto.lab.plots import COLOURS, heat, sparsity, styled, value_range
+from lotto.lab.plots import COLOURS, LOG, heat, sparsity, styled, value_range
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.stats import interval
@@ -75,7 +75,7 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
         "with distillation": "images seen, distillation included",
         "core-seconds": "seconds on one core, distillation included",
     }
-    fig.update_xaxes(title=names[cost], type="log")
+    fig.update_xaxes(title=names[cost], **LOG)
     low, high = value_range(table, study, "accuracy")
     fig.update_yaxes(title="test accuracy (%)", range=[low, high])
     return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))
