@@ -16,8 +16,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.conftest import TINY
-
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next((b for n in ("chromium", "chromium-browser", "google-chrome") if (b := shutil.which(n))), None)
 pytestmark = [
@@ -26,6 +24,14 @@ pytestmark = [
 ]
 BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
+TINY = dict(
+    **dict(seeds=1, levels=[1, 2], width=2, train_size=100, steps=12, inner_steps=6, rewind=3, switch=1, switches=[0, 1]),
+    **dict(ipc=2, distill_steps=3, distill_width=4, points=3, path_images=50, map_steps=[6], outer_steps=[12], rewinds=[3, 6]),
+    **dict(ipcs=[1, 2], judge_kinds=["distilled", "subset", "noise"], judge_nets=1, judge_steps=4, judge_batch=8),
+    **dict(sharp_images=32, sharp_probes=4, eigenvalues=1, planes=["dense", "distilled"], plane_points=3),
+)
+"""A study of seconds: everything is there, nothing is learnt."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -33,7 +39,7 @@ def server(tmp_path_factory):
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    from lotto.run import known_parameters
+    from lotto.lab.notebooks import known_parameters
 
     root = tmp_path_factory.mktemp("lab")
     for book in BOOKS:
@@ -41,7 +47,8 @@ def server(tmp_path_factory):
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-        tiny = {n: v for n, v in TINY.items() if n in known_parameters(book)}
+        known = known_parameters(book)
+        tiny = {n: v for n, v in TINY.items() if n in known} | {"more": {n: v for n, v in TINY.items() if n not in known}}
         nbformat.write(parameterize_notebook(nb, tiny, kernel_name="python3", language="python"), root / book.name)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -33,11 +33,12 @@ DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybri
 # shown
 
 
-def say(*sentences: str) -> None:
-    """Show sentences as one paragraph of Markdown."""
+def say(*sentences: str, listed: bool = False) -> None:
+    """Show sentences of Markdown as one paragraph, or as a list."""
     from IPython.display import Markdown, display
 
-    display(Markdown(" ".join(s for s in sentences if s)))
+    there = [s for s in sentences if s]
+    display(Markdown("\n".join(f"- {s}" for s in there) if listed else " ".join(there)))
 
 
 def fold(table: pd.DataFrame, summary: str) -> None:
@@ -66,7 +67,7 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[s
     ]
     kept = runs.known(study.preset)
     note = f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so no verdict. "
-    note += f"Reference: {kept.planned} initialisations of their own." if kept else "No reference run of this preset is kept yet."
+    note += f"Reference: {kept.planned} others." if kept else "No reference run of this preset is kept yet."
     absent = [name for name in rows if rows[name]["here"] == "not run"]
     others = [name for name in rows if name not in (*primary, *absent)]
     note += f" Exploratory, below: {', '.join(others)}." if others else ""
@@ -161,7 +162,7 @@ def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, wh
     if found.mean is None:
         return ""
     how = "too few for an interval" if found.low is None else f"the interval {'contains' if found.low <= 0 <= found.high else 'excludes'} 0"
-    side = f"The {what} of {ARMS[arm].title} minus that of {ARMS[than].title} is"
+    side = f"The {what} of *{ARMS[arm].title}* minus that of *{ARMS[than].title}* is"
     return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}: {how}."
 
 
@@ -169,7 +170,7 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
     """Which arms have a mean barrier below the 2-point rule at a level (dense nets: at their own), and how many of all those compared."""
     found = {m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms}
     below = [ARMS[m].title for m, mean in found.items() if mean is not None and mean < STABLE]
-    names = f": {', '.join(below)}" if below else ""
+    names = f": {_listed(below)}" if below else ""
     return f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(below)} of {len(found)} arms have a mean barrier " + (
         f"below {STABLE:g} points{names}."
     )
@@ -179,7 +180,9 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    """Names in italics, for they may hold commas: "*dense, from step k* and *IMP*"."""
+    *others, last = (f"*{name}*" for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _classes(study: Study) -> int:
@@ -199,4 +202,4 @@ def _chip(word: str) -> str:
 
 def _lines(told: str) -> str:
     """One comparison a line."""
-    return re.sub(r"; (?![^()]*\))", "<br>", escape(told))
+    return "<br>".join(map(escape, re.split(r"; (?![^()]*\))", told)))

@@ -46,7 +46,7 @@ def styled(fig: go.Figure, title: str, height: int, width: int = 860) -> go.Figu
         hovermode="closest",
     )
     fig.update_xaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", ticks="outside", tickcolor="#999999")
-    fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999")
+    fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", automargin=True)  # room for the longest name
     return fig
 
 
