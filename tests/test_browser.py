@@ -40,7 +40,10 @@ def server(tmp_path_factory, tiny_parameters):
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-        tiny = {n: v for n, v in tiny_parameters.items() if n in known_parameters(book)}
+        known = known_parameters(book)
+        tiny = {n: v for n, v in tiny_parameters.items() if n in known} | {
+            "more": {n: v for n, v in tiny_parameters.items() if n not in known}
+        }
         nbformat.write(parameterize_notebook(nb, tiny, kernel_name="python3", language="python"), root / book.name)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

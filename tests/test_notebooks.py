@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lotto.lab.notebooks import known_parameters
+from lotto.lab import notebooks
+from lotto.lab.groups import PLACES
 from lotto.lab.study import Study
 
 BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
@@ -35,7 +36,7 @@ def test_size_and_metadata(book):
     nb = nbformat.read(book, 4)
     assert book.stat().st_size <= 300_000
     assert set(nb.metadata) == {"kernelspec", "language_info"} and nb.metadata.kernelspec.name == "python3" and nb.nbformat_minor >= 5
-    assert all(set(c.metadata) <= {"tags"} for c in nb.cells)
+    assert all(set(c.metadata) <= {"tags", "jupyter"} for c in nb.cells)
 
 
 @books
@@ -62,16 +63,18 @@ def test_parameters_are_annotated_commented_literals_that_the_study_knows(book):
     assert len(cell) == 1
     for line in cell[0].source.splitlines():
         statement = ast.parse(line).body[0]
-        assert isinstance(statement, ast.AnnAssign) and isinstance(statement.value, ast.Constant) and "#" in line, line
-        assert statement.target.id in Study.model_fields
-    assert set(known_parameters(book)) <= set(Study.model_fields)
+        assert isinstance(statement, ast.AnnAssign) and "#" in line, line
+        ast.literal_eval(statement.value)
+    *headline, more = notebooks.known_parameters(book)
+    assert more == "more" and len(headline) <= 10
+    assert set(headline) <= set(Study.model_fields) | set(PLACES)
 
 
 @books
 def test_every_parameter_is_used(book):
     cells = code(book)
     rest = "\n".join(c.source for c in cells if "parameters" not in c.metadata.get("tags", []))
-    for name in known_parameters(book):
+    for name in notebooks.known_parameters(book):
         assert re.search(rf"\b{name}\b", rest), name
 
 
@@ -81,8 +84,18 @@ def test_cells_are_thin_and_the_end_mark_is_there(book):
     for c in cells:
         tree = ast.parse(c.source)
         assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-        assert len(c.source.splitlines()) <= 25 or "parameters" in c.metadata.get("tags", [])
-    assert f'finish("{book.stem}"' in cells[-1].source
+        assert len(c.source.splitlines()) <= 12 and max(map(len, c.source.splitlines())) <= 110, c.source
+    assert f'notebooks.finish("{book.stem}"' in cells[-1].source
+
+
+@books
+def test_the_answer_comes_first(book):
+    question, parameters, setup, answer = nbformat.read(book, 4).cells[:4]
+    assert re.match(r"# \d\d · .+\n\n\*\*Question\.\*\*", question.source)
+    assert parameters.metadata.get("tags") == ["parameters"]
+    assert setup.metadata.get("jupyter") == {"source_hidden": True} and ".check()" in setup.source
+    assert "answers.board(" in answer.source and "plots.show(" in answer.source
+    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in answer.outputs) == 1
 
 
 @books
@@ -95,8 +108,10 @@ def test_every_form_has_its_parts(book):
         "## Method",
         "$$",
         "## Explore",
-        "## What we see",
+        "## Claims",
+        "## The reference run",
         "## Checks",
+        "## Break it yourself",
         "## What to try next",
     ):
         assert part in text, part

@@ -25,6 +25,11 @@ RULE = dict(color="#c0392b", width=1, dash="dash")
 
 COLOURS = {name: arm.colour for name, arm in ARMS.items()}
 
+_TICKS = [f * 10.0**e for e in range(-6, 10) for f in (1, 2, 5)]
+
+LOG = dict(type="log", tickvals=_TICKS, ticktext=[f"{t / 1000:g}k" if t >= 1000 else f"{t:g}" for t in _TICKS])
+"""A logarithmic axis with ticks at 1, 2 and 5."""
+
 LINE, FONT = "#e4e4e4", "#222222"
 
 
@@ -41,7 +46,7 @@ def styled(fig: go.Figure, title: str, height: int, width: int = 860) -> go.Figu
         hovermode="closest",
     )
     fig.update_xaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", ticks="outside", tickcolor="#999999")
-    fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999")
+    fig.update_yaxes(gridcolor=LINE, zeroline=False, linecolor="#999999", automargin=True)  # room for the longest name
     return fig
 
 
@@ -120,6 +125,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                 fig.add_annotation(
                     **dict(x=0.01 if side == "left" else 0.99, xref=f"x{c if c > 1 else ''} domain", xanchor=side, y=name, yref="y"),
                     **dict(text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}", showarrow=False, font=dict(size=10, color="#666666")),
+                    bgcolor="rgba(255, 255, 255, 0.85)",
                 )
             fig.add_trace(bold(found, name, COLOURS[m]), **where)
         for m in ("dense", "dense-rewound"):
@@ -136,7 +142,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_xaxes(range=[low, high])
-    return legend_below(styled(fig, title, 190 + 28 * len(arms)))
+    return legend_below(styled(fig, title, 145 + 20 * len(arms))).update_layout(margin=dict(t=60, b=85))
 
 
 def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
@@ -146,59 +152,73 @@ def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow; where none did,
     there is none.
     """
-    fig, start = go.Figure(), {True: "dense-rewound", False: "dense"}
-    for m in (m for m in study.arms if not ARMS[m].dense):
-        points = [(100.0, start[ARMS[m].from_k], 0), *((100 * study.density(level), m, level) for level in study.levels)]
-        found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
-        found = [(x, f) for x, f in found if f.mean is not None]
-        edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
-        fig.add_trace(
-            go.Scatter(
-                x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
-                y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
-                fill="toself",
-                fillcolor=COLOURS[m],
-                mode="lines",
-                opacity=0.12,
-                line=dict(width=0),
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=m,
-            )
-        )
-        fig.add_trace(
-            go.Scatter(
-                x=[x for x, _ in found],
-                y=[f.mean for _, f in found],
-                name=ARMS[m].title,
-                legendgroup=m,
-                mode="lines+markers",
-                line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
-                error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
-                marker=dict(
-                    color=[COLOURS[m] if f.n == study.seeds else "white" for _, f in found], size=7, line=dict(color=COLOURS[m], width=2)
-                ),
-                customdata=[[str(f), f.n] for _, f in found],
-                hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
-            )
-        )
-    ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
-    if mark is not None:
-        fig.add_trace(
-            go.Scatter(x=[ticks[0], ticks[-1]], y=[mark] * 2, mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
-        )
-    fig.update_xaxes(
-        type="log",
-        autorange="reversed",
-        tickvals=ticks,
-        ticktext=[f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" if t < 100 else "0" for t in ticks],
-        title="sparsity (%), logarithmic in what is left",
-    )
-    low, high = value_range(table, study, column)
-    means = [y for trace in fig.data if trace.fill is None for y in trace.y if y is not None]  # a line is shown whole
-    edge = 0.02 * (high - low)
-    fig.update_yaxes(title=axis, range=[min([low, *(y - edge for y in means)]), max([high, *(y + edge for y in means)])])
+    fig = _curves([(table, column, axis, mark)], study)
     return styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str = "") -> go.Figure:
+    """`curves` of accuracy (%) and of the error barrier (points, with the 2-point rule) side by side, under one legend."""
+    panels = [(accuracy, "accuracy", "test accuracy (%)", None), (barrier, "barrier", "error barrier (points)", 2.0)]
+    words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
+    top = 16 + 19 * -(-words // 860) + (26 if title else 0)
+    fig = styled(_curves(panels, study), title, 270 + top, 920)
+    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
+    return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
+
+
+def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:
+    fig = make_subplots(cols=len(panels), horizontal_spacing=0.09)
+    for c, (table, column, axis, mark) in enumerate(panels, 1):
+        for m in (m for m in study.arms if not ARMS[m].dense):
+            fig.add_traces(_curve(table, study, column, m, named=c == 1), rows=1, cols=c)
+        ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
+        if mark is not None:
+            rule = dict(mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
+            fig.add_trace(go.Scatter(x=[ticks[0], ticks[-1]], y=[mark] * 2, **rule), row=1, col=c)
+        words = [f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" if t < 100 else "0" for t in ticks]
+        scale = dict(type="log", autorange="reversed", tickvals=ticks, ticktext=words)
+        fig.update_xaxes(**scale, title="sparsity (%), logarithmic in what is left", row=1, col=c)
+        low, high = value_range(table, study, column)
+        drawn = [t for t in fig.select_traces(row=1, col=c) if t.fill is None]
+        means = [y for t in drawn for y in t.y if y is not None]  # a line is shown whole
+        low, high = min([low, *means]), max([high, *means])
+        edge = 0.03 * (high - low)
+        fig.update_yaxes(title=axis, range=[low - edge, high + edge], row=1, col=c)
+    return fig
+
+
+def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) -> list[go.Scatter]:
+    """The band and the line of one arm; `named`: in the legend."""
+    points = [(100.0, "dense-rewound" if ARMS[m].from_k else "dense", 0), *((100 * study.density(at), m, at) for at in study.levels)]
+    found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
+    found = [(x, f) for x, f in found if f.mean is not None]
+    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
+    band = go.Scatter(
+        x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
+        y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
+        **dict(fill="toself", fillcolor=COLOURS[m], mode="lines", opacity=0.12, line=dict(width=0)),
+        **dict(hoverinfo="skip", showlegend=False, legendgroup=m),
+    )
+    full = [COLOURS[m] if f.n == study.seeds else "white" for _, f in found]
+    line = go.Scatter(
+        x=[x for x, _ in found],
+        y=[f.mean for _, f in found],
+        **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
+        line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
+        error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
+        marker=dict(color=full, size=7, line=dict(color=COLOURS[m], width=2)),
+        customdata=[[str(f), f.n] for _, f in found],
+        hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
+    )
+    return [band, line]
+
+
+def heat(z: list, x: list[str], y: list[str], text: list | None, colours: str | list, limits: tuple[float, float], **more) -> go.Heatmap:
+    """Cells with their text (by default the rounded value) over a colour scale that spans `limits`; hovering names row and column."""
+    cells = dict(texttemplate="%{text}", text=text) if text else dict(texttemplate="%{z:.0f}")
+    look = dict(textfont=dict(size=10), colorscale=colours, zmin=limits[0], zmax=limits[1], colorbar=dict(thickness=12), xgap=2, ygap=2)
+    hover = "%{y}, %{x}: " + ("%{text}" if text else "%{z:.1f}") + "<extra></extra>"
+    return go.Heatmap(z=z, x=x, y=y, hovertemplate=hover, **cells, **look, **more)
 
 
 def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: str, axes: tuple[str, str], title: str) -> go.Figure:
@@ -224,8 +244,7 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
                 )
             )
         named.add(method)
-    ticks = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
-    fig.update_xaxes(title=axes[0], type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    fig.update_xaxes(title=axes[0], **LOG)
     fig.update_yaxes(title=axes[1], rangemode="tozero")
     shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))
     legend = dict(font=dict(size=10), tracegroupgap=0)

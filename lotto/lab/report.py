@@ -276,11 +276,12 @@ def _entry(column: str, text: str, linked: Iterable[str]) -> str:
     if column == "notebook" and text in linked:
         shown = f'<a href="{shown}.html">{shown}</a>'
     if column in ("word", "status") and text:
-        shown = f'<span class="chip {_tone(text)}">{shown}</span>'
+        shown = f'<span class="chip {tone(text)}">{shown}</span>'
     return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'
 
 
-def _tone(word: str) -> str:
+def tone(word: str) -> str:
+    """How good a word of a board or a status is: good, bad, open or plain."""
     # "does not hold" before "hold"
     tones = {
         "bad": r"not hold|fail|interrupted",

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS, FACTORIAL
-from lotto.lab.plots import COLOURS, FONT, RULE, bold, error_line, legend_below, sparsity, styled
+from lotto.lab.plots import COLOURS, FONT, RULE, error_line, heat, legend_below, sparsity, styled
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.stats import Interval, interval
@@ -27,12 +27,15 @@ def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: 
     panels = [sparsity(study, level) for level in study.levels]
     fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
     for c, level in enumerate(study.levels, 1):
-        for m in arms:
-            trace = bold(interval(list(by_seed(table, m, level, column).values())), label[m], COLOURS[m])
-            if ARMS[m].rewinding == "all":
-                trace.marker.update(color="white", line=dict(color=COLOURS[m], width=2))
-            trace.hovertemplate = trace.hovertemplate.replace(label[m], f"{label[m]}, {ARMS[m].rewinding} rewound")
-            fig.add_trace(trace, row=1, col=c)
+        for what, filled, grey in (("weights", True, "#666666"), ("all", False, "#bbbbbb")):
+            mine = [m for m in arms if ARMS[m].rewinding == what]
+            found = [interval(list(by_seed(table, m, level, column).values())) for m in mine]
+            colours = [COLOURS[m] for m in mine]
+            marker = dict(size=10, color=colours if filled else "white", line=dict(color=colours, width=2))
+            bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=4, color=grey)
+            hover = dict(text=[str(f) for f in found], hovertemplate=f"%{{text}}<extra>%{{y}}, {what} rewound</extra>")
+            look = dict(mode="markers", showlegend=False, marker=marker, error_x=bars)
+            fig.add_trace(go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], **look, **hover), row=1, col=c)
         if mark is not None:
             fig.add_vline(x=mark, line=RULE, row=1, col=c)
         if (dense := interval(list(by_seed(table, "dense", 0, column).values()))).mean is not None:
@@ -41,7 +44,7 @@ def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: 
     for name, look in (("weights rewound", dict(color=FONT)), ("all rewound", dict(color="white", line=dict(color=FONT, width=2)))):
         fig.add_trace(go.Scatter(x=[None], y=rows[:1], mode="markers", marker=dict(size=10, **look), name=name))
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=rows[::-1])
-    return legend_below(styled(fig, title, 200 + 30 * len(rows)))
+    return legend_below(styled(fig, title, 150 + 20 * len(rows))).update_layout(margin=dict(t=60, b=85))
 
 
 def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column: str = "barrier") -> go.Figure:
@@ -69,26 +72,9 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
                 for lr in lrs
             ]
             words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
-        fig.add_trace(
-            go.Heatmap(
-                z=z,
-                x=[f"{lr:g}" for lr in lrs],
-                y=[str(s) for s in steps],
-                text=words,
-                texttemplate="%{text}",
-                textfont=dict(size=10),
-                colorscale="RdYlBu_r" if column == "barrier" else "Viridis",
-                zmin=low,
-                zmax=high,
-                showscale=c == len(tables),
-                colorbar=dict(thickness=12),
-                hovertemplate="rate %{x}, %{y} steps: %{text}<extra></extra>",
-                xgap=2,
-                ygap=2,
-            ),
-            row=1,
-            col=c,
-        )
+        colours = "RdYlBu_r" if column == "barrier" else "Viridis"
+        cells = heat(z, [f"{lr:g}" for lr in lrs], [str(s) for s in steps], words, colours, (low, high), showscale=c == len(tables))
+        fig.add_trace(cells, row=1, col=c)
         fig.update_xaxes(title="peak learning rate", type="category", row=1, col=c)
     fig.update_yaxes(title="steps", type="category", row=1, col=1)
     fig.update_annotations(font_size=12)
@@ -132,21 +118,10 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
     mean = table[table.level == level].groupby(["method", "other"])[column].mean()
     z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
     titles = [ARMS[m].title for m in arms]
-    top = max((abs(v) for row in z for v in row if v is not None), default=1.0)
-    fig = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=titles,
-            y=titles,
-            zmin=-top if column == "excess" else 0,
-            zmax=top,
-            colorscale="RdBu_r" if column == "excess" else "Blues",
-            texttemplate="%{z:.0f}",
-            textfont=dict(size=10),
-            hovertemplate="%{y} and %{x}: %{z:.1f}<extra></extra>",
-            colorbar=dict(thickness=12),
-        )
-    )
+    sizes = sorted(abs(v) for row in z for v in row if v is not None) or [1.0]
+    top = sizes[9 * (len(sizes) - 1) // 10]  # masks that are the same one would else leave all others pale
+    signed = column == "excess"
+    fig = go.Figure(heat(z, titles, titles, None, "RdBu_r" if signed else "Blues", (-top if signed else 0, top)))
     fig.update_yaxes(autorange="reversed")
     fig.update_xaxes(tickangle=-40)
     name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[column]

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from lotto.lab.claims.judge import Judged
 
-    pass
-
 
 def forest(judged: Sequence[Judged], title: str) -> go.Figure:
     """Every comparison of some claims: the difference with its 95 % interval, turned so that the right side is the claim's; a tick where it
@@ -46,5 +44,5 @@ def forest(judged: Sequence[Judged], title: str) -> go.Figure:
             )
         )
     fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
-    fig.update_xaxes(title="difference in the claim's direction (points; log10 for curvature)")
-    return styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=30 + 6.5 * max(map(len, names), default=0)))
+    fig.update_xaxes(title="difference, claimed to the right (points; curvature: log10)")
+    return styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=30))

@@ -29,7 +29,7 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
     names = [ARMS[m].title for m in arms]
     rows = table[table.level == level]
     fig = make_subplots(
-        cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[f"dense net {where}" for where in POINTS.values()]
+        cols=len(POINTS), shared_yaxes=True, horizontal_spacing=0.09, subplot_titles=[f"dense net {where}" for where in POINTS.values()]
     )
     means = rows.groupby(["point", "method"])[f"{what}_excess"].mean()
     reach = 1.35 * max(1.0, float(means.abs().max())) if means.notna().any() else 1.0
@@ -48,19 +48,20 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
                 **dict(hovertemplate="%{text}<extra>%{y}</extra>", marker=dict(color=[COLOURS[m] for m in arms], size=9)),
                 **dict(error_x=dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=3, color="#888888")),
             ),
-            go.Scatter(
-                **dict(x=[1.28 * reach] * len(arms), y=names, mode="text", textposition="middle left", hoverinfo="skip", showlegend=False),
+            go.Scatter(  # right of the panel, where no interval runs through it
+                **dict(x=[1.03 * reach] * len(arms), y=names, mode="text", textposition="middle right", hoverinfo="skip"),
                 **dict(text=["" if share is None else f"{share:.1f} %" for share in shares], textfont=dict(size=10, color="#666666")),
+                **dict(cliponaxis=False, showlegend=False),
             ),
         ):
             fig.add_trace(trace, row=1, col=c)
         fig.add_vline(x=0, line=dict(color="#999999", dash="dot"), row=1, col=c)
     name = {"trace": "Hessian trace", "absolute": "|Hessian diagonal|"}[what]
-    fig.update_xaxes(title="points above chance", title_font_size=11, range=[-reach, 1.3 * reach])
+    fig.update_xaxes(title="points above chance", title_font_size=11, range=[-reach, reach])
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_annotations(font_size=12)
     title = f"What is discarded: share of the {name} on the removed weights, {sparsity(study, level)}"
-    return styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False)
+    return styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False, margin=dict(r=60))
 
 
 _PLANES = {
@@ -152,7 +153,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
             line = dict(color=COLOURS[m], width=2)
             fig.add_trace(go.Scatter(x=grid.tolist(), y=mean.tolist(), mode="lines", name=ARMS[m].title, line=line))
     fig.update_xaxes(title="eigenvalue of the Hessian on the live weights")
-    fig.update_yaxes(title="density", type="log", range=[-5, 1.5])
+    fig.update_yaxes(title="density", type="log", range=[-5, 1.5], dtick=1, exponentformat="power")
     return styled(fig, f"Spectra of trained tickets, {sparsity(study, level)}", 400, 760).update_layout(margin=dict(l=70))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from lotto.lab.plots import sparsity, styled
+from lotto.lab.plots import error_line, sparsity, styled
 from lotto.lab.study import Study
 from lotto.stats import interval
 
@@ -23,20 +23,8 @@ def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column:
         by = {n: rows[(rows.switch == n) & (rows.state == "trained")][column].tolist() for n in study.sweeps.switches}
         found = [interval(values) for values in by.values()]
         wide = at == level
-        fig.add_trace(
-            go.Scatter(
-                x=list(by),
-                y=[f.mean for f in found],
-                mode="lines+markers",
-                name=sparsity(study, at),
-                opacity=1 if wide else 0.45,
-                line=dict(color=shades[i % len(shades)], width=3 if wide else 1.5),
-                marker=dict(size=[12 if n == switch and wide else 6 for n in by]),
-                error_y=dict(type="data", array=[f.half or 0 for f in found], thickness=1, width=3),
-                customdata=[[str(f), f.n] for f in found],
-                hovertemplate="switch after %{x} rounds: %{customdata[0]}, %{customdata[1]} trained<extra></extra>",
-            )
-        )
+        look = dict(opacity=1 if wide else 0.45, marker=dict(size=[12 if n == switch and wide else 6 for n in by]))
+        error_line(fig, list(by), found, sparsity(study, at), shades[i % len(shades)], **look)
     here = table[(table.method == "hybrid") & (table.level == level) & (table.switch == switch)]
     found = interval(here[here.state == "trained"][column].tolist())
     fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.sweeps.switches))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from lotto.lab.arms import ARMS
-from lotto.lab.plots import COLOURS, sparsity, styled, value_range
+from lotto.lab.plots import COLOURS, LOG, heat, sparsity, styled, value_range
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.stats import interval
@@ -45,23 +45,8 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
         rows = [table[(table.method == m) & (table.level == level)].state for level in study.levels]
         counts.append([int((r == "trained").sum()) / len(r) if len(r) else None for r in rows])
         words.append(["<br>".join(f"{n} {state}" for state, n in r.value_counts().items()) for r in rows])
-    fig = go.Figure(
-        go.Heatmap(
-            z=counts,
-            x=[sparsity(study, level) for level in study.levels],
-            y=[ARMS[m].title for m in arms],
-            text=words,
-            texttemplate="%{text}",
-            textfont=dict(size=10),
-            colorscale=[[0, "#e6b0aa"], [1, "#d5e8d4"]],
-            zmin=0,
-            zmax=1,
-            showscale=False,
-            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
-            xgap=2,
-            ygap=2,
-        )
-    )
+    panels, colours = [sparsity(study, level) for level in study.levels], [[0, "#e6b0aa"], [1, "#d5e8d4"]]
+    fig = go.Figure(heat(counts, panels, [ARMS[m].title for m in arms], words, colours, (0, 1), showscale=False))
     return styled(fig, "How the tickets came out", 120 + 32 * len(arms))
 
 
@@ -90,7 +75,7 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
         "with distillation": "images seen, distillation included",
         "core-seconds": "seconds on one core, distillation included",
     }
-    fig.update_xaxes(title=names[cost], type="log")
+    fig.update_xaxes(title=names[cost], **LOG)
     low, high = value_range(table, study, "accuracy")
     fig.update_yaxes(title="test accuracy (%)", range=[low, high])
     return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))

@@ -1,0 +1,64 @@
+"""Sentences are made from numbers: what they name is what the table holds, and what was not measured is not told."""
+
+import pandas as pd
+import pytest
+
+from lotto.lab import answers, presets
+
+STUDY = presets.study("digits", levels=[8], methods=["dense", "imp", "distilled", "subset"])
+
+
+def table(column="barrier", **arms):
+    """Arm -> values over initialisations, as a table of its level."""
+    rows = [
+        dict(method=m, level=0 if m == "dense" else 8, seed=s, state="trained" if v is not None else "dead") | {column: v}
+        for m, values in arms.items()
+        for s, v in enumerate(values)
+    ]
+    return pd.DataFrame(rows).astype({column: float})
+
+
+def test_the_ends_are_named_with_their_intervals():
+    told = answers.ends(table(imp=[1, 2, 3], distilled=[7, 8, 9], subset=[4, 5, 6]), "barrier", 8, "barrier")
+    assert told == "The barrier is highest for *distilled* (8.0 [5.5, 10.5] points) and lowest for *IMP* (2.0 [-0.5, 4.5] points), of 3."
+
+
+def test_ties_are_named_together():
+    told = answers.ends(table(imp=[8, 8, 8], distilled=[8, 8, 8], subset=[4, 4, 4]), "barrier", 8, "barrier", "%")
+    assert told.startswith("The barrier is highest for *IMP* and *distilled* (8.0 [8.0, 8.0] %) and lowest for *random real*")
+    assert answers.ends(table(imp=[8], distilled=[8]), "barrier", 8, "barrier", "") == (
+        "The barrier is 8.0 [no interval] for *IMP* and *distilled*."
+    )
+
+
+def test_what_did_not_train_is_not_averaged_and_nothing_measured_is_not_told():
+    assert answers.means(table(imp=[1, None, 3]), "barrier")["IMP"].n == 2
+    assert answers.ends(table(imp=[None]), "barrier", 8, "barrier") == ""
+    assert answers.beside(table(imp=[1, 2, 3]), "barrier", "distilled", "imp", 8, "barrier") == ""
+
+
+def test_several_rows_of_an_initialisation_count_once():
+    twice = pd.concat([table(imp=[1, 2, 3])] * 2)
+    assert answers.means(twice, "barrier", 8)["IMP"].n == 3
+
+
+@pytest.mark.parametrize(("other", "word"), [([7, 8.5, 9], "excludes"), ([1, 0, 5], "contains"), ([3], "too few")])
+def test_a_difference_says_whether_its_interval_holds_zero(other, word):
+    told = answers.beside(table(imp=[1, 2, 3], distilled=other), "barrier", "distilled", "imp", 8, "barrier")
+    assert told.startswith("The barrier of *distilled* minus that of *IMP* is") and word in told
+
+
+def test_stable_arms_are_counted_dense_ones_at_their_own_level():
+    told = answers.stable(table(dense=[1], imp=[0.5], distilled=[5], subset=[None]), STUDY, 8)
+    assert told == "At 97.2 % sparsity 2 of 4 arms have a mean barrier below 2 points: *dense* and *IMP*."
+
+
+@pytest.mark.parametrize(("fewer", "told"), [(2.5, "2.5 times fewer images than IMP"), (0.5, "2.0 times as many images as IMP")])
+def test_times(fewer, told):
+    assert answers.times(fewer, "IMP") == told
+
+
+def test_a_comparison_a_line_and_what_is_in_brackets_stays():
+    assert answers._lines("a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train); b < 2") == (
+        "a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train)<br>b &lt; 2"
+    )
