@@ -109,8 +109,7 @@ def test_the_hybrid_lies_between_imp_and_the_distilled_search():
     ("given", "said"),
     [
         (dict(sharp_probes=7), "sharp_probes = 7: give an even number"),
-        (dict(high_levels=[]), "high_levels"),
-        (dict(high_levels=[0, 4]), "high_levels = .0, 4.: give at least one level from 1"),
+        (dict(levels=[0, 4]), "levels = .0, 4.: give at least one level from 1"),
         (dict(switches=[4, 0]), "switches = .4, 0.: give them rising"),
         (dict(ipcs=[10, 1]), "ipcs = .10, 1.: give them rising"),
         (dict(ipcs=[]), "ipcs"),

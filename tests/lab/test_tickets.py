@@ -18,7 +18,7 @@ def equal(a, b):
 def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
     subset(sources.load(tiny().data), 2).save(tmp_path / "own.safetensors")
     study = tiny(methods=[method], own_set=str(tmp_path / "own.safetensors"))
-    products.search(study)
+    products.levels(study)
     n = live = masks.size(products.level(study.ticket(method, 0, 0)).tensors)
     for at in (1, 2):
         live -= round(study.fraction * live)
@@ -81,7 +81,7 @@ def test_children_never_repeat_the_noise_of_the_search(tiny):
 
 def test_a_search_that_diverges_is_marked_and_the_others_go_on(tiny):
     study = tiny(methods=["imp", "random"], norm="none", lr=100, weight_decay=0.99, steps=60)
-    products.search(study)
+    products.levels(study)
     assert products.level(study.ticket("imp", 2, 0)).metrics["state"] == "diverged"
     assert products.level(study.ticket("random", 2, 0)).metrics["state"] == "alive"
     lost = products.trained(study.training("imp", 2, 0, 1))
@@ -119,7 +119,7 @@ def test_costs_by_hand(tiny):
 def test_a_small_study_on_the_gpu(tiny, monkeypatch, own_store):
     monkeypatch.setenv("LOTTO_DEVICE", "cuda")
     study = tiny(methods=["imp", "distilled", "random"])
-    products.search(study)
+    products.levels(study)
     product = products.trained(study.training("distilled", 2, 0, 1))
     assert product.metrics["state"] in ("trained", "failed")
     assert product.info["device"] != "cpu"

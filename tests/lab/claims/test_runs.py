@@ -13,7 +13,6 @@ from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.claims import board, judge, rules, runs
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
 from lotto.lab.claims.runs import Batch, Plan
-from lotto.lab.tables import arms_at
 
 PLAN = Plan(
     "digits",
@@ -40,7 +39,7 @@ class Tables:
             if self.stop_after is not None and len(self.asked) >= self.stop_after:
                 raise Stopped
             self.asked.append((name, study.arms, study.levels, tuple(study.initialisations), study.children))
-            cells = arms_at(study) if name != "judged" else [(k, i) for k in ("distilled", "subset") for i in (1, 10)]
+            cells = list(dict.fromkeys((c.method, c.level) for c in study.cells())) if name != "judged" else [(k, i) for k in ("distilled", "subset") for i in (1, 10)]
             rows = [
                 dict(method=m, level=at, seed=s, state="trained", **{name if name != "judged" else "accuracy": 50 + len(m) + s % 7 / 3})
                 for m, at in cells
@@ -257,7 +256,7 @@ def test_a_reference_that_is_not_there(fake):
 
 def test_a_small_real_run_goes_on_without_its_store(own_store, tmp_path, monkeypatch, tiny_parameters):
     """Its tables end bit-equal to those of a run that was never stopped, though nothing was left of the store."""
-    small = {n: v for n, v in tiny_parameters.items() if n not in ("levels", "seeds")} | {"high_levels": [1]}
+    small = {n: v for n, v in tiny_parameters.items() if n not in ("levels", "seeds")}
     plan = Plan("digits", {"one": Batch(("dense", "random"), (1,))}, more=tuple(small.items()), seeds=2, first_seed=7)
     monkeypatch.setattr(runs, "PLANS", {"small": plan})
     monkeypatch.setenv("LOTTO_JOBS", "1")
