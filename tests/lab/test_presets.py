@@ -8,7 +8,7 @@ from lotto.lab.presets import PRESETS
 
 
 def test_none_keeps_the_presets_value():
-    assert lotto.study("cifar10", steps=None).steps == PRESETS["cifar10"]["steps"]
+    assert lotto.study("cifar10", steps=None).outer.steps == PRESETS["cifar10"]["steps"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -27,5 +27,5 @@ def test_every_method_of_every_preset_describes_a_ticket(preset, method):
 def test_every_preset_describes_a_net_that_is_built(preset):
     described = lotto.study(preset)
     net = described.setup(0).net.but(width=4)
-    classes = {"digits": 10, "cifar10": 10, "cifar100": 100}[described.data]
+    classes = {"digits": 10, "cifar10": 10, "cifar100": 100}[described.data.name]
     assert nets.build(net, (1, 8, 8) if preset == "digits" else (3, 32, 32), classes, 0)
