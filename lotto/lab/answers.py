@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lotto.lab import plots, report, sources
 from lotto.lab.arms import ARMS, FACTORIAL
@@ -46,8 +46,7 @@ def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
 
     words: cells hold text, which is to wrap, and no numbers.
     """
-    cells = table.to_html(border=0, na_rep="-")
-    cells = cells.replace("<td>", '<td style="text-align: left; white-space: normal">') if words else cells
+    cells = table.to_html(border=0, na_rep="-", classes="words" if words else None)
     _html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
 
 
@@ -114,15 +113,14 @@ def reference_curves(kept: runs.Reference) -> None:
     plots.show(plots.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
 
-def factorial(study: Study, column: Literal["barrier", "accuracy"]) -> go.Figure | None:
-    """The factorial of the preset's reference run, over images, length, rate and rewinding; None where it has not come so far."""
+def factorial(study: Study) -> go.Figure | None:
+    """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so far."""
     kept = runs.known(study.preset)
     if not kept or not kept.facts["batches"]["factorial"]["done"]:
         return None
     whole = kept.view("factorial", methods=("dense", *FACTORIAL))
-    axis, mark = {"barrier": ("error barrier (points)", STABLE), "accuracy": ("test accuracy (%)", None)}[column]
-    title = f"Reference: {column} by images, length, rate and rewinding, {whole.seeds} initialisations"
-    return causes.factorial(kept.tables[column], whole, column, axis, title, mark)
+    title = f"Reference: barrier by images, length, rate and rewinding, {whole.seeds} initialisations"
+    return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 
 # sentences
