@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lotto.lab import plots, report, sources
 from lotto.lab.arms import ARMS, FACTORIAL
@@ -41,16 +41,24 @@ def say(*sentences: str, listed: bool = False) -> None:
     display(Markdown("\n".join(f"- {s}" for s in there) if listed else " ".join(there)))
 
 
-def fold(table: pd.DataFrame, summary: str) -> None:
-    """Show a table that opens with a click on its summary; still there where nothing can be clicked."""
-    _html(f"<div><details><summary>{escape(summary)}</summary>{table.to_html(border=0, na_rep='-')}</details></div>")
+def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
+    """Show a table that opens with a click on its summary; it stands open where nothing can be clicked.
+
+    words: cells hold text, which is to wrap, and no numbers.
+    """
+    cells = table.to_html(border=0, na_rep="-", classes="words" if words else None)
+    _html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
 
 
 def arms(study: Study) -> None:
     """Show, folded, what the study's arms are: a row of factors each (`lotto/lab/arms.py`)."""
     import pandas as pd
 
-    fold(pd.DataFrame({ARMS[m].title: ARMS[m].factors for m in study.arms}).T, f"The {len(study.arms)} arms, each a row of factors")
+    fold(
+        pd.DataFrame({ARMS[m].title: ARMS[m].factors for m in study.arms}).T,
+        f"The {len(study.arms)} arms, each a row of factors",
+        words=True,
+    )
 
 
 def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[str, str]]:
@@ -85,7 +93,7 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequenc
     judged = judge.judge(tables, study, _classes(study), notebook)
     plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
     say(boards.sentences(tables, study, _classes(study), notebook))
-    fold(pd.DataFrame(rows).set_index("claim"), "The whole board, with the reference and the unfavourable reading")
+    fold(pd.DataFrame(rows).set_index("claim"), "The whole board, with the reference and the unfavourable reading", words=True)
 
 
 def reference(study: Study, notebook: str) -> runs.Reference | None:
@@ -105,15 +113,14 @@ def reference_curves(kept: runs.Reference) -> None:
     plots.show(plots.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
 
-def factorial(study: Study, column: Literal["barrier", "accuracy"]) -> go.Figure | None:
-    """The factorial of the preset's reference run, over images, length, rate and rewinding; None where it has not come so far."""
+def factorial(study: Study) -> go.Figure | None:
+    """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so far."""
     kept = runs.known(study.preset)
     if not kept or not kept.facts["batches"]["factorial"]["done"]:
         return None
     whole = kept.view("factorial", methods=("dense", *FACTORIAL))
-    axis, mark = {"barrier": ("error barrier (points)", STABLE), "accuracy": ("test accuracy (%)", None)}[column]
-    title = f"Reference: {column} by images, length, rate and rewinding, {whole.seeds} initialisations"
-    return causes.factorial(kept.tables[column], whole, column, axis, title, mark)
+    title = f"Reference: barrier by images, length, rate and rewinding, {whole.seeds} initialisations"
+    return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 
 # sentences

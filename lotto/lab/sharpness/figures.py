@@ -48,8 +48,8 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
                 **dict(hovertemplate="%{text}<extra>%{y}</extra>", marker=dict(color=[COLOURS[m] for m in arms], size=9)),
                 **dict(error_x=dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=3, color="#888888")),
             ),
-            go.Scatter(  # right of the panel, where no interval runs through it
-                **dict(x=[1.03 * reach] * len(arms), y=names, mode="text", textposition="middle right", hoverinfo="skip"),
+            go.Scatter(  # at the edge and right of the panel, where no interval runs through it
+                **dict(x=[reach] * len(arms), y=names, mode="text", textposition="middle right", hoverinfo="skip"),
                 **dict(text=["" if share is None else f"{share:.1f} %" for share in shares], textfont=dict(size=10, color="#666666")),
                 **dict(cliponaxis=False, showlegend=False),
             ),
