@@ -156,7 +156,7 @@ class Recipe(Config):
     """Images a step."""
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
     """Momentum (Nesterov's when above 0)."""
-    weight_decay: Annotated[Float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[Float, Field(ge=0, lt=1)] = 5e-4
     """Weight decay, on all parameters."""
     schedule: Schedule = "onecycle"
     """Learning-rate schedule: one-cycle (up to lr over 20 %, down to 0, linear), cosine, step (x0.2 at 2/3 and 5/6), constant."""

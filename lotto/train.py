@@ -204,7 +204,7 @@ def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> N
     if len(types) > 1 or not types <= _BITS.keys():
         raise ConfigError(f"parameters of types {sorted(map(str, types))}; one type is needed, of real numbers: model.float()")
     aside = {n: b.clone() for n, b in model.named_buffers()}
-    with torch.no_grad(), arithmetic(recipe, images.device), forked(images.device) as key:
+    with torch.no_grad(), arithmetic(recipe.precision, images.device), forked(images.device) as key:
         key(0, "dropout")
         scores = class_scores(model, images[:2], lambda x: torch.func.functional_call(model, aside, (x,)))
     check_images(images, labels, scores.shape[1])

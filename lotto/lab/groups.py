@@ -52,9 +52,14 @@ class Judge(Config):
     @model_validator(mode="after")
     def _known(self):
         kinds = ("distilled", *(f"distilled-{m}" for m in DISTILLATIONS), "permuted", "own", *CONTROLS)
-        for field, known in (("kinds", kinds), ("on", ("pruned", *NETS)), ("recipes", ("plain", "augmented"))):
+        recipes = ("plain", "augmented")
+        for field, known, what in (
+            ("kinds", kinds, "is not a kind of set"),
+            ("on", ("pruned", *NETS), "is not a net"),
+            ("recipes", recipes, "is not known"),
+        ):
             if other := [n for n in getattr(self, field) if n not in known]:
-                raise ValueError(f"{field} = {list(getattr(self, field))}: {other[0]!r} is not known; use {', '.join(known)}")
+                raise ValueError(f"{field}: {other[0]!r} {what}; use {', '.join(known)}")
         return rising(self, "ipcs")
 
 
@@ -63,7 +68,7 @@ class Sharp(Config):
 
     images: Annotated[Int, Field(ge=2)] = 128
     """Training images in the loss whose curvature is measured."""
-    probes: Annotated[Int, Field(ge=4, multiple_of=2)] = 8
+    probes: Annotated[Int, Field(ge=4)] = 8
     """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many), an even number, for two halves."""
     eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
     """Eigenvalues at each end of the spectrum."""
@@ -71,6 +76,12 @@ class Sharp(Config):
     """Arms for which a plane through three children is drawn."""
     plane_points: Annotated[Int, Field(ge=3, le=101)] = 7
     """Grid points along each side of a plane."""
+
+    @model_validator(mode="after")
+    def _even(self):
+        if self.probes % 2:
+            raise ValueError(f"probes = {self.probes}: give an even number, for two halves")
+        return self
 
 
 class Sweeps(Config):
@@ -202,5 +213,6 @@ def grouped(given: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
         try:
             found[group] = type(DEFAULTS[group])(**fields)
         except ConfigError as error:
-            raise ConfigError(re.sub(r"\b(\w+) = ", lambda m, g=group: f"{named.get((g, m[1]), m[1])} = ", str(error))) from None
+            told = {f: n for (g, f), n in named.items() if g == group}
+            raise ConfigError(re.sub(r"\b(\w+)(?= = |: )", lambda m, told=told: told.get(m[1], m[1]), str(error))) from None
     return found

@@ -95,7 +95,7 @@ def test_names_say_every_second_factor():
     ],
 )
 def test_inner_recipes_by_hand(arm, steps, lr, first):
-    recipe = lotto.study("digits").inner(ARMS[arm])
+    recipe = lotto.study("digits").loop(ARMS[arm])
     assert (recipe.steps, recipe.lr, recipe.first) == (steps, lr, first)
 
 

@@ -62,15 +62,15 @@ def test_a_cell_is_the_study_with_that_recipe(tiny):
     assert len(table) == 2 * 2 * 2
     assert list(table.columns[:5]) == ["method", "lr", "steps", "level", "seed"]
     # at IMP's rate and length the real images' cell is IMP itself: the same search, found once
-    same = study.but(inner_lr=study.lr, inner_steps=study.steps, inner_batch=study.batch)
+    same = study.but(inner_lr=study.outer.lr, inner_steps=study.outer.steps, inner_batch=study.outer.batch)
     assert same.ticket("imp-short-gentle", 1, 0) == study.ticket("imp", 1, 0)
     assert same.ticket("distilled-gentle", 1, 0) == study.ticket("distilled-long", 1, 0)
 
 
 def test_the_named_cells_are_cells(tiny):
     study = tiny()
-    assert study.ticket("distilled", 1, 0) == study.but(inner_lr=study.lr).ticket("distilled-gentle", 1, 0)
-    assert study.ticket("distilled-all", 1, 0) == study.but(inner_lr=study.lr).ticket("distilled-gentle-all", 1, 0)
+    assert study.ticket("distilled", 1, 0) == study.but(inner_lr=study.outer.lr).ticket("distilled-gentle", 1, 0)
+    assert study.ticket("distilled-all", 1, 0) == study.but(inner_lr=study.outer.lr).ticket("distilled-gentle-all", 1, 0)
     assert study.ticket("distilled-long-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket("distilled-gentle", 1, 0)
     assert study.ticket("imp-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket("imp-short-gentle", 1, 0)
 

@@ -8,7 +8,7 @@ from lotto.lab.study import Study
 
 def test_text_is_taken_as_the_number_it_spells():
     s = lotto.study("digits", lr="1e-3", seeds="2", steps="50")
-    assert (s.lr, s.seeds, s.steps) == (0.001, 2, 50)
+    assert (s.outer.lr, s.seeds, s.outer.steps) == (0.001, 2, 50)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_deciding_arms_differ_in_one_thing_only():
     assert distilled.images == long.images
     assert long.recipe == imp.recipe
     assert short.images == imp.images
-    assert short.recipe == imp.recipe.but(steps=s.inner_steps)
+    assert short.recipe == imp.recipe.but(steps=s.inner.steps)
     assert len({s.ticket(m, 1, 0).rewinding for m in ("distilled", "imp-short", "distilled-long", "imp")}) == 1
 
 

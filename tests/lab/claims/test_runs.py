@@ -39,7 +39,11 @@ class Tables:
             if self.stop_after is not None and len(self.asked) >= self.stop_after:
                 raise Stopped
             self.asked.append((name, study.arms, study.levels, tuple(study.initialisations), study.children))
-            cells = list(dict.fromkeys((c.method, c.level) for c in study.cells())) if name != "judged" else [(k, i) for k in ("distilled", "subset") for i in (1, 10)]
+            cells = (
+                list(dict.fromkeys((c.method, c.level) for c in study.cells()))
+                if name != "judged"
+                else [(k, i) for k in ("distilled", "subset") for i in (1, 10)]
+            )
             rows = [
                 dict(method=m, level=at, seed=s, state="trained", **{name if name != "judged" else "accuracy": 50 + len(m) + s % 7 / 3})
                 for m, at in cells
