@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lotto.lab.claims import runs
-from lotto.lab.claims.judge import Estimate, Judged, agrees, judge
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, judge
 from lotto.lab.claims.rules import CLAIMS, REGIMES
 from lotto.lab.study import Study
 
@@ -120,7 +120,7 @@ def short() -> str:
 def _brief(e: Estimate) -> str:
     from lotto.lab.arms import ARMS
 
-    name = {"excess": "curvature above chance"}.get(e.part.measure, e.part.measure)
+    name = SHORT[e.part.measure]
     if e.other is None:
         return f"{name} of {ARMS[e.part.arm].title} {e.value.mean:.1f}"
     return f"{name} {e.value.mean:.1f} against {e.other.mean:.1f} ({ARMS[e.part.than].title})"

@@ -60,6 +60,17 @@ def failures(table: Any, arm: str, level: int) -> tuple[int, int]:
     return (int((rows.state != "trained").sum()) if "state" in rows else 0), len(rows)
 
 
+SHORT = {
+    "accuracy": "accuracy",
+    "barrier": "barrier",
+    "teaches": "accuracy",
+    "excess": "curvature removed, above chance,",
+    "removed": "curvature removed (%)",
+    "curvature": "log10 trace",
+}
+"""Measure -> its name before a number."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """One comparison of a claim, measured."""
@@ -118,8 +129,7 @@ class Estimate:
         arm, digits = ARMS[self.part.arm].title, 2 if MEASURES[self.part.measure].logarithm else 1
         if self.difference.mean is None:
             return f"{arm}: nothing measured"
-        short = {"accuracy": "accuracy", "barrier": "barrier", "teaches": "accuracy"}.get(self.part.measure, "")
-        unit = f"{short} " if short else ""
+        unit = f"{SHORT[self.part.measure]} "
         beside = ARMS[self.part.than].title if self.other else ""
         told = f"{unit}{arm} {self.value.text(digits)}"
         if self.other:

@@ -290,7 +290,7 @@ def test_curvature_is_compared_on_a_log_scale(decide):
     rows.append(dict(method="distilled", level=8, seed=3, state="trained", trace=-2.0))  # has no logarithm
     (part,) = decide({"curvature": pd.DataFrame(rows)}, claim(Part("curvature", "distilled", "better", "imp")))["X"].parts
     assert part.value.mean == pytest.approx(1.0) and part.other.mean == pytest.approx(4.0) and part.difference.n == 3
-    assert part.difference.mean == pytest.approx(-3.0) and part.fits and part.text() == "distilled 1.00, IMP 4.00: -3.00 [-3.00, -3.00]"
+    assert part.difference.mean == pytest.approx(-3.0) and part.fits and part.text() == "log10 trace distilled 1.00, IMP 4.00: -3.00 [-3.00, -3.00]"
 
 
 def test_shares_of_curvature_are_read_at_their_point(decide):
