@@ -1,6 +1,8 @@
-"""Lottery tickets from distilled images: which weights of an untrained network may go, by looking at a handful of images only.
+"""Lottery tickets from distilled images: which weights of an untrained network may go, by looking at a handful of
+images only.
 
-For a module and images of your own: `lotto.tickets.find` and `lotto.train.train`. For the study of the notebooks: `lotto.study("digits")`.
+For a module and images of your own: `lotto.tickets.find` and `lotto.train.train`. For the study of the notebooks:
+`lotto.study("digits")`.
 """
 
 import importlib

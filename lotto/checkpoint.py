@@ -16,7 +16,9 @@ class Paused(RuntimeError):
     """The time given to a run is up. What was finished, and the last state of what was not, is kept."""
 
     def __init__(self) -> None:
-        super().__init__("paused, as the time given is up; what was finished is kept, and the same command goes on from there")
+        super().__init__(
+            "paused, as the time given is up; what was finished is kept, and the same command goes on from there"
+        )
 
     def __reduce__(self) -> tuple:
         return Paused, ()  # an error crosses process borders by its arguments, and this one takes none
@@ -25,7 +27,8 @@ class Paused(RuntimeError):
 class Checkpoint:
     """The state of a computation in a folder of its own.
 
-    folder: where; None keeps nothing. every: seconds between two savings. deadline: seconds since 1970 after which `save` raises Paused.
+    folder: where; None keeps nothing. every: seconds between two savings. deadline: seconds since 1970 after which
+    `save` raises Paused.
     """
 
     def __init__(self, folder: Path | None, every: float = 60.0, deadline: float = math.inf):

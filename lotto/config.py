@@ -7,7 +7,16 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 
 class ConfigError(ValueError):
@@ -80,19 +89,22 @@ Ops = Annotated[tuple[Literal["color", "scale", "rotate", "cutout"], ...], Befor
 Rewinding = Literal["weights", "all", "signs", "weights and signs"]
 """What a rewind restores.
 
-"weights": the prunable weights; biases, norms and running statistics stay as the inner loop left them (the paper line's code). "all": every
-parameter and buffer. "signs": every parameter and buffer, but each prunable weight takes the sign that the inner loop gave it. "weights and
-signs": both departures from "all" at once. Signs and norms are what carries a basin according to "Find a Winning Sign" (arXiv 2504.05357).
+"weights": the prunable weights; biases, norms and running statistics stay as the inner loop left them (the paper line's
+code). "all": every parameter and buffer. "signs": every parameter and buffer, but each prunable weight takes the sign
+that the inner loop gave it. "weights and signs": both departures from "all" at once. Signs and norms are what carries a
+basin according to "Find a Winning Sign" (arXiv 2504.05357).
 """
 
 
 class Config(BaseModel):
-    """Base of all descriptions: frozen, hashable, no unknown fields, text such as "1e-3" taken as the number it spells."""
+    """Base of all descriptions: frozen, hashable, no unknown fields, text such as "1e-3" taken as the number it
+    spells."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     later: ClassVar[frozenset[str]] = frozenset()
-    """Fields that came when there were products already: not written while they have their defaults, so that those keep their keys."""
+    """Fields that came when there were products already: not written while they have their defaults, so that those keep
+    their keys."""
 
     @model_serializer(mode="wrap")
     def _without_later(self, write):
@@ -130,13 +142,15 @@ class Net(Config):
     """The network, without its weights."""
 
     name: NetName = "resnet18"
-    """resnet18, resnet20, resnet10, vgg16, convnet, or "package.module:factory" called as factory(channels, classes, image_size)."""
+    """resnet18, resnet20, resnet10, vgg16, convnet, or "package.module:factory" called as factory(channels, classes,
+    image_size)."""
     width: Annotated[Int, Field(ge=1, le=4096)] = 8
     """Channels of the first stage (64 is the usual ResNet-18, ResNet-10 and VGG-16, 16 ResNet-20, 128 ConvNet)."""
     norm: Norm = "batch"
     """Normalisation layers."""
     init: Init = "torch"
-    """Initial weights: PyTorch's default (uniform, deviation 1/sqrt(3 fan-in)), or He's (normal, sqrt(2/fan-out), convolutions)."""
+    """Initial weights: PyTorch's default (uniform, deviation 1/sqrt(3 fan-in)), or He's (normal, sqrt(2/fan-out),
+    convolutions)."""
     depth: Annotated[Int, Field(ge=1, le=6)] = 3
     """Blocks of a ConvNet; the ResNets have theirs by name."""
 
@@ -149,7 +163,8 @@ class Recipe(Config):
     steps: Annotated[Int, Field(ge=0)] = 200
     """Optimiser steps of the schedule."""
     first: Annotated[Int, Field(ge=0)] = 0
-    """Step of the schedule at which the training begins: a net rewound to step k goes on from there, and takes `steps` steps in all."""
+    """Step of the schedule at which the training begins: a net rewound to step k goes on from there, and takes `steps`
+    steps in all."""
     lr: Annotated[Float, Field(gt=0)] = 0.8
     """Peak learning rate."""
     batch: Annotated[Int, Field(ge=2)] = 64
@@ -159,7 +174,8 @@ class Recipe(Config):
     weight_decay: Annotated[Float, Field(ge=0, lt=1)] = 5e-4
     """Weight decay, on all parameters."""
     schedule: Schedule = "onecycle"
-    """Learning-rate schedule: one-cycle (up to lr over 20 %, down to 0, linear), cosine, step (x0.2 at 2/3 and 5/6), constant."""
+    """Learning-rate schedule: one-cycle (up to lr over 20 %, down to 0, linear), cosine, step (x0.2 at 2/3 and 5/6),
+    constant."""
     shift: Annotated[Int, Field(ge=0, le=16)] = 0
     """Random shifts, up to so many pixels each way (zero padding after normalisation: mean colour)."""
     flip: bool = False
@@ -169,7 +185,8 @@ class Recipe(Config):
     ops: Ops = ()
     """Further augmentations, each image its own: color, scale, rotate, cutout (Zhao & Bilen 2021, arXiv 2102.08259)."""
     cutmix: Annotated[Float, Field(ge=0, le=1)] = 0.0
-    """Share of the steps in which each image has a box of another, and of its label (Yun et al. 2019, arXiv 1905.04899)."""
+    """Share of the steps in which each image has a box of another, and of its label (Yun et al. 2019, arXiv
+    1905.04899)."""
 
     @model_validator(mode="after")
     def _within(self):

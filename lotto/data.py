@@ -60,28 +60,34 @@ class RealData:
 
 
 def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> None:
-    """Refuse what no training can use: wrong shape or type, NaN, labels out of range. Raises DataError, naming the first culprit."""
+    """Refuse what no training can use: wrong shape or type, NaN, labels out of range. Raises DataError, naming the
+    first culprit."""
     if images.ndim != 4 or not images.is_floating_point():
         raise DataError(
-            f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, height, width) is needed"
+            f"images have shape {tuple(images.shape)} and type {images.dtype}; floating-point (images, channels, "
+            "height, width) is needed"
         )
     soft = labels.ndim == 2 and labels.is_floating_point()
     if len(images) != len(labels) or not (soft or (labels.ndim == 1 and labels.dtype == torch.int64)):
         raise DataError(
-            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, one an image, or "
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is "
+            "needed, one an image, or "
             "floating-point (images, classes), a probability a class"
         )
     if len(images) == 0:
         raise DataError("there are no images; give at least two")
     if not (ok := torch.isfinite(images).flatten(1).all(1)).all():
-        raise DataError(f"image {int((~ok).nonzero()[0])} holds NaN or infinity; mend or drop it ({int((~ok).sum())} such images)")
+        raise DataError(
+            f"image {int((~ok).nonzero()[0])} holds NaN or infinity; mend or drop it ({int((~ok).sum())} such images)"
+        )
     if soft:
         if classes is not None and labels.shape[1] != classes:
             raise DataError(f"labels give {labels.shape[1]} probabilities each; there are {classes} classes")
         if (bad := (labels < 0).any(1) | ~((labels.sum(1) - 1).abs() < 1e-3)).any():
             i = int(bad.nonzero()[0])
             raise DataError(
-                f"label {i} adds to {float(labels[i].sum()):.3g}; probabilities of 0 to 1 that add to 1 are needed: logits.softmax(1)"
+                f"label {i} adds to {float(labels[i].sum()):.3g}; probabilities of 0 to 1 that add to 1 are "
+                "needed: logits.softmax(1)"
             )
         return
     top = classes if classes is not None else int(labels.max()) + 1
@@ -106,21 +112,34 @@ def own(
         check_images(x, y, top)
         low, high = float(x.min()), float(x.max())
         if low < 0 or high > 1:
-            raise DataError(f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)")
+            raise DataError(
+                f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)"
+            )
     check_no_class_empty(labels, top)
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
     names = classes or tuple(str(c) for c in range(top))
-    raw = RealData(Split(images, labels), Split(images[:0], labels[:0]), Split(test_images, test_labels), names, mean, std.clamp_min(1e-6))
+    raw = RealData(
+        Split(images, labels),
+        Split(images[:0], labels[:0]),
+        Split(test_images, test_labels),
+        names,
+        mean,
+        std.clamp_min(1e-6),
+    )
     train, test = Split(raw.normalise(images), labels), Split(raw.normalise(test_images), test_labels)
     return RealData(train, raw.held_out, test, names, raw.mean, raw.std)
 
 
 def check_no_class_empty(labels: Tensor, classes: int, where: str = "") -> None:
     if (empty := (labels.bincount(minlength=classes) == 0).nonzero()).numel():
-        raise DataError(f"{where}class {int(empty[0])} has no training image; give some, or number the classes without gaps")
+        raise DataError(
+            f"{where}class {int(empty[0])} has no training image; give some, or number the classes without gaps"
+        )
 
 
-def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: tuple[str, ...] | None = None) -> RealData:
+def from_datasets(
+    train: Dataset | Sequence, test: Dataset | Sequence, classes: tuple[str, ...] | None = None
+) -> RealData:
     """Two `torch.utils.data.Dataset`s (or lists) of (image, label) pairs as a data set, read once into memory.
 
     Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
@@ -134,7 +153,10 @@ def from_datasets(train: Dataset | Sequence, test: Dataset | Sequence, classes: 
                 pixels = np.asarray(image)
                 image = torch.tensor(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
             if images and image.shape != images[0].shape:
-                raise DataError(f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; resize them alike")
+                raise DataError(
+                    f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; "
+                    "resize them alike"
+                )
             images.append(image)
             labels.append(int(label))
         if not images:
@@ -170,7 +192,10 @@ def per_class(labels: Int64[Tensor, " n"], count: int, draw: torch.Generator) ->
     picked = [order[labels[order] == c][:count] for c in range(int(labels.max()) + 1)]
     for c, found in enumerate(picked):
         if len(found) < count:
-            raise DataError(f"{count} images a class asked, but class {c} has {len(found)} training images; ask for at most {len(found)}")
+            raise DataError(
+                f"{count} images a class asked, but class {c} has {len(found)} training images; ask for at most "
+                f"{len(found)}"
+            )
     return torch.cat(picked)
 
 
@@ -183,7 +208,11 @@ def read_npz(file: Path) -> dict[str, Any]:
             arrays = {name: found[name] for name in found.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{file}: cannot be read as plain arrays ({error}); {form}") from None
-    names = ["images", "labels", *(n for n in ("test_images", "test_labels") if {"test_images", "test_labels"} & arrays.keys())]
+    names = [
+        "images",
+        "labels",
+        *(n for n in ("test_images", "test_labels") if {"test_images", "test_labels"} & arrays.keys()),
+    ]
     if missing := [n for n in names if n not in arrays]:
         raise DataError(f"{file}: holds {', '.join(arrays) or 'nothing'}, but no `{missing[0]}`; {form}")
     for name in names:

@@ -1,8 +1,9 @@
-"""Curvature of the loss: Hessian-vector products, diagonal, trace, extreme eigenvalues, on live (or any chosen) weights.
+"""Curvature of the loss: Hessian-vector products, diagonal, trace, extreme eigenvalues, on live (or any chosen)
+weights.
 
-The Hessian is that of the mean cross-entropy over some images, in evaluation mode, so with batch-norm statistics fixed. On chosen
-coordinates S it is the block H_SS: a vector is 0 outside S before the product and read on S after it, so that sparsity alone does not
-make a net look flat.
+The Hessian is that of the mean cross-entropy over some images, in evaluation mode, so with batch-norm statistics fixed.
+On chosen coordinates S it is the block H_SS: a vector is 0 outside S before the product and read on S after it, so that
+sparsity alone does not make a net look flat.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from lotto.train import arithmetic
 class Hessian:
     """The Hessian of the mean cross-entropy of `model` over some images, on chosen coordinates, as a linear operator.
 
-    chosen: parameter name -> bool tensor (a mask: its live weights; parameters it does not name are left out); None takes every
-    parameter. Vectors have the length `size`, the chosen coordinates in the model's order. The model's weights are copied, its
-    gradients and modes are not touched; products are made without TF32, in the type of the parameters. MaskError where `chosen` is
-    another net's, DataError for images or labels no loss can be computed of, ConfigError where nothing is chosen.
+    chosen: parameter name -> bool tensor (a mask: its live weights; parameters it does not name are left out); None
+    takes every parameter. Vectors have the length `size`, the chosen coordinates in the model's order. The model's
+    weights are copied, its gradients and modes are not touched; products are made without TF32, in the type of the
+    parameters. MaskError where `chosen` is another net's, DataError for images or labels no loss can be computed of,
+    ConfigError where nothing is chosen.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Hessian:
         chosen = {n: torch.ones_like(p, dtype=torch.bool) for n, p in everything.items()} if chosen is None else chosen
         masks.check(chosen, everything)
         # parameters without a chosen weight take no part; the others in the model's order
-        self._index = {n: chosen[n].flatten().nonzero().squeeze(1).to(p.device) for n, p in everything.items() if n in chosen}
+        self._index = {
+            n: chosen[n].flatten().nonzero().squeeze(1).to(p.device) for n, p in everything.items() if n in chosen
+        }
         self._index = {n: i for n, i in self._index.items() if len(i)}
         if not self._index:
             raise ConfigError("no weight is chosen; a Hessian needs at least one live weight")
@@ -75,7 +79,9 @@ class Hessian:
             first = self._first(chunk)
             for row, v in zip(result, spread, strict=True):
                 with arithmetic("float32", v[0].device):
-                    second = torch.autograd.grad(first, list(self._params.values()), v, retain_graph=True, materialize_grads=True)
+                    second = torch.autograd.grad(
+                        first, list(self._params.values()), v, retain_graph=True, materialize_grads=True
+                    )
                 row += torch.cat([s.flatten()[i] for s, i in zip(second, self._index.values(), strict=True)]).to(row)
         return result
 
@@ -88,7 +94,11 @@ class Hessian:
 
     def norm(self) -> float:
         """Euclidean norm of the chosen weights: curvature has a scale only beside it."""
-        return float(torch.cat([p.detach().flatten()[i] for p, i in zip(self._params.values(), self._index.values(), strict=True)]).norm())
+        return float(
+            torch.cat(
+                [p.detach().flatten()[i] for p, i in zip(self._params.values(), self._index.values(), strict=True)]
+            ).norm()
+        )
 
     def _like(self) -> dict:
         p = next(iter(self._params.values()))
@@ -110,7 +120,9 @@ class Hessian:
 
     def _spread(self, v: Float[Tensor, " n"]) -> list[Tensor]:
         parts = []
-        for p, i, part in zip(self._params.values(), self._index.values(), v.split([len(i) for i in self._index.values()]), strict=True):
+        for p, i, part in zip(
+            self._params.values(), self._index.values(), v.split([len(i) for i in self._index.values()]), strict=True
+        ):
             whole = torch.zeros_like(p).flatten()
             whole[i] = part.to(whole)
             parts.append(whole.view(p.shape))
@@ -141,15 +153,19 @@ class Diagonal(NamedTuple):
 
 
 def diagonal(hessian: Hessian, probes: int = 16, seed: int = 0) -> Diagonal:
-    """The diagonal from `probes` Rademacher vectors z: the mean of z * (H z), whose expectation it is (Bekas et al. 2007;
-    Hutchinson 1989 for the trace). ConfigError for an odd number of probes, or fewer than 4."""
+    """The diagonal from `probes` Rademacher vectors z: the mean of z * (H z), whose expectation it is (Bekas et al.
+    2007; Hutchinson 1989 for the trace). ConfigError for an odd number of probes, or fewer than 4."""
     if probes < 4 or probes % 2:
         raise ConfigError(f"probes = {probes}: give an even number from 4, for two halves and a standard error")
     halves, squares, traces = [], 0.0, []
     for half in (0, 1):
         total = 0.0
         for probe in range(half, probes, 2):
-            z = torch.randint(0, 2, (hessian.size,), generator=generator(seed, "probe", probe)).to(**hessian._like()) * 2 - 1
+            z = (
+                torch.randint(0, 2, (hessian.size,), generator=generator(seed, "probe", probe)).to(**hessian._like())
+                * 2
+                - 1
+            )
             found = z * (hessian @ z)
             total, squares = total + found, squares + found**2
             traces.append(float(found.double().sum()))
@@ -160,10 +176,11 @@ def diagonal(hessian: Hessian, probes: int = 16, seed: int = 0) -> Diagonal:
 
 
 def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int = 0) -> list[float]:
-    """The `ends` smallest and the `ends` largest eigenvalues (algebraically: the most negative, the most positive), rising.
+    """The `ends` smallest and the `ends` largest eigenvalues (algebraically: the most negative, the most positive),
+    rising.
 
-    By implicitly restarted Lanczos (scipy's eigsh), to the relative `tolerance`; by the dense matrix up to 50 weights. A net of fewer
-    than 2 * ends weights gives all it has.
+    By implicitly restarted Lanczos (scipy's eigsh), to the relative `tolerance`; by the dense matrix up to 50 weights.
+    A net of fewer than 2 * ends weights gives all it has.
     """
     if hessian.size <= max(50, 6 * ends):
         values = torch.linalg.eigvalsh(hessian.dense().double()).tolist()
@@ -173,77 +190,38 @@ def extremes(hessian: Hessian, ends: int = 1, tolerance: float = 1e-4, seed: int
 
     like = hessian._like()
     operator = LinearOperator(
-        (hessian.size, hessian.size), matvec=lambda v: (hessian @ torch.from_numpy(v).to(**like)).double().cpu().numpy(), dtype="float64"
+        (hessian.size, hessian.size),
+        matvec=lambda v: (hessian @ torch.from_numpy(v).to(**like)).double().cpu().numpy(),
+        dtype="float64",
     )
     start = torch.randn(hessian.size, generator=generator(seed, "probe"), dtype=torch.float64).numpy()
     if not operator.matvec(start).any():  # a net so sure of itself that its loss is flat: Lanczos has nothing to go on
         return [0.0] * (2 * ends)
     # from scipy 1.17 on, restarts draw vectors, from the system's entropy if nothing is given
     drawn = {"rng": np.random.default_rng(seed)} if "rng" in inspect.signature(eigsh).parameters else {}
-    values = eigsh(operator, k=2 * ends, which="BE", v0=start, tol=tolerance, ncv=max(20, 6 * ends), return_eigenvectors=False, **drawn)
+    values = eigsh(
+        operator,
+        k=2 * ends,
+        which="BE",
+        v0=start,
+        tol=tolerance,
+        ncv=max(20, 6 * ends),
+        return_eigenvectors=False,
+        **drawn,
+    )
     return sorted(float(v) for v in values)
-
-
-class Spectrum(NamedTuple):
-    """The density of a Hessian's eigenvalues as probes see it: points with weights, which add to 1 for each probe."""
-
-    nodes: Float[Tensor, "probes steps"]
-    weights: Float[Tensor, "probes steps"]
-
-    def curve(self, grid: Float[Tensor, " points"], width: float) -> Float[Tensor, " points"]:
-        """The density on a grid, each point a Gaussian of this `width`; it integrates to 1."""
-        bells = torch.exp(-(((grid[:, None, None] - self.nodes) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
-        return (bells * self.weights).sum((1, 2)) / len(self.nodes)
-
-    def moment(self, power: int) -> float:
-        """Mean of eigenvalue ** power; times the number of weights, power 1 is the trace."""
-        return float((self.weights * self.nodes**power).sum() / len(self.nodes))
-
-
-def density(hessian: Hessian, probes: int = 4, steps: int = 20, seed: int = 0) -> Spectrum:
-    """Spectral density by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017; for nets Ghorbani et al. 2019, arXiv 1901.10159).
-
-    Each probe is a random direction; `steps` of Lanczos from it, all vectors kept orthogonal, make a small matrix whose eigenvalues are
-    nodes and the squared first entries of its eigenvectors their weights. Exact in the first 2 * steps - 1 moments of what the probe sees.
-    A probe that has seen everything earlier (low rank, few weights) is filled up with nodes of weight 0. Nodes are NaN where the loss is
-    not finite. ConfigError without a probe or a step.
-    """
-    if min(probes, steps) < 1:
-        raise ConfigError(f"probes = {probes}, steps = {steps}: give at least 1 of each")
-    found = [_lanczos(hessian, min(steps, hessian.size), generator(seed, "probe", 2, number)) for number in range(probes)]
-    return Spectrum(torch.stack([n for n, _ in found]), torch.stack([w for _, w in found]))
-
-
-def _lanczos(hessian: Hessian, steps: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    like = hessian._like()
-    q = torch.randn(hessian.size, generator=draw, dtype=torch.float64).to(like["device"])
-    basis, a, b = [q / q.norm()], [], []
-    for _ in range(steps):
-        v = (hessian @ basis[-1].to(**like)).double()
-        a.append(float(v @ basis[-1]))
-        if not math.isfinite(a[-1]):
-            return torch.full((steps,), math.nan, dtype=torch.float64), torch.full((steps,), 1 / steps, dtype=torch.float64)
-        for _ in range(2):  # twice is enough
-            for q in basis:
-                v = v - (v @ q) * q
-        b.append(float(v.norm()))
-        if b[-1] <= 1e-9 * max(map(abs, (*a, *b))):  # the probe sees no more; relative, as flat nets have tiny curvature
-            break
-        basis.append(v / b[-1])
-    inside = torch.tensor(b[: len(a) - 1], dtype=torch.float64)
-    small = torch.diag(torch.tensor(a, dtype=torch.float64)) + torch.diag(inside, 1) + torch.diag(inside, -1)
-    values, vectors = torch.linalg.eigh(small)
-    fill = steps - len(values)  # a short run is filled up with points of no weight
-    return torch.nn.functional.pad(values, (0, fill)), torch.nn.functional.pad(vectors[0] ** 2, (0, fill))
 
 
 def layer_traces(values: Float[Tensor, " n"], mask: masks.Mask) -> dict[str, float]:
     """The sum of a diagonal over each layer's live weights, in nats; together they are the trace.
 
-    values: one for each live weight, as `diagonal` has them: in the model's order. `mask` must have its layers in that order
-    (`masks.prunable`) too; one read from a file comes sorted by name.
+    values: one for each live weight, as `diagonal` has them: in the model's order. `mask` must have its layers in that
+    order (`masks.prunable`) too; one read from a file comes sorted by name.
     """
-    return {n: float(v.double().sum()) for n, v in zip(mask, values.split([int(m.sum()) for m in mask.values()]), strict=True)}
+    return {
+        n: float(v.double().sum())
+        for n, v in zip(mask, values.split([int(m.sum()) for m in mask.values()]), strict=True)
+    }
 
 
 class Share(NamedTuple):
@@ -256,9 +234,11 @@ class Share(NamedTuple):
 
 
 def share(values: Float[Tensor, " n"], mask: masks.Mask) -> Share:
-    """The part of the sum of `values` (one for each prunable weight, in the mask's order) that lies where `mask` has pruned.
+    """The part of the sum of `values` (one for each prunable weight, in the mask's order) that lies where `mask` has
+    pruned.
 
-    Its complement, on the weights kept, is 1 - share. The expectation under layer-matched random removal is computed, not sampled.
+    Its complement, on the weights kept, is 1 - share. The expectation under layer-matched random removal is computed,
+    not sampled.
     """
     parts = values.double().split([m.numel() for m in mask.values()])
     total = sum(float(p.sum()) for p in parts)
@@ -268,7 +248,8 @@ def share(values: Float[Tensor, " n"], mask: masks.Mask) -> Share:
 
 
 def magnitudes(found: Diagonal | Float[Tensor, "2 n"]) -> Float[Tensor, " n"]:
-    """|diagonal| without counting the probes' noise as curvature: each half signed by the other. A plain absolute value would add the
-    noise of every entry; here noise averages out, at the price of an estimate that is low where the sign itself is uncertain."""
+    """|diagonal| without counting the probes' noise as curvature: each half signed by the other. A plain absolute value
+    would add the noise of every entry; here noise averages out, at the price of an estimate that is low where the sign
+    itself is uncertain."""
     a, b = found.halves if isinstance(found, Diagonal) else found
     return (a * b.sign() + b * a.sign()) / 2

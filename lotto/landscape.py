@@ -1,4 +1,5 @@
-"""Planes through three trained nets, with batch norm recalibrated at every point; how the loss rises, up its gradient or at random."""
+"""Planes through three trained nets, with batch norm recalibrated at every point; how the loss rises, up its gradient
+or at random."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from lotto.train import arithmetic, evaluate
 
 
 class Plane(NamedTuple):
-    """The plane through three states: a + x u + y v, with u and v of length 1 and at right angles (as in Garipov et al. 2018,
-    arXiv 1802.10026). Lengths are Euclidean, over all parameters; running statistics have no part in them."""
+    """The plane through three states: a + x u + y v, with u and v of length 1 and at right angles (as in Garipov et al.
+    2018, arXiv 1802.10026). Lengths are Euclidean, over all parameters; running statistics have no part in them."""
 
     a: State
     u: State
@@ -37,8 +38,8 @@ class Plane(NamedTuple):
 def plane(a: State, b: State, c: State, parameters: list[str]) -> Plane:
     """The plane through three states of a net, over the named parameters.
 
-    Weights pruned in all three are 0 in both directions, so the plane stays in the ticket's subspace. ValueError where the
-    three lie on one line: then there is no plane.
+    Weights pruned in all three are 0 in both directions, so the plane stays in the ticket's subspace. ValueError where
+    the three lie on one line: then there is no plane.
     """
 
     def minus(s: State, t: State) -> State:
@@ -67,11 +68,14 @@ def plane(a: State, b: State, c: State, parameters: list[str]) -> Plane:
     return Plane(a, u, v, ((0.0, 0.0), (length, 0.0), (along, height)))
 
 
-def survey(model: nn.Module, through: Plane, train: Split, test: Split, points: int = 9, margin: float = 0.25) -> dict[str, Any]:
+def survey(
+    model: nn.Module, through: Plane, train: Split, test: Split, points: int = 9, margin: float = 0.25
+) -> dict[str, Any]:
     """Loss and error on a grid over the plane that holds its corners and a `margin` (share of the extent) around them.
 
-    Returns {"x": [...], "y": [...], "corners": [[x, y], ...], "train_loss": rows by y of columns by x, "test_error": the same}; loss in
-    nats (None where it is not finite), error in [0, 1]. Batch norm is recalibrated on `train` at every point. `model` is not changed.
+    Returns {"x": [...], "y": [...], "corners": [[x, y], ...], "train_loss": rows by y of columns by x, "test_error":
+    the same}; loss in nats (None where it is not finite), error in [0, 1]. Batch norm is recalibrated on `train` at
+    every point. `model` is not changed.
     """
     probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
     axes = []
@@ -92,7 +96,8 @@ def survey(model: nn.Module, through: Plane, train: Split, test: Split, points: 
 
 
 def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> State:
-    """A Gaussian direction on the live weights, each filter (row of a weight) as long as the net's own (Li et al. 2018, arXiv 1712.09913).
+    """A Gaussian direction on the live weights, each filter (row of a weight) as long as the net's own (Li et al. 2018,
+    arXiv 1712.09913).
 
     So that nets of different scale are compared alike. 0 on pruned weights; norms and biases have no part in it.
     """
@@ -105,10 +110,12 @@ def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> Sta
     return found
 
 
-def rise(model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float], directions: int = 5, seed: int = 0) -> list[list[float]]:
-    """By how much the loss (nats) rises at each radius, a list a radius with a value a direction (`direction`); radius 1 is as far as
-    every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where the loss is not finite, NaN where
-    it is not even at the net itself. MaskError for another net's mask."""
+def rise(
+    model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float], directions: int = 5, seed: int = 0
+) -> list[list[float]]:
+    """By how much the loss (nats) rises at each radius, a list a radius with a value a direction (`direction`); radius
+    1 is as far as every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where
+    the loss is not finite, NaN where it is not even at the net itself. MaskError for another net's mask."""
     masks.check(mask, dict(model.named_parameters()))
     state, probe = modules.copy_state(model), copy.deepcopy(model)
     ways = [direction(state, mask, seed, 1, number) for number in range(directions)]
@@ -131,9 +138,9 @@ def sam(
     rho: float = 0.05,
     batch: int = 512,
 ) -> float:
-    """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the highest rise at
-    that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0 where the gradient is, NaN where the
-    loss is not finite."""
+    """By how much the loss (nats) rises a step of length `rho` up its gradient, on the live weights: to first order the
+    highest rise at that distance (Foret et al. 2021, arXiv 2010.01412). Evaluation mode; `model` is not changed. 0
+    where the gradient is, NaN where the loss is not finite."""
     check_images(images, labels)
     params = {n: p.detach() for n, p in model.named_parameters()}
     masks.check(mask, params)
@@ -148,7 +155,9 @@ def sam(
         here, gradient = 0.0, {n: torch.zeros_like(w) for n, w in live.items()}
         for part in losses(live):
             here = here + part.detach()
-            for g, more in zip(gradient.values(), torch.autograd.grad(part, list(live.values()), materialize_grads=True), strict=True):
+            for g, more in zip(
+                gradient.values(), torch.autograd.grad(part, list(live.values()), materialize_grads=True), strict=True
+            ):
                 g += more
         gradient = masks.apply(gradient, mask)
         length = math.sqrt(sum(float((g**2).sum()) for g in gradient.values()))

@@ -1,7 +1,8 @@
 """Binary masks over weights: make, shrink, apply, compare, save. Nothing here trains.
 
-A mask maps parameter name -> bool tensor, True = kept. density = kept / all; sparsity = 1 - density, for axes and prose.
-Convolution and linear weights are prunable (first convolution and last linear included), biases and norms are not; or name others.
+A mask maps parameter name -> bool tensor, True = kept. density = kept / all; sparsity = 1 - density, for axes and
+prose. Convolution and linear weights are prunable (first convolution and last linear included), biases and norms are
+not; or name others.
 """
 
 from __future__ import annotations
@@ -10,17 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-
-from lotto.modules import class_scores, copied, evaluating, on_batch_statistics
-from lotto.streams import forked
 
 Mask = dict[str, Tensor]
+
 Params = dict[str, Tensor]
+
 Chosen = Callable[[str, nn.Parameter], bool]
 """Whether the parameter of this name is to be pruned."""
 
@@ -30,13 +27,17 @@ class MaskError(ValueError):
 
 
 def prunable(model: nn.Module, chosen: Chosen | None = None) -> list[str]:
-    """Names of the prunable parameters, in the model's order: the `chosen` ones, else the weights of all convolutions and linear layers.
+    """Names of the prunable parameters, in the model's order: the `chosen` ones, else the weights of all convolutions
+    and linear layers.
 
     A tied parameter has its first name. Two kinds never are prunable, and `chosen` is not asked about them: frozen ones
-    (requires_grad=False), as their owner wants them as they are, so that no sparsity may count them; and those of a parametrisation, such
-    as `original0` and `original1` of weight_norm, as a zero in them need not be a zero of the weight.
+    (requires_grad=False), as their owner wants them as they are, so that no sparsity may count them; and those of a
+    parametrisation, such as `original0` and `original1` of weight_norm, as a zero in them need not be a zero of the
+    weight.
     """
-    layers = {m._parameters.get("weight") for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)}
+    layers = {
+        m._parameters.get("weight") for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)
+    }
     return [
         n
         for n, p in model.named_parameters()
@@ -49,21 +50,25 @@ def ones(model: nn.Module, chosen: Chosen | None = None) -> Mask:
     params = dict(model.named_parameters())
     if not (names := prunable(model, chosen)):
         raise MaskError(
-            "no parameter of this net is prunable: neither frozen parameters are nor those of a parametrisation such as weight_norm "
-            "(torch.nn.utils.parametrize.remove_parametrizations makes plain weights of them), and by default only weights of convolutions "
+            "no parameter of this net is prunable: neither frozen parameters are nor those of a parametrisation "
+            "such as weight_norm "
+            "(torch.nn.utils.parametrize.remove_parametrizations makes plain weights of them), and by default "
+            "only weights of convolutions "
             "and linear layers; name others by a predicate (name, parameter) -> bool"
         )
     return {n: torch.ones_like(params[n], dtype=torch.bool) for n in names}
 
 
 def spread(mask: Mask, model: nn.Module) -> Mask:
-    """The mask under every name that its weights have in a state of `model`, where a tied parameter has several: for `apply`."""
+    """The mask under every name that its weights have in a state of `model`, where a tied parameter has several: for
+    `apply`."""
     first = {p: n for n, p in model.named_parameters()}
     return {n: mask[first[p]] for n, p in model.named_parameters(remove_duplicate=False) if first[p] in mask}
 
 
 def uncovered(mask: Mask, model: nn.Module) -> dict[str, int]:
-    """Parameter -> its size, for the trainable weights outside of `mask`: parameters of two dimensions or more, unlike biases and norms."""
+    """Parameter -> its size, for the trainable weights outside of `mask`: parameters of two dimensions or more, unlike
+    biases and norms."""
     return {n: p.numel() for n, p in model.named_parameters() if p.requires_grad and p.ndim > 1 and n not in mask}
 
 
@@ -83,7 +88,8 @@ def density(mask: Mask) -> float:
 
 
 def check(mask: Mask, params: Params) -> None:
-    """MaskError where the mask is not bool or does not match these parameters in names and shapes (all differences named)."""
+    """MaskError where the mask is not bool or does not match these parameters in names and shapes (all differences
+    named)."""
     wrong = [f"{n}: not a parameter of this net" for n in mask if n not in params]
     wrong += [
         f"{n}: mask {tuple(m.shape)}, weight {tuple(params[n].shape)}"
@@ -93,16 +99,17 @@ def check(mask: Mask, params: Params) -> None:
     wrong += [f"{n}: {m.dtype}, bool is needed" for n, m in mask.items() if m.dtype != torch.bool]
     if wrong:
         raise MaskError(
-            f"this mask is for another net ({'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}); make it from this one's weights"
+            f"this mask is for another net ({'; '.join(wrong[:5])}{'; ...' if len(wrong) > 5 else ''}); make it "
+            "from this one's weights"
         )
 
 
 def prune(mask: Mask, scores: Params, fraction: float) -> Mask:
     """Drop the `fraction` of the live weights with the lowest scores, ranked over all layers together.
 
-    Exactly round(fraction * live) go; ties fall by parameter order, then flat index (lower index goes first), on every device.
-    The result is a subset of `mask`; scores of pruned weights are not looked at. Global magnitude pruning: Frankle &
-    Carbin 2019 (arXiv 1803.03635). ValueError if fraction is not in (0, 1) or a live weight's score is NaN.
+    Exactly round(fraction * live) go; ties fall by parameter order, then flat index (lower index goes first), on every
+    device. The result is a subset of `mask`; scores of pruned weights are not looked at. Global magnitude pruning:
+    Frankle & Carbin 2019 (arXiv 1803.03635). ValueError if fraction is not in (0, 1) or a live weight's score is NaN.
 
     >>> w = {"w": torch.tensor([3.0, 1.0, 2.0, 1.0])}
     >>> prune({"w": torch.ones(4, dtype=torch.bool)}, w, 0.25)["w"].tolist()
@@ -131,12 +138,16 @@ def keep(mask: Mask, scores: Params, live: int) -> Mask:
 
 
 def apply(params: Params, mask: Mask) -> Params:
-    """A new dict: where(mask, params, 0) where there is a mask, the same tensor elsewhere. `where`, so that inf and NaN do not leak.
+    """A new dict: where(mask, params, 0) where there is a mask, the same tensor elsewhere. `where`, so that inf and NaN
+    do not leak.
 
     It goes by name: for a module with tied parameters, give the mask `spread` over all of their names.
     """
     check(mask, params)
-    return {n: torch.where(mask[n], t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t for n, t in params.items()}
+    return {
+        n: torch.where(mask[n], t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t
+        for n, t in params.items()
+    }
 
 
 def union(a: Mask, b: Mask) -> Mask:
@@ -174,61 +185,6 @@ def layer_densities(mask: Mask) -> dict[str, float]:
 def collapsed(mask: Mask) -> list[str]:
     """Layers without a live weight."""
     return [n for n, m in mask.items() if not m.any()]
-
-
-@torch.no_grad()
-def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
-    """Whether no path of live weights leads from input to output: the scores are the same for all images.
-
-    A layer without live weights alone does not make a net dead where a shortcut leads around it (`collapsed` names such layers).
-    Evaluation mode is set for the test; images should differ from each other. In double: a sparse VGG leaves so little of their
-    difference that float32 rounds it away.
-    """
-    wide = copied(model).double()
-    with evaluating(wide):
-        scores = class_scores(wide, images.double())
-    return bool((scores == scores[:1]).all())
-
-
-class _Leaky(TorchFunctionMode):
-    """Within it, a ReLU lets half of what is below 0 pass: in a deep net without norms, most units are on, or off, for all images alike."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in (torch.relu, torch.relu_, F.relu, F.relu_, Tensor.relu, Tensor.relu_):
-            return F.leaky_relu(args[0] if args else kwargs["input"], 0.5)
-        return func(*args, **(kwargs or {}))
-
-
-def unreachable(model: nn.Module, shape: tuple[int, ...], images: int = 32, draws: int = 8, chosen: Chosen | None = None) -> dict[str, int]:
-    """Parameter -> number of its `prunable` weights whose gradient is 0 for every image; parameters without such are left out.
-
-    shape: of one image, (channels, height, width). Such weights see only padding (a 3x3 kernel on a single pixel has 8 taps of 9 there),
-    or belong to a layer that the forward pass never uses. Found in float64 with Gaussian images, batch statistics and leaky ReLUs; a
-    weight counts only if its gradient is 0 in each of `draws` nets with weights moved at random, so that neither a scale which begins at
-    0 nor a unit which happens to be off makes it one. `model` is left as it is.
-    """
-    draw = torch.Generator().manual_seed(0)
-
-    def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=draw, dtype=torch.float64).to(like.device)
-
-    lost = ones(model, chosen)
-    with forked(*{p.device for p in model.parameters()}) as key:
-        key(0, "dropout")
-        for _ in range(draws):
-            probe = on_batch_statistics(model).double()
-            with torch.no_grad():
-                for p in probe.parameters():
-                    p += 0.5 * (p.std(correction=0) + 0.1) * normal(p)
-            params = {n: p.requires_grad_() for n, p in probe.named_parameters()}
-            x = torch.randn(images, *shape, generator=draw, dtype=torch.float64).to(next(iter(params.values())).device)
-            with _Leaky():
-                out = class_scores(probe, x, name="the net in double precision")
-            found = torch.autograd.grad((out * normal(out)).sum(), [params[n] for n in lost], materialize_grads=True)
-            lost = {n: m & (g == 0) for (n, m), g in zip(lost.items(), found, strict=True)}
-            if not any(m.any() for m in lost.values()):
-                break
-    return {n: c for n, m in lost.items() if (c := int(m.sum()))}
 
 
 def chance(a: Mask, b: Mask) -> float:

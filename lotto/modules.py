@@ -27,15 +27,19 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         two = torch.linspace(-1, 1, 2 * math.prod(shape), device=where).sin().view(2, *shape)
         out = class_scores(model, two.to(next(model.parameters()).dtype), name=f"net = {name!r}")
     if out.shape != (2, classes):
-        raise ConfigError(f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class")
+        raise ConfigError(
+            f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class"
+        )
     with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.no_grad(), evaluating(model):
         # in double: what rounding makes of nothing is then far below what a deep net leaves of a difference
         wide = {n: t.double() if t.is_floating_point() else t for n, t in model.state_dict().items()}
         out = torch.func.functional_call(model, wide, (two.double(),))
     if (out[0] - out[1]).abs().max() <= 1e-12 * out.abs().max():
         raise ConfigError(
-            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual causes: instance norm on "
-            "features of one pixel (take larger images, less depth, or another norm), or a last layer that begins at 0 (draw its weights)"
+            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual "
+            "causes: instance norm on "
+            "features of one pixel (take larger images, less depth, or another norm), or a last layer that "
+            "begins at 0 (draw its weights)"
         )
 
 
@@ -44,25 +48,33 @@ def class_scores(
 ) -> Float[Tensor, "n classes"]:
     """What `model` says of these images, or `forward`, a pass with other weights of the same type.
 
-    ConfigError where the images have another type than the weights, do not fit the net, or get anything but a score a class.
+    ConfigError where the images have another type than the weights, do not fit the net, or get anything but a score a
+    class.
     """
     types = {p.dtype for p in model.parameters()}
     if types and images.dtype not in types:
         of = next(model.parameters()).dtype
-        raise ConfigError(f"images are {images.dtype} and the weights {of}: give images.to({of}), or model.to({images.dtype})")
+        raise ConfigError(
+            f"images are {images.dtype} and the weights {of}: give images.to({of}), or model.to({images.dtype})"
+        )
     shape = tuple(images.shape[1:])
     try:
         out = (forward or model)(images)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the net is the caller's, and may raise anything
-        raise ConfigError(f"{name} does not fit images of shape {shape}: {next(iter(str(error).splitlines()), repr(error))}") from error
+        raise ConfigError(
+            f"{name} does not fit images of shape {shape}: {next(iter(str(error).splitlines()), repr(error))}"
+        ) from error
     if not isinstance(out, Tensor):
         raise ConfigError(
-            f"{name} returns a {type(out).__name__}; a tensor of a score a class is needed: wrap it in a module that picks it"
+            f"{name} returns a {type(out).__name__}; a tensor of a score a class is needed: wrap it in a module "
+            "that picks it"
         )
     if out.ndim != 2 or len(out) != len(images):
-        raise ConfigError(f"{name} returns shape {tuple(out.shape)} for {len(images)} images; ({len(images)}, classes) is needed")
+        raise ConfigError(
+            f"{name} returns shape {tuple(out.shape)} for {len(images)} images; ({len(images)}, classes) is needed"
+        )
     return out
 
 
@@ -70,7 +82,8 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy. ConfigError for a module whose weights are not its parameters (yet), as no mask could hold them."""
     if is_pruned(model):
         raise ConfigError(
-            "the net is under torch.nn.utils.prune, which computes weights anew in each pass; make its zeros permanent first: "
+            "the net is under torch.nn.utils.prune, which computes weights anew in each pass; make its zeros "
+            "permanent first: "
             "torch.nn.utils.prune.remove(layer, 'weight') for each layer"
         )
     for name, module in model.named_modules():
@@ -78,7 +91,8 @@ def copied(model: nn.Module) -> nn.Module:
             if isinstance(t, Tensor) and not t.is_leaf:
                 raise ConfigError(
                     f"{f'{name}.' if name else ''}{key} is computed from other tensors and cannot be copied (the old "
-                    "torch.nn.utils.weight_norm does so); take torch.nn.utils.parametrizations, or delete or detach it first"
+                    "torch.nn.utils.weight_norm does so); take torch.nn.utils.parametrizations, or delete or "
+                    "detach it first"
                 )
     if lazy := [n for n, p in model.named_parameters() if is_lazy(p)]:
         raise ConfigError(f"{lazy[0]} has no shape yet; run the net on one image first")
@@ -88,13 +102,15 @@ def copied(model: nn.Module) -> nn.Module:
 def layout(model: nn.Module, device: torch.device) -> torch.memory_format:
     """The order in memory in which a net is best computed: channels last, the fastest for convolutions.
 
-    But not on a CPU for a net with strided 1x1 convolutions of fewer than 16 channels: their gradients corrupt memory in oneDNN (its issue
-    6035, seen with torch 2.14 on AVX2). Such nets keep the plain order, 20 % slower. So do nets with tensors of five dimensions, which
-    have no such order."""
+    But not on a CPU for a net with strided 1x1 convolutions of fewer than 16 channels: their gradients corrupt memory
+    in oneDNN (its issue 6035, seen with torch 2.14 on AVX2). Such nets keep the plain order, 20 % slower. So do nets
+    with tensors of five dimensions, which have no such order."""
     if any(t.ndim == 5 for t in (*model.parameters(), *model.buffers())):
         return torch.contiguous_format
     narrow = [
-        m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.in_channels < 16
+        m
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.in_channels < 16
     ]
     return torch.contiguous_format if narrow and device.type == "cpu" else torch.channels_last
 
@@ -123,7 +139,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def on_batch_statistics(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, but for norms with running statistics, which take those of the batch.
 
-    A copy, as batch statistics move the running ones; these norms alone, as dropout would draw from the global random state."""
+    A copy, as batch statistics move the running ones; these norms alone, as dropout would draw from the global random
+    state."""
     model = copied(model).eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):

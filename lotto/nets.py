@@ -15,7 +15,8 @@ from lotto.streams import forked
 
 
 def norm(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer by name; `instance` and `group` are GroupNorm with a group a channel, and with up to 8 groups."""
+    """A normalisation layer by name; `instance` and `group` are GroupNorm with a group a channel, and with up to 8
+    groups."""
     if kind == "group":
         return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
     if kind == "instance":
@@ -24,8 +25,8 @@ def norm(kind: str, channels: int) -> nn.Module:
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution whose stride is taken on its input first: the same numbers, without oneDNN's strided 1x1 kernels, whose weight
-    gradients are written past their workspace where channels are few (its issue 6035)."""
+    """A 1x1 convolution whose stride is taken on its input first: the same numbers, without oneDNN's strided 1x1
+    kernels, whose weight gradients are written past their workspace where channels are few (its issue 6035)."""
 
     def __init__(self, before: int, after: int, stride: int):
         super().__init__(before, after, 1, bias=False)
@@ -37,7 +38,8 @@ class Pointwise(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """The basic residual block (He et al. 2016, arXiv 1512.03385), with a 1x1 convolution where the shape changes (option B)."""
+    """The basic residual block (He et al. 2016, arXiv 1512.03385), with a 1x1 convolution where the shape changes
+    (option B)."""
 
     def __init__(self, before: int, after: int, stride: int, kind: str):
         super().__init__()
@@ -46,7 +48,9 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
         self.norm2 = norm(kind, after)
         self.shortcut = (
-            nn.Identity() if stride == 1 and before == after else nn.Sequential(Pointwise(before, after, stride), norm(kind, after))
+            nn.Identity()
+            if stride == 1 and before == after
+            else nn.Sequential(Pointwise(before, after, stride), norm(kind, after))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,10 +59,11 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network with the CIFAR stem: one 3x3 convolution, no max-pooling; stages double the width and halve the image.
+    """A residual network with the CIFAR stem: one 3x3 convolution, no max-pooling; stages double the width and halve
+    the image.
 
-    A stage halves only while 2 pixels a side remain: a 3x3 kernel on a single pixel sees padding in 8 of its 9 taps, which are then
-    weights that no image can reach."""
+    A stage halves only while 2 pixels a side remain: a 3x3 kernel on a single pixel sees padding in 8 of its 9 taps,
+    which are then weights that no image can reach."""
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, blocks: tuple[int, ...], kind: str):
         super().__init__()
@@ -68,7 +73,9 @@ class ResNet(nn.Module):
             after, halved = width * 2**s, s > 0 and side >= 3
             side = -(-side // 2) if halved else side
             strides = [2 if halved else 1] + [1] * (depth - 1)
-            stages.append(nn.Sequential(*(Block(before if b == 0 else after, after, strides[b], kind) for b in range(depth))))
+            stages.append(
+                nn.Sequential(*(Block(before if b == 0 else after, after, strides[b], kind) for b in range(depth)))
+            )
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, classes)
@@ -79,7 +86,8 @@ class ResNet(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """The ConvNet of dataset distillation (Zhao et al. 2021, arXiv 2006.05929): blocks of convolution, norm, ReLU, average pooling."""
+    """The ConvNet of dataset distillation (Zhao et al. 2021, arXiv 2006.05929): blocks of convolution, norm, ReLU,
+    average pooling."""
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, depth: int, kind: str):
         super().__init__()
@@ -90,12 +98,18 @@ class ConvNet(nn.Module):
             )
         blocks: list[nn.Module] = []
         for d in range(depth):
-            blocks += [nn.Conv2d(channels if d == 0 else width, width, 3, 1, 1), norm(kind, width), nn.ReLU(), nn.AvgPool2d(2)]
+            blocks += [
+                nn.Conv2d(channels if d == 0 else width, width, 3, 1, 1),
+                norm(kind, width),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
         self.features = nn.Sequential(*blocks, nn.Flatten())
         side = image_size // 2**depth
         if side < 1:
             raise ConfigError(
-                f"depth = {depth}: images of {image_size} pixels are halved away; use depth {image_size.bit_length() - 1} or less"
+                f"depth = {depth}: images of {image_size} pixels are halved away; use depth "
+                f"{image_size.bit_length() - 1} or less"
             )
         self.head = nn.Linear(width * side * side, classes)
 
@@ -105,9 +119,11 @@ class ConvNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """VGG-16 with batch norm for small images (Simonyan & Zisserman 2015, arXiv 1409.1556; one linear layer, as in Frankle & Carbin 2019).
+    """VGG-16 with batch norm for small images (Simonyan & Zisserman 2015, arXiv 1409.1556; one linear layer, as in
+    Frankle & Carbin 2019).
 
-    Images are halved after each stage while 2 pixels a side remain, so that small ones fit and every weight is reached."""
+    Images are halved after each stage while 2 pixels a side remain, so that small ones fit and every weight is reached.
+    """
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, kind: str):
         super().__init__()
@@ -115,7 +131,11 @@ class VGG(nn.Module):
         before, side = channels, image_size
         for times, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
             for _ in range(depth):
-                layers += [nn.Conv2d(before, width * times, 3, 1, 1, bias=kind == "none"), norm(kind, width * times), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(before, width * times, 3, 1, 1, bias=kind == "none"),
+                    norm(kind, width * times),
+                    nn.ReLU(),
+                ]
                 before = width * times
             if side >= 4:
                 layers.append(nn.MaxPool2d(2))
@@ -148,13 +168,15 @@ BUILDERS: dict[str, Callable[[Net, tuple[int, int, int], int], nn.Module]] = {
     "vgg16": _vgg,
     "convnet": _convnet,
 }
-"""Name of a network (one of `config.NETS`) -> what builds it for images of a shape (channels, height, width) and so many classes."""
+"""Name of a network (one of `config.NETS`) -> what builds it for images of a shape (channels, height, width) and so
+many classes."""
 
 
 def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """The network with the initial weights of `seed`, on the CPU. The global random state is left as it was.
 
-    shape: (channels, height, width) of an image. ConfigError where the net does not fit it or the factory cannot be had.
+    shape: (channels, height, width) of an image. ConfigError where the net does not fit it or the factory cannot be
+    had.
     """
     with forked() as key:
         key(seed, "init")
@@ -168,7 +190,8 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
             if tied := sorted(names[1] - names[0]):
                 # the study's files keep each name's tensor apart, so that a mask on the one would not reach the other
                 raise ConfigError(
-                    f"net = {net.name!r}: {tied[0]} is tied to another parameter, which a study's files cannot say; give a net without "
+                    f"net = {net.name!r}: {tied[0]} is tied to another parameter, which a study's files cannot "
+                    "say; give a net without "
                     "ties, or use lotto.tickets.find, which can"
                 )
         if net.init == "he":

@@ -7,8 +7,8 @@
     python -m lotto.run card [FILE] [...]      what the study's distilled sets, or the set in a file, are worth, as JSON
     python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
 
-Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 75 paused (the time given is up), 130
-interrupted.
+Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 75 paused (the time
+given is up), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def value(text: str) -> Any:
 
 
 def limit(text: str | None) -> None:
-    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite number above 0."""
+    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite
+    number above 0."""
     if text is None:
         return
     with contextlib.suppress(ValueError):
@@ -74,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
         description="Run the study's notebooks by papermill.",
         allow_abbrev=False,
         epilog=(
-            "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 environment, "
+            "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook "
+            "failed, 2 usage, 3 environment, "
             "75 paused, 130 interrupted. A stopped run goes on where it was when the same command is given again."
         ),
     )
@@ -94,12 +96,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
-    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there")
-    p.add_argument("--force", action="store_true", help="execute also what is up to date (stored products are still reused)")
+    p.add_argument(
+        "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
+    )
+    p.add_argument(
+        "--force", action="store_true", help="execute also what is up to date (stored products are still reused)"
+    )
     p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
-    p.add_argument("--download", action="store_true", help="let torchvision download a missing data set (CIFAR: 170 MB)")
+    p.add_argument(
+        "--download", action="store_true", help="let torchvision download a missing data set (CIFAR: 170 MB)"
+    )
     p.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
-    p.add_argument("--env", choices=("auto", "conda", "venv", "current"), help="(read by run_all.sh) which environment to use")
+    p.add_argument(
+        "--env", choices=("auto", "conda", "venv", "current"), help="(read by run_all.sh) which environment to use"
+    )
     return p
 
 
@@ -139,43 +149,36 @@ def refresh(argv: Sequence[str]) -> int:
 
 def reference(argv: Sequence[str]) -> int:
     """Compute a planned reference run, or go on with it, and draw its barriers."""
-    from lotto.lab.claims import runs
+    from lotto.lab.claims import plans, runs
 
     p = argparse.ArgumentParser(prog="python -m lotto.run reference")
-    p.add_argument("name", help=f"one of {', '.join(runs.PLANS)}")
+    p.add_argument("name", help=f"one of {', '.join(plans.PLANS)}")
     p.add_argument("--seeds", type=int, help="fewer initialisations than planned, at least 5")
     p.add_argument("--batches", default="", help="only these batches of the plan, with commas")
-    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there")
+    p.add_argument(
+        "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
+    )
     args = p.parse_args(argv)
     limit(args.time_limit)
     print(runs.make(args.name, args.seeds, [b for b in args.batches.split(",") if b]))
     return OK
 
 
-MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"
-"""Between these lines of the README stands the board."""
-
-
-def readme(text: str) -> str:
-    """The README's text with its board made anew from the reference runs."""
-    from lotto.lab.claims import board
-
-    before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{board.short()}{MARKS[1]}{rest.split(MARKS[1])[1]}"
-
-
 def claims(argv: Sequence[str]) -> int:
-    """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's barriers."""
+    """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's
+    barriers."""
     from lotto.lab import plots
     from lotto.lab.claims import board, runs
 
     file = CLONE / "README.md"
-    file.write_text(readme(file.read_text()))
+    file.write_text(board.readme(file.read_text()))
     (runs.FOLDER / "CLAIMS.md").write_text(board.page())
     for preset in PRESETS:
         if kept := runs.known(preset):
             seen = kept.view("main level")
-            title = f"Error barrier between children, {seen.seeds} initialisations of {preset}: mean, 95 % interval, each"
+            title = (
+                f"Error barrier between children, {seen.seeds} initialisations of {preset}: mean, 95 % interval, each"
+            )
             fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
                 (runs.FOLDER / f"{preset}.png").write_bytes(picture)
@@ -186,16 +189,24 @@ def card(argv: Sequence[str]) -> int:
     """Print what the study's distilled sets are worth, or the set in a file, as JSON."""
     p = argparse.ArgumentParser(prog="python -m lotto.run card")
     p.add_argument(
-        "file", nargs="?", help="a SynSet, or what others have published (see lotto.distill.files); without: the study's own sets"
+        "file",
+        nargs="?",
+        help="a SynSet, or what others have published (see lotto.distill.files); without: the study's own sets",
     )
     p.add_argument("--preset", default="digits")
-    p.add_argument("--estimate", action="store_true", help="only say what distilling a set of each size will cost here, from a few steps")
+    p.add_argument(
+        "--estimate",
+        action="store_true",
+        help="only say what distilling a set of each size will cost here, from a few steps",
+    )
     p.add_argument(
         "--space",
         choices=("pixels", "normalised", "whitened"),
         help="what the file's images are (without: what its format keeps, else told by their values)",
     )
-    p.add_argument("--whitened", dest="space", action="store_const", const="whitened", help="short for --space whitened")
+    p.add_argument(
+        "--whitened", dest="space", action="store_const", const="whitened", help="short for --space whitened"
+    )
     p.add_argument("--factor", type=int, help="of IDC's files, which do not say")
     p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = p.parse_args(argv)
@@ -209,8 +220,13 @@ def card(argv: Sequence[str]) -> int:
 
     check(described)
     if args.estimate:
-        sets = {i: SetOf(data=described.data, images=described.but(ipc=i).images("distilled", 0)) for i in described.judge.ipcs}
-        found: Any = [{"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()]
+        sets = {
+            i: SetOf(data=described.data, images=described.but(ipc=i).images("distilled", 0))
+            for i in described.judge.ipcs
+        }
+        found: Any = [
+            {"images a class": i, **{n: round(v, 4) for n, v in estimate(w).items()}} for i, w in sets.items()
+        ]
     elif args.file is None:
         found = [cards.card(described, ipc) for ipc in described.judge.ipcs]
     else:
@@ -221,13 +237,23 @@ def card(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the store that LOTTO_STORE
-    names, where what earlier runs computed is not computed again; the worse exit code."""
+    """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the
+    store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
     spread = [] if argv or parallel.jobs() == 1 else ["-n", str(parallel.jobs()), "--dist", "loadfile"]
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "3600", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+    nbval = [
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout",
+        "3600",
+        "-o",
+        "filterwarnings=",
+        "-p",
+        "no:cacheprovider",
+    ]
     named = os.environ.get("LOTTO_STORE")
     with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch:
-        # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's kernels
+        # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's
+        # kernels
         with kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
             first = subprocess.call([sys.executable, "-m", "pytest", *spread, *argv], cwd=CLONE)
         if argv:  # a part of the tests was asked for

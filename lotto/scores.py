@@ -30,26 +30,35 @@ def random(mask: Mask, seed: int, stream: str = "score", *index: int) -> Params:
 
 
 def snip(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask) -> Params:
-    """|w dL/dw|: by how much the loss would change, to first order, without the weight (Lee et al. 2019, arXiv 1810.02340).
+    """|w dL/dw|: by how much the loss would change, to first order, without the weight (Lee et al. 2019, arXiv
+    1810.02340).
 
-    Loss: mean cross-entropy (nats) over these images, of the masked net, normalised with the statistics of these images (at
-    initialisation the running ones are those of no image), without dropout. `model` is left as it is, statistics and modes included.
-    DataError for images or labels that no loss can be computed of, MaskError for another net's mask.
+    Loss: mean cross-entropy (nats) over these images, of the masked net, normalised with the statistics of these images
+    (at initialisation the running ones are those of no image), without dropout. `model` is left as it is, statistics
+    and modes included. DataError for images or labels that no loss can be computed of, MaskError for another net's
+    mask.
     """
     with arithmetic("float32", images.device):
         weights, gradient = _gradient(model, images, labels, mask)
     return {n: (w * gradient[n]).abs().detach() for n, w in weights.items()}
 
 
-def grasp(model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], mask: Mask, temperature: float = 1.0) -> Params:
+def grasp(
+    model: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+    mask: Mask,
+    temperature: float = 1.0,
+) -> Params:
     """w Hg: what removing the weight costs of the gradient flow (Wang et al. 2020, arXiv 2002.07376, equation 8).
 
-    Removing w changes the flow g'g by -2 w Hg to first order, so the weights with the largest w Hg carry most of it, and stay. (The
-    paper removes the largest -w Hg, which is the same.) g and H are those of the live weights: a pruned one no longer learns.
+    Removing w changes the flow g'g by -2 w Hg to first order, so the weights with the largest w Hg carry most of it,
+    and stay. (The paper removes the largest -w Hg, which is the same.) g and H are those of the live weights: a pruned
+    one no longer learns.
 
-    The net's outputs are divided by `temperature`. The published code takes 200, at which all classes are about as likely to the net and
-    the gradient hardly depends on what it says of an image. Loss and errors as for `snip`, and ValueError for a temperature not above 0;
-    both passes see the same images.
+    The net's outputs are divided by `temperature`. The published code takes 200, at which all classes are about as
+    likely to the net and the gradient hardly depends on what it says of an image. Loss and errors as for `snip`, and
+    ValueError for a temperature not above 0; both passes see the same images.
     """
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: give a number above 0")
@@ -77,22 +86,24 @@ def _gradient(
 
 
 def synflow(model: nn.Module, shape: tuple[int, int, int], mask: Mask) -> Params:
-    """|w dR/dw|, R the sum of the outputs for an image of ones, all weights replaced by their magnitudes: the flow through a weight
-    (Tanaka et al. 2020, arXiv 2006.05467). In float64: in a deep net it under- or overflows float32.
+    """|w dR/dw|, R the sum of the outputs for an image of ones, all weights replaced by their magnitudes: the flow
+    through a weight (Tanaka et al. 2020, arXiv 2006.05467). In float64: in a deep net it under- or overflows float32.
 
-    shape: (channels, height, width) of an image. Biases count as 0 and a normalisation layer (batch, instance, group, layer, RMS) as its
-    |scale| alone: statistics of an image of ones mean nothing, and would stop the flow. `model` is left as it is. MaskError for another
-    net's mask.
+    shape: (channels, height, width) of an image. Biases count as 0 and a normalisation layer (batch, instance, group,
+    layer, RMS) as its |scale| alone: statistics of an image of ones mean nothing, and would stop the flow. `model` is
+    left as it is. MaskError for another net's mask.
     """
     return _flow(_linear(model), shape, mask)
 
 
 def synflow_mask(model: nn.Module, shape: tuple[int, int, int], mask: Mask, live: int, rounds: int = 100) -> Mask:
-    """SynFlow's mask of exactly `live` weights, within `mask`: cut in `rounds` steps, exponentially, and scored anew before each.
+    """SynFlow's mask of exactly `live` weights, within `mask`: cut in `rounds` steps, exponentially, and scored anew
+    before each.
 
-    Iterating is what keeps every layer alive: a layer's flow adds up to the net's whole flow, so the fewer weights it has, the higher
-    each of them scores. That holds where the whole flow passes through the layer. A residual branch shares it with its shortcut, and may
-    lose all its weights (`masks.collapsed` names them) while the net lives. ValueError for a `live` beyond what `mask` has.
+    Iterating is what keeps every layer alive: a layer's flow adds up to the net's whole flow, so the fewer weights it
+    has, the higher each of them scores. That holds where the whole flow passes through the layer. A residual branch
+    shares it with its shortcut, and may lose all its weights (`masks.collapsed` names them) while the net lives.
+    ValueError for a `live` beyond what `mask` has.
     """
     have, plain = masks.count(mask), _linear(model)
     if not 0 < live <= have:
@@ -134,5 +145,7 @@ def _scaled(norm: nn.Module, x: Tensor) -> Tensor:
     # a normalisation layer without its statistics
     if norm.weight is None:
         return x
-    trailing = isinstance(norm, nn.LayerNorm | nn.RMSNorm)  # their scales belong to the last dimensions; the others' to the channels
+    trailing = isinstance(
+        norm, nn.LayerNorm | nn.RMSNorm
+    )  # their scales belong to the last dimensions; the others' to the channels
     return x * (norm.weight if trailing else norm.weight.view(-1, *[1] * (x.ndim - 2)))

@@ -1,8 +1,8 @@
 """Stability to SGD noise: the straight path between two children of one ticket, and how high the error rises on it.
 
-Frankle et al. 2020 (arXiv 1912.05671): a net is stable if training it twice, with different data orders and augmentations, ends in
-one linearly connected region. The whole curve is kept, for training and test images, loss and error, with batch-norm statistics
-interpolated and recalibrated; everything else is derived from it.
+Frankle et al. 2020 (arXiv 1912.05671): a net is stable if training it twice, with different data orders and
+augmentations, ends in one linearly connected region. The whole curve is kept, for training and test images, loss and
+error, with batch-norm statistics interpolated and recalibrated; everything else is derived from it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def interpolate(a: State, b: State, alpha: float) -> State:
 def barrier(values: Sequence[float], alphas: Sequence[float], baseline: Literal["mean", "chord"] = "mean") -> float:
     """Largest height of a curve above its baseline, in the unit of `values`; never negative.
 
-    "mean": above the mean of the two ends (Frankle et al. 2020; the headline here). "chord": above the line between them
-    (Entezari et al. 2022, arXiv 2110.06296). ValueError if the alphas do not rise strictly from 0 to 1.
+    "mean": above the mean of the two ends (Frankle et al. 2020; the headline here). "chord": above the line between
+    them (Entezari et al. 2022, arXiv 2110.06296). ValueError if the alphas do not rise strictly from 0 to 1.
 
     >>> barrier([0.1, 0.5, 0.2], [0, 0.5, 1])
     0.35
@@ -46,7 +46,9 @@ def barrier(values: Sequence[float], alphas: Sequence[float], baseline: Literal[
     if len(values) != len(alphas) or len(alphas) < 2:
         raise ValueError(f"{len(values)} values at {len(alphas)} alphas; give one value an alpha, at least two")
     if alphas[0] != 0 or alphas[-1] != 1 or any(a >= b for a, b in itertools.pairwise(alphas)):
-        raise ValueError(f"alphas {list(alphas)} do not rise strictly from 0 to 1; give both ends and rising points between")
+        raise ValueError(
+            f"alphas {list(alphas)} do not rise strictly from 0 to 1; give both ends and rising points between"
+        )
     a, b = values[0], values[-1]
     base = [(a + b) / 2] * len(alphas) if baseline == "mean" else [(1 - t) * a + t * b for t in alphas]
     return max(0.0, max(v - z for v, z in zip(values, base, strict=True)))
@@ -58,12 +60,14 @@ def alphas(points: int) -> list[float]:
 
 
 def path_values(value: Callable[[State], Any], a: State, b: State, at: Sequence[float]) -> list[Any]:
-    """`value` of the interpolated state at each alpha. `value` must be deterministic and leave the state as it is: it is called
-    twice at the first alpha, and RuntimeError names dropout, shuffling and train mode as the usual causes where the two differ."""
+    """`value` of the interpolated state at each alpha. `value` must be deterministic and leave the state as it is: it
+    is called twice at the first alpha, and RuntimeError names dropout, shuffling and train mode as the usual causes
+    where the two differ."""
     first = value(interpolate(a, b, at[0]))
     if value(interpolate(a, b, at[0])) != first:
         raise RuntimeError(
-            "the value of one net differs between two calls; usual causes: dropout, a shuffled or augmented loader, train mode"
+            "the value of one net differs between two calls; usual causes: dropout, a shuffled or augmented "
+            "loader, train mode"
         )
     return [first, *(value(interpolate(a, b, t)) for t in at[1:])]
 
@@ -71,9 +75,9 @@ def path_values(value: Callable[[State], Any], a: State, b: State, at: Sequence[
 def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points: int = 11) -> dict[str, Any]:
     """The curves between two states of `model` (which is not changed), and how far recalibration moves the ends.
 
-    Returns {"alphas": [...], "interpolated": {"train_loss": [...], "train_error", "test_loss", "test_error"}, "recalibrated": {...}}:
-    loss in nats, error in [0, 1]. Statistics are recalibrated on `train`, un-augmented, at every point and at both ends. A net without
-    batch norm has equal curves.
+    Returns {"alphas": [...], "interpolated": {"train_loss": [...], "train_error", "test_loss", "test_error"},
+    "recalibrated": {...}}: loss in nats, error in [0, 1]. Statistics are recalibrated on `train`, un-augmented, at
+    every point and at both ends. A net without batch norm has equal curves.
     """
     probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
     at = alphas(points)
@@ -88,9 +92,15 @@ def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points
         return _both(probe, train, test)
 
     curves = {"interpolated": path_values(interpolated, a, b, at)}
-    curves["recalibrated"] = path_values(recalibrated, a, b, at) if modules.has_batch_norm(probe) else curves["interpolated"]
+    curves["recalibrated"] = (
+        path_values(recalibrated, a, b, at) if modules.has_batch_norm(probe) else curves["interpolated"]
+    )
     return {"alphas": at, **{name: {k: [p[k] for p in curve] for k in curve[0]} for name, curve in curves.items()}}
 
 
 def _both(model: nn.Module, train: Split, test: Split) -> dict[str, float]:
-    return {f"{name}_{k}": v for name, split in (("train", train), ("test", test)) for k, v in evaluate(model, split).items()}
+    return {
+        f"{name}_{k}": v
+        for name, split in (("train", train), ("test", test))
+        for k, v in evaluate(model, split).items()
+    }

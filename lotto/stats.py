@@ -1,4 +1,5 @@
-"""Means with intervals over initialisations: n is small, so Student's t, and differences are paired by initialisation."""
+"""Means with intervals over initialisations: n is small, so Student's t, and differences are paired by
+initialisation."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Interval(NamedTuple):
         """Mean and interval with so many decimals: "2.0 [1.5, 2.5]"."""
         if self.mean is None:
             return "none"
-        mean, low, high = (None if v is None else f"{round(v, digits) + 0.0:.{digits}f}" for v in self[:3])  # + 0.0: no "-0.0"
+        mean, low, high = (
+            None if v is None else f"{round(v, digits) + 0.0:.{digits}f}" for v in self[:3]
+        )  # + 0.0: no "-0.0"
         return f"{mean} [{low}, {high}]" if low is not None else f"{mean} [no interval]"
 
 
@@ -41,7 +44,9 @@ def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:
     n = len(found)
     if n == 0:
         return Interval(None, None, None, 0)
-    mean = math.fsum(found) / n  # fsum: `sum` rounds otherwise from Python 3.12 on, and a table must read the same everywhere
+    mean = (
+        math.fsum(found) / n
+    )  # fsum: `sum` rounds otherwise from Python 3.12 on, and a table must read the same everywhere
     if n < 3:
         return Interval(mean, None, None, n)
     from scipy.stats import t
@@ -56,12 +61,14 @@ def paired(a: dict[int, float], b: dict[int, float]) -> Interval:
 
 
 def resolution(test_images: int) -> float:
-    """Points of accuracy below which two nets count as equal: five test images, at least 0.2 points (1 point on 500 images)."""
+    """Points of accuracy below which two nets count as equal: five test images, at least 0.2 points (1 point on 500
+    images)."""
     return max(0.2, 500 / test_images)
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float], given: Sequence[float] | None = None) -> float | None:
-    """Spearman's rank correlation of x and y, in [-1, 1]; with `given`, the partial one: what is left once both follow `given` in rank.
+    """Spearman's rank correlation of x and y, in [-1, 1]; with `given`, the partial one: what is left once both follow
+    `given` in rank.
 
     None below 4 values, or where one of them (or what is left of it) is constant.
 

@@ -32,8 +32,8 @@ STREAMS = (
 def generator(seed: int, stream: str, *index: int) -> torch.Generator:
     """A CPU generator for one (seed, stream, index...), the same on every machine and in every process.
 
-    `stream` is one of STREAMS; `index` narrows it (child and epoch, say). Seed 0 is a seed. Draws are made on the CPU, also
-    for work on a GPU, so that both see the same order and the same crops.
+    `stream` is one of STREAMS; `index` narrows it (child and epoch, say). Seed 0 is a seed. Draws are made on the CPU,
+    also for work on a GPU, so that both see the same order and the same crops.
 
     >>> torch.randint(100, (3,), generator=generator(0, "order", 1)).tolist() == torch.randint(
     ...     100, (3,), generator=generator(0, "order", 1)).tolist()
@@ -50,8 +50,8 @@ def generator(seed: int, stream: str, *index: int) -> torch.Generator:
 def forked(*devices: torch.device) -> Iterator[Callable[..., None]]:
     """Keyed draws also for what takes them from torch's global generators, as dropout does.
 
-    Yields `key(seed, stream, *index)`, which sets the global generators of the CPU and of the CUDA `devices` as `generator` would. At the
-    end their states are again what they were before.
+    Yields `key(seed, stream, *index)`, which sets the global generators of the CPU and of the CUDA `devices` as
+    `generator` would. At the end their states are again what they were before.
     """
     gpus = [d for d in devices if d.type == "cuda"]
     with torch.random.fork_rng(gpus):

@@ -1,7 +1,9 @@
-"""Nets up to the order of their channels: the permutations that leave a net the same function, and those that bring two nets together.
+"""Nets up to the order of their channels: the permutations that leave a net the same function, and those that bring two
+nets together.
 
-Weight matching (Ainsworth et al. 2022, arXiv 2209.04836, algorithm 1): whether two trained nets lie in different basins, or in the same
-one up to symmetry, is told by the error barrier between one and the other with its channels permuted to match.
+Weight matching (Ainsworth et al. 2022, arXiv 2209.04836, algorithm 1): whether two trained nets lie in different
+basins, or in the same one up to symmetry, is told by the error barrier between one and the other with its channels
+permuted to match.
 """
 
 from __future__ import annotations
@@ -53,13 +55,17 @@ def known(model: nn.Module) -> bool:
 def symmetries(model: nn.Module) -> Symmetries:
     """The permutations of channels under which a ConvNet, VGG or ResNet of lotto.nets stays the same function.
 
-    A residual stream has one permutation for as long as shortcuts are identities. ConfigError for other nets, and for group norm of more
-    than one channel a group, which does not let its channels change places.
+    A residual stream has one permutation for as long as shortcuts are identities. ConfigError for other nets, and for
+    group norm of more than one channel a group, which does not let its channels change places.
     """
     if not isinstance(model, ConvNet | VGG | ResNet):
-        raise ConfigError(f"symmetries of a {type(model).__name__} are not known; use a ConvNet, VGG or ResNet of lotto.nets")
+        raise ConfigError(
+            f"symmetries of a {type(model).__name__} are not known; use a ConvNet, VGG or ResNet of lotto.nets"
+        )
     if any(isinstance(m, nn.GroupNorm) and m.num_groups not in (1, m.num_channels) for m in model.modules()):
-        raise ConfigError("norm = 'group': channels of one group may not change places with others; use batch, instance or none")
+        raise ConfigError(
+            "norm = 'group': channels of one group may not change places with others; use batch, instance or none"
+        )
     groups: dict[str, list[Axis]] = {}
     state = model.state_dict()
 
@@ -102,7 +108,8 @@ def symmetries(model: nn.Module) -> Symmetries:
 
 
 def permute(state: State, permutations: Permutations, of: Symmetries) -> State:
-    """The state with its channels in the order that `permutations` gives. Masks permute in the same way: names they lack are left out.
+    """The state with its channels in the order that `permutations` gives. Masks permute in the same way: names they
+    lack are left out.
 
     ConfigError for a group that is not there, and for an order that does not hold each of its channels once.
     """
@@ -111,7 +118,9 @@ def permute(state: State, permutations: Permutations, of: Symmetries) -> State:
         if group not in of.groups:
             raise ConfigError(f"group {group!r} is not there; {nearest(group, list(of.groups))}")
         if not torch.equal(order.sort().values, torch.arange(of.sizes[group])):
-            raise ConfigError(f"group {group!r}: an order of its {of.sizes[group]} channels holds each once; give a permutation")
+            raise ConfigError(
+                f"group {group!r}: an order of its {of.sizes[group]} channels holds each once; give a permutation"
+            )
         for axis in of.groups[group]:
             if axis.tensor in state:
                 t = state[axis.tensor]
@@ -121,8 +130,9 @@ def permute(state: State, permutations: Permutations, of: Symmetries) -> State:
 
 
 def match(a: State, b: State, of: Symmetries, seed: int = 0, sweeps: int = 100) -> Permutations:
-    """The permutations of b's channels under which its parameters have the largest inner product with a's: group by group, in random
-    order, each a linear assignment given the others, until none changes. A local optimum; it depends on `seed`."""
+    """The permutations of b's channels under which its parameters have the largest inner product with a's: group by
+    group, in random order, each a linear assignment given the others, until none changes. A local optimum; it depends
+    on `seed`."""
     from scipy.optimize import linear_sum_assignment
 
     found = {g: torch.arange(n) for g, n in of.sizes.items()}

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lotto import masks, modules, scores
+from lotto import masks, modules, reach, scores
 from lotto.config import Recipe, Rewinding
 from lotto.modules import State
 from lotto.train import check as check_training
@@ -31,10 +31,11 @@ class Level(NamedTuple):
 def rewind(start: State, end: State, mask: masks.Mask, what: Rewinding = "all") -> State:
     """The state from which a ticket is trained: weights of `start` where `mask` keeps them, 0 elsewhere.
 
-    start, end: the net before and after the inner loop. "all": every parameter and buffer of `start`, bit for bit. "weights": prunable
-    weights only; biases, norm parameters and running statistics stay those of `end` (so does the code published with the paper's
-    predecessors). "signs": as "all", but each prunable weight has the sign that it has in `end`, at the magnitude that it has in
-    `start`. "weights and signs": both (after "Find a Winning Sign", arXiv 2504.05357).
+    start, end: the net before and after the inner loop. "all": every parameter and buffer of `start`, bit for bit.
+    "weights": prunable weights only; biases, norm parameters and running statistics stay those of `end` (so does the
+    code published with the paper's predecessors). "signs": as "all", but each prunable weight has the sign that it has
+    in `end`, at the magnitude that it has in `start`. "weights and signs": both (after "Find a Winning Sign", arXiv
+    2504.05357).
     """
     base = {n: end[n] if "weights" in what and n not in mask else t for n, t in start.items()}
     if "signs" in what:
@@ -56,28 +57,32 @@ def find(
 ) -> Iterator[Level]:
     """Levels 1 to `rounds` of iterative magnitude pruning of `model` with these images in the inner loop.
 
-    Each round trains the ticket so far, drops the `fraction` of its live weights with the smallest magnitude over all layers, and
-    rewinds the rest to `model`'s weights (Frankle & Carbin 2019, arXiv 1803.03635; with a few distilled images: McDermott &
-    Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k; `rewinding` says what a rewind restores
-    (`rewind`). `model` is not changed.
+    Each round trains the ticket so far, drops the `fraction` of its live weights with the smallest magnitude over all
+    layers, and rewinds the rest to `model`'s weights (Frankle & Carbin 2019, arXiv 1803.03635; with a few distilled
+    images: McDermott & Parhi 2025, arXiv 2503.17905). Give a `model` trained for k steps to rewind to step k;
+    `rewinding` says what a rewind restores (`rewind`). `model` is not changed.
 
-    Pruned are the weights of convolutions and linear layers, or the parameters for which `prunable(name, parameter)` is true; frozen and
-    parametrised ones never are (`masks.prunable`). The mask has the first name of a tied parameter, the state is masked under all.
+    Pruned are the weights of convolutions and linear layers, or the parameters for which `prunable(name, parameter)` is
+    true; frozen and parametrised ones never are (`masks.prunable`). The mask has the first name of a tied parameter,
+    the state is masked under all.
 
-    What cannot be searched is refused at the call: DataError for the images or labels, ConfigError for the module, MaskError where nothing
-    is prunable. A UserWarning says how many weights the mask covers where that is below 90 %, and names layers with weights that no image
-    can reach: both make a net look sparser than it is. A ValueError says when an inner loop diverged.
+    What cannot be searched is refused at the call: DataError for the images or labels, ConfigError for the module,
+    MaskError where nothing is prunable. A UserWarning says how many weights the mask covers where that is below 90 %,
+    and names layers with weights that no image can reach: both make a net look sparser than it is. A ValueError says
+    when an inner loop diverged.
     """
     model = modules.copied(model).to(images.device).train()
     check_training(model, images, labels, recipe)
     mask = masks.ones(model, prunable)
     if (covered := masks.size(mask)) < 0.9 * (whole := covered + sum((out := masks.uncovered(mask, model)).values())):
         warnings.warn(
-            f"the mask covers {covered} of {whole} weights ({100 * covered / whole:.1f} %), as it leaves out {_named(out)}; name what is "
-            "to be pruned by prunable=lambda name, parameter: ..., or read each sparsity as that of the covered weights",
+            f"the mask covers {covered} of {whole} weights ({100 * covered / whole:.1f} %), as it leaves out "
+            f"{_named(out)}; name what is "
+            "to be pruned by prunable=lambda name, parameter: ..., or read each sparsity as that of the covered "
+            "weights",
             stacklevel=2,
         )
-    if lost := masks.unreachable(model, tuple(images.shape[1:]), chosen=prunable):
+    if lost := reach.unreachable(model, tuple(images.shape[1:]), chosen=prunable):
         warnings.warn(f"{unreachable_told(lost, covered)}; they count as pruned or kept all the same", stacklevel=2)
 
     def levels(mask: masks.Mask) -> Iterator[Level]:
@@ -100,10 +105,15 @@ def _with(model: nn.Module, state: State) -> nn.Module:
 
 
 def unreachable_told(lost: dict[str, int], prunable: int) -> str:
-    """What `masks.unreachable` found, as the first part of a sentence."""
+    """What `reach.unreachable` found, as the first part of a sentence."""
     count = sum(lost.values())
-    return f"{count} of {prunable} prunable weights ({100 * count / prunable:.1f} %) can never get a gradient, in {_named(lost)}"
+    return (
+        f"{count} of {prunable} prunable weights ({100 * count / prunable:.1f} %) can never get a gradient, "
+        f"in {_named(lost)}"
+    )
 
 
 def _named(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} ({c})" for n, c in list(counts.items())[:3]) + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
+    return ", ".join(f"{n} ({c})" for n, c in list(counts.items())[:3]) + (
+        f" and {len(counts) - 3} more" if len(counts) > 3 else ""
+    )

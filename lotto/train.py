@@ -10,13 +10,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import augment, masks
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Precision, Recipe
 from lotto.data import RealData, Split, check_images
+from lotto.flat import BITS, MaskedSGD
 from lotto.modules import State, class_scores, copied, copy_state, evaluating, has_batch_norm, layout
 from lotto.streams import forked, generator
 
@@ -35,8 +36,8 @@ class Trained:
 def learning_rate(recipe: Recipe, step: int) -> float:
     """The rate of optimiser step `step` (from 0) of `recipe.steps`, taken at the middle of the step.
 
-    onecycle: linear from 0 to lr over the first 20 %, linear back to 0 (the triangle of Smith & Topin 2019, arXiv 1708.07120);
-    cosine: from lr to 0; step: times 0.2 at 2/3 and 5/6; constant.
+    onecycle: linear from 0 to lr over the first 20 %, linear back to 0 (the triangle of Smith & Topin 2019, arXiv
+    1708.07120); cosine: from lr to 0; step: times 0.2 at 2/3 and 5/6; constant.
     """
     done = (step + 0.5) / recipe.steps
     if recipe.schedule == "onecycle":
@@ -53,9 +54,9 @@ def batches(
 ) -> Iterator[tuple[int, Int64[Tensor, " batch"], augment.Draws]]:
     """For each step from `start` up to `stop`: the step, the indices of its images, their augmentation.
 
-    An epoch is a fresh permutation of the n images, in batches of equal size (the rest of an epoch is left out, other images
-    each time). Order and augmentation are functions of (seed, child, epoch): a start in the middle sees what a run through
-    would have seen.
+    An epoch is a fresh permutation of the n images, in batches of equal size (the rest of an epoch is left out, other
+    images each time). Order and augmentation are functions of (seed, child, epoch): a start in the middle sees what a
+    run through would have seen.
     """
     batch = min(recipe.batch, n)
     per_epoch = n // batch
@@ -100,80 +101,41 @@ def train(
 ) -> Trained:
     """Train a copy of `model` from its present weights; `model` itself is left as it is.
 
-    images: normalised, on any device (the work is done there); labels: class indices, or a probability a class. Under `mask`, a pruned
-    weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data order and augmentation) is that of
-    (seed, child): equal noise, equal net. The training runs from step `recipe.first` of the schedule, with fresh momentum, to its end, or
-    to before step `stop` (a rewind point).
-    A `checkpoint` makes it resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training
-    (`finite` is then False) and raise nothing.
+    images: normalised, on any device (the work is done there); labels: class indices, or a probability a class. Under
+    `mask`, a pruned weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data
+    order and augmentation) is that of (seed, child): equal noise, equal net. The training runs from step `recipe.first`
+    of the schedule, with fresh momentum, to its end, or to before step `stop` (a rewind point). A `checkpoint` makes it
+    resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training (`finite` is then
+    False) and raise nothing.
 
-    As with torch.optim.SGD, frozen parameters (requires_grad=False) are left exactly alone, and so is, in each step, a parameter that no
-    gradient reaches: neither decayed nor moved by its momentum. The running statistics of frozen norms follow their mode, which is that
-    of training. What the net itself draws (dropout) is a function of (seed, child, step); the global random states are left as they were.
+    As with torch.optim.SGD, frozen parameters (requires_grad=False) are left exactly alone, and so is, in each step, a
+    parameter that no gradient reaches: neither decayed nor moved by its momentum. The running statistics of frozen
+    norms follow their mode, which is that of training. What the net itself draws (dropout) is a function of (seed,
+    child, step); the global random states are left as they were.
 
-    Raises, before anything is trained: DataError for images or labels that no training can use, MaskError for another net's mask or one
-    that would prune frozen weights, ConfigError for a `stop` out of range or a module that cannot be trained on these images.
+    Raises, before anything is trained: DataError for images or labels that no training can use, MaskError for another
+    net's mask or one that would prune frozen weights, ConfigError for a `stop` out of range or a module that cannot be
+    trained on these images.
     """
     stop = recipe.steps if stop is None else stop
-    if not recipe.first <= stop <= recipe.steps:
-        raise ConfigError(f"stop = {stop}: the recipe has steps {recipe.first} to {recipe.steps}; give one of them")
-    device = images.device
-    if recipe.precision == "bfloat16" and device.type == "cpu" and has_batch_norm(model):
-        # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
-        raise ConfigError("precision = 'bfloat16': batch-norm statistics come out wrong with it on a CPU; give float32 there")
-    model = copied(model).to(device, memory_format=layout(model, device)).train()
-    check(model, images, labels, recipe)
-    mask = {n: m.to(device) for n, m in (mask or {}).items()}
-    params = dict(model.named_parameters())
-    masks.check(mask, params)
-    if held := [n for n, m in mask.items() if not params[n].requires_grad and params[n][~m].any()]:
-        raise masks.MaskError(f"{held[0]} is frozen (requires_grad=False), and this mask would prune it: unfreeze it, or leave it out")
-    weights, live = flatten(model, mask)
-    clear(weights.detach(), live)
-
-    optimiser = torch.optim.SGD(
-        [weights], lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, fused=True
-    )
-    momentum = torch.zeros_like(weights.detach())
-    if recipe.momentum:
-        optimiser.state[weights]["momentum_buffer"] = momentum
-    trainable, reached = [p for p in params.values() if p.requires_grad], set()
-    for p in trainable:
-        p.register_post_accumulate_grad_hook(reached.add)
-    sizes = [p.numel() for p in trainable]
-    parts = dict(zip(trainable, zip(weights.detach().split(sizes), momentum.split(sizes), strict=True), strict=True))
+    model, mask = _ready(model, images, labels, recipe, mask or {}, stop)
+    sgd, device = MaskedSGD(model, mask, recipe), images.device
     start, losses, epoch_loss = recipe.first, [], torch.zeros((), dtype=torch.float64, device=device)
     per_epoch = len(images) // min(recipe.batch, len(images))
     if checkpoint and (saved := checkpoint.load()):
         tensors, at = saved
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         if "momentum" in tensors:
-            momentum.copy_(tensors["momentum"])
+            sgd.momentum.copy_(tensors["momentum"])
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
     with arithmetic(recipe.precision, device), forked(device) as key:
         for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
             index, draws = index.to(device), draws.to(device)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            seen, goal = augment.apply(images[index], draws, recipe.shift, recipe.ops), labels[index]
             key(seed, "dropout", child, step)
-            mix = generator(seed, "cutmix", child, step) if recipe.cutmix else None
-            if mix and float(torch.rand((), generator=mix)) < recipe.cutmix:
-                seen, other, share = augment.cutmix(seen, mix)
-                scores = model(seen)
-                loss = (1 - share) * F.cross_entropy(scores, goal) + share * F.cross_entropy(scores, goal[other])
-            else:
-                loss = F.cross_entropy(model(seen), goal)
-            reached.clear()
-            weights.grad.zero_()
-            loss.backward()
-            # weight, gradient and momentum are 0 where the mask is, so the step leaves them 0: decay and momentum included
-            clear(weights.grad, live)
-            alone = [(t, t.clone()) for p in parts.keys() - reached for t in parts[p]]  # as a rule, none
-            optimiser.step()
-            for t, before in alone:
-                t.copy_(before)
+            seen = augment.apply(images[index], draws, recipe.shift, recipe.ops)
+            loss = _loss(model, seen, labels[index], recipe.cutmix, generator(seed, "cutmix", child, step))
+            sgd.step(loss, learning_rate(recipe, step))
             epoch_loss += loss.detach()
             if (step + 1) % per_epoch == 0 or step + 1 == stop:
                 mean = float(epoch_loss) / (step + 1 - max(recipe.first, step - step % per_epoch))
@@ -182,18 +144,53 @@ def train(
                 losses.append(mean)
                 epoch_loss.zero_()
             if checkpoint and checkpoint.due() and step + 1 < stop:
+                now = {f"model.{n}": t for n, t in model.state_dict().items()}
                 checkpoint.save(
-                    {"momentum": momentum, **{f"model.{n}": t for n, t in model.state_dict().items()}, "epoch_loss": epoch_loss},
-                    {"step": step + 1, "losses": losses},
+                    {"momentum": sgd.momentum, **now, "epoch_loss": epoch_loss}, {"step": step + 1, "losses": losses}
                 )
     state = copy_state(model)
-    return Trained(state, losses, finite=all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()))
+    finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
+    return Trained(state, losses, finite)
+
+
+def _ready(
+    model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, mask: masks.Mask, stop: int
+) -> tuple[nn.Module, masks.Mask]:
+    """A copy of the net, in training mode, and the mask, both on the images' device; or why they cannot be trained."""
+    device = images.device
+    if not recipe.first <= stop <= recipe.steps:
+        raise ConfigError(f"stop = {stop}: the recipe has steps {recipe.first} to {recipe.steps}; give one of them")
+    if recipe.precision == "bfloat16" and device.type == "cpu" and has_batch_norm(model):
+        # measured on CIFAR-10: the running statistics come out wrong (test loss 1e20 beside a training loss of 2)
+        raise ConfigError(
+            "precision = 'bfloat16': batch-norm statistics come out wrong with it on a CPU; give float32 there"
+        )
+    model = copied(model).to(device, memory_format=layout(model, device)).train()
+    check(model, images, labels, recipe)
+    mask = {n: m.to(device) for n, m in mask.items()}
+    params = dict(model.named_parameters())
+    masks.check(mask, params)
+    if held := [n for n, m in mask.items() if not params[n].requires_grad and params[n][~m].any()]:
+        raise masks.MaskError(
+            f"{held[0]} is frozen (requires_grad=False), and this mask would prune it: unfreeze it, or leave it out"
+        )
+    return model, mask
+
+
+def _loss(model: nn.Module, seen: Tensor, goal: Tensor, cutmix: float, draw: torch.Generator) -> Tensor:
+    """Mean cross-entropy; in a share `cutmix` of the steps, of images with boxes of others in them."""
+    if not cutmix or float(torch.rand((), generator=draw)) >= cutmix:
+        return F.cross_entropy(model(seen), goal)
+    seen, other, share = augment.cutmix(seen, draw)
+    scores = model(seen)
+    return (1 - share) * F.cross_entropy(scores, goal) + share * F.cross_entropy(scores, goal[other])
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
     """DataError or ConfigError where `model`, in its present mode, cannot be trained on these images.
 
-    Shapes, types and the range of labels are looked at, and the net tried on two images, which leaves its buffers as they were.
+    Shapes, types and the range of labels are looked at, and the net tried on two images, which leaves its buffers as
+    they were.
     """
     check_images(images, labels)
     if len(images) < 2:
@@ -201,8 +198,10 @@ def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> N
     types = {p.dtype for p in model.parameters() if p.requires_grad}
     if not types:
         raise ConfigError("the net has no trainable parameter; give some of them requires_grad=True")
-    if len(types) > 1 or not types <= _BITS.keys():
-        raise ConfigError(f"parameters of types {sorted(map(str, types))}; one type is needed, of real numbers: model.float()")
+    if len(types) > 1 or not types <= BITS.keys():
+        raise ConfigError(
+            f"parameters of types {sorted(map(str, types))}; one type is needed, of real numbers: model.float()"
+        )
     aside = {n: b.clone() for n, b in model.named_buffers()}
     with torch.no_grad(), arithmetic(recipe.precision, images.device), forked(images.device) as key:
         key(0, "dropout")
@@ -210,52 +209,13 @@ def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> N
     check_images(images, labels, scores.shape[1])
 
 
-def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"]]:
-    """Lay all trainable parameters of `model` into one vector, gradients too; returns it with the bits that `clear` takes.
-
-    The module's parameters become views of the vector, so that one optimiser step, one masking and one zeroing serve them all
-    (a loop over layers costs 10 % of a small net's training). Weights keep their order in memory.
-    They are all of one type.
-    """
-    params = {n: p for n, p in model.named_parameters() if p.requires_grad}
-
-    last = {n for n, p in params.items() if p.ndim == 4 and not p.is_contiguous()}
-
-    def line(n: str, t: Tensor) -> Tensor:
-        return (t.permute(0, 2, 3, 1) if n in last else t).reshape(-1)
-
-    def like(n: str, part: Tensor, t: Tensor) -> Tensor:
-        o, i, h, w = t.shape if n in last else (0, 0, 0, 0)
-        return part.view(o, h, w, i).permute(0, 3, 1, 2) if n in last else part.view(t.shape)
-
-    whole = nn.Parameter(torch.cat([line(n, p.detach()) for n, p in params.items()]))
-    whole.grad = torch.zeros_like(whole)
-    live = torch.cat([line(n, mask[n]) if n in mask else torch.ones_like(line(n, p), dtype=torch.bool) for n, p in params.items()])
-    sizes = [p.numel() for p in params.values()]
-    for (n, p), part, grad in zip(params.items(), whole.detach().split(sizes), whole.grad.split(sizes), strict=True):
-        p.grad = None
-        p.data = like(n, part, p)
-        p.grad = like(n, grad, p)
-    return whole, torch.where(live, -1, 0).to(_BITS[whole.dtype])
-
-
-_BITS = {torch.float64: torch.int64, torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
-
-
-def clear(values: Float[Tensor, " params"], live: Int[Tensor, " params"]) -> None:
-    """Set pruned entries to 0 in place: a bitwise AND with all ones (live) or all zeros (pruned).
-
-    It does what `where` does, infinities and NaN included (inf * 0 would be NaN), at the speed of a product: 20 times that of
-    masked_fill_ on a CPU.
-    """
-    values.view(live.dtype).bitwise_and_(live)
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch: int = 1024) -> dict[str, float]:
-    """Mean cross-entropy (nats) and error (share of images, in [0, 1]) of `model` in evaluation mode; None where the loss is not finite.
+    """Mean cross-entropy (nats) and error (share of images, in [0, 1]) of `model` in evaluation mode; None where the
+    loss is not finite.
 
-    Un-augmented, every image once, weighted alike; batches are the same for the same split, so equal weights give equal digits.
+    Un-augmented, every image once, weighted alike; batches are the same for the same split, so equal weights give equal
+    digits.
     """
     loss = error = 0.0
     with evaluating(model):
@@ -271,7 +231,9 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1024) -> dict[str, flo
 def evaluate_splits(model: nn.Module, real: RealData) -> dict[str, dict[str, float | None]]:
     """`evaluate` on "train", "held_out" and "test"; None for loss and error of a part without images."""
     parts = {"train": real.train, "held_out": real.held_out, "test": real.test}
-    return {name: evaluate(model, split) if len(split) else {"loss": None, "error": None} for name, split in parts.items()}
+    return {
+        name: evaluate(model, split) if len(split) else {"loss": None, "error": None} for name, split in parts.items()
+    }
 
 
 def outcome(error: float, labels: Int64[Tensor, " n"], finite: bool, dead: bool) -> Outcome:

@@ -49,10 +49,10 @@ torch.set_num_threads(1)
 
 def pytest_collection_modifyitems(items):
     from lotto.data import DataError
-    from lotto.lab import sources
+    from lotto.lab import downloads, sources
 
     try:
-        sources.check_files(sources.Data(name="cifar10"))
+        downloads.check_files(sources.Data(name="cifar10"))
         no_cifar = None
     except DataError as error:
         no_cifar = str(error)
@@ -159,7 +159,8 @@ class Dying(Checkpoint):
 
 @pytest.fixture
 def killed():
-    """killed(compute, folder, after): runs compute(checkpoint=...) until it has saved so many states in `folder`, and ends it there."""
+    """killed(compute, folder, after): runs compute(checkpoint=...) until it has saved so many states in `folder`, and
+    ends it there."""
 
     def run(compute, folder, after):
         with pytest.raises(Killed):

@@ -1,4 +1,5 @@
-"""bench: the rows are whole, what is written is what is printed, and the plain loop trains the same net. No times are judged."""
+"""bench: the rows are whole, what is written is what is printed, and the plain loop trains the same net. No times are
+judged."""
 
 import json
 import math
@@ -9,6 +10,7 @@ import torch
 
 from lotto import bench, masks, scores, train
 from lotto.config import Recipe
+from lotto.lab import timing
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,9 @@ def small_and_on_the_cpu(monkeypatch):
 
 
 def test_all_rows_are_there_and_the_json_is_the_table(tmp_path, capsys, tiny_parameters):
-    given = [a for name, v in tiny_parameters.items() for a in ("-p", name, json.dumps(v) if isinstance(v, list) else str(v))]
+    given = [
+        a for name, v in tiny_parameters.items() for a in ("-p", name, json.dumps(v) if isinstance(v, list) else str(v))
+    ]
     file = tmp_path / "bench.json"
     assert bench.main([*given, "--device", "cpu", "--seconds", "0.02", "--repeats", "2", "--json", str(file)]) == 0
     said, found = capsys.readouterr().out, json.loads(file.read_text())
@@ -61,7 +65,7 @@ def test_a_known_bound_gives_a_share_of_it(tiny, monkeypatch):
     ],
 )
 def test_bounds_are_those_of_whole_devices_that_are_known(name, precision, expected):
-    assert bench.peak(name, precision) == expected
+    assert timing.peak(name, precision) == expected
 
 
 def test_the_plain_loop_trains_the_same_net_under_the_same_mask(net, images):
@@ -71,7 +75,10 @@ def test_the_plain_loop_trains_the_same_net_under_the_same_mask(net, images):
     # all images in one batch, without augmentation: the two loops then differ in rounding only
     recipe = Recipe(steps=3, lr=0.05, batch=40, shift=0)
     start = {n: t.clone() for n, t in model.state_dict().items()}
-    ours, theirs = train.train(model, pixels, labels, recipe, mask).state, bench.plain(model, pixels, labels, recipe, mask)
+    ours, theirs = (
+        train.train(model, pixels, labels, recipe, mask).state,
+        timing.plain(model, pixels, labels, recipe, mask),
+    )
     assert ours.keys() == theirs.keys()
     for n, t in theirs.items():
         torch.testing.assert_close(ours[n], t)
@@ -84,7 +91,7 @@ def test_the_plain_loop_trains_the_same_net_under_the_same_mask(net, images):
 def test_flops_of_a_linear_net_are_counted_by_hand():
     # forward 2 * 6 * 4, gradient of the weights as much; the images need none
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 4))
-    assert bench.flops(model, torch.randn(5, 1, 2, 3), torch.zeros(5, dtype=torch.int64), Recipe()) == 96
+    assert timing.flops(model, torch.randn(5, 1, 2, 3), torch.zeros(5, dtype=torch.int64), Recipe()) == 96
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,8 @@ def test_a_training_that_diverges_is_not_timed(tiny, monkeypatch):
 
 
 def test_the_flops_of_a_distillations_step_by_hand(tiny):
-    """Distributions in a ConvNet of one block, width 4: forward on the real and the distilled images, backward to the pixels."""
+    """Distributions in a ConvNet of one block, width 4: forward on the real and the distilled images, backward to the
+    pixels."""
     study = tiny(distill_depth=1, distill_width=4, distill_batch=3, ipc=2)
     real = bench.sources.load(study.data)
     method = bench.stand_in(real, study.distill)
@@ -117,4 +125,4 @@ def test_the_flops_of_a_distillations_step_by_hand(tiny):
     method.match(0, pixels)  # the first net of its kind is tried on two images
     conv = 2 * 9 * 1 * 4 * 64  # of one image: 3 x 3 kernels, one channel in, four out, 8 x 8 places
     means = 2 * 10 * 4 * 16  # a row of the one-hot product, 10 classes by 4 x 4 x 4 features
-    assert bench.step_flops(method, pixels) == conv * (10 * 3 + 10 * 2 * 2) + means * (10 * 3 + 10 * 2 * 2)
+    assert timing.step_flops(method, pixels) == conv * (10 * 3 + 10 * 2 * 2) + means * (10 * 3 + 10 * 2 * 2)

@@ -1,4 +1,5 @@
-"""Each notebook in JupyterLab in a real browser: all cells run, an explorer's slider moved by keyboard, the picture changes.
+"""Each notebook in JupyterLab in a real browser: all cells run, an explorer's slider moved by keyboard, the picture
+changes.
 
 `LOTTO_SCREENSHOTS=DIR` keeps a picture of each explorer, to be looked at.
 """
@@ -53,7 +54,13 @@ def server(tmp_path_factory, tiny_parameters):
         "LOTTO_DEVICE": "cpu",
     }
     # no token: this server lives for one test, on the loopback
-    options = [f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--allow-root"]
+    options = [
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--ServerApp.password=",
+        "--allow-root",
+    ]
     options += [f"--ServerApp.root_dir={root}", "--LabApp.extension_manager=readonly", "--expose-app-in-browser"]
     lab = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", *options],
@@ -111,10 +118,14 @@ def test_all_cells_run_and_the_sliders_move_the_picture(server, browser, book):
         for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
             handle.press(key)
             with contextlib.suppress(sync_api.TimeoutError):
-                page.wait_for_function("([e, s]) => e.textContent !== s", arg=[readout.element_handle(), said], timeout=700)
+                page.wait_for_function(
+                    "([e, s]) => e.textContent !== s", arg=[readout.element_handle(), said], timeout=700
+                )
                 break
         if readout.text_content() != said:  # a slider with one choice stays
-            page.wait_for_function("([e, b]) => e.innerHTML !== b", arg=[explorer.element_handle(), before], timeout=15_000)
+            page.wait_for_function(
+                "([e, b]) => e.innerHTML !== b", arg=[explorer.element_handle(), before], timeout=15_000
+            )
             moved += 1
     assert moved >= 2 and not errors
     assert page.locator(".widget-vbox .jp-OutputArea-output").count() == 0  # an error in a callback would stand there

@@ -21,13 +21,18 @@ def pip_list():
 
 def test_conda_brings_python_and_pip_only():
     described = yaml.safe_load((CLONE / "environment.yml").read_text())
-    assert described["channels"] == ["conda-forge", "nodefaults"] and described["dependencies"][:2] == ["python=3.11", "pip"]
+    assert described["channels"] == ["conda-forge", "nodefaults"] and described["dependencies"][:2] == [
+        "python=3.11",
+        "pip",
+    ]
     assert len(described["dependencies"]) == 3 and pip_list()[-1] == "-e ."
 
 
 def test_awk_reads_the_pins_as_yaml_does():
     function = next(line for line in (CLONE / "run_all.sh").read_text().splitlines() if line.startswith("pins()"))
-    out = subprocess.run(["bash", "-c", f'here="{CLONE}"; {function}; pins'], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        ["bash", "-c", f'here="{CLONE}"; {function}; pins'], capture_output=True, text=True, check=True
+    ).stdout
     assert out.split("\n")[:-1] == pip_list()
 
 
@@ -50,7 +55,11 @@ def test_the_design_cards_top_level():
 
 def call(folder, *args, path, **env):
     return subprocess.run(
-        ["bash", str(folder / "run_all.sh"), *args], cwd="/", capture_output=True, text=True, env={"PATH": path, "HOME": str(folder), **env}
+        ["bash", str(folder / "run_all.sh"), *args],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        env={"PATH": path, "HOME": str(folder), **env},
     )
 
 
@@ -101,9 +110,22 @@ def test_a_working_conda_environment_is_used_without_activation(bare):
 
 @pytest.mark.slow
 def test_help_from_anywhere():
-    out = subprocess.run([str(CLONE / "run_all.sh"), "--help"], cwd="/", capture_output=True, text=True, env={**os.environ})
+    out = subprocess.run(
+        [str(CLONE / "run_all.sh"), "--help"], cwd="/", capture_output=True, text=True, env={**os.environ}
+    )
     assert out.returncode == 0, out.stderr
-    for option in ("--preset", "--only", "--from", "-p NAME VALUE", "--seeds", "--device", "--jobs", "--out", "--force", "--keep-going"):
+    for option in (
+        "--preset",
+        "--only",
+        "--from",
+        "-p NAME VALUE",
+        "--seeds",
+        "--device",
+        "--jobs",
+        "--out",
+        "--force",
+        "--keep-going",
+    ):
         assert option in out.stdout
 
 

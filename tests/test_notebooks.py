@@ -35,7 +35,11 @@ def test_there_are_notebooks():
 def test_size_and_metadata(book):
     nb = nbformat.read(book, 4)
     assert book.stat().st_size <= 300_000
-    assert set(nb.metadata) == {"kernelspec", "language_info"} and nb.metadata.kernelspec.name == "python3" and nb.nbformat_minor >= 5
+    assert (
+        set(nb.metadata) == {"kernelspec", "language_info"}
+        and nb.metadata.kernelspec.name == "python3"
+        and nb.nbformat_minor >= 5
+    )
     assert all(set(c.metadata) <= {"tags", "jupyter"} for c in nb.cells)
 
 
@@ -44,7 +48,9 @@ def test_committed_with_outputs_in_order_without_errors_or_timings(book):
     cells = code(book)
     assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
     outputs = [o for c in cells for o in c.outputs]
-    assert outputs and not [o for o in outputs if o.output_type == "error" or (o.output_type == "stream" and o.name == "stderr")]
+    assert outputs and not [
+        o for o in outputs if o.output_type == "error" or (o.output_type == "stream" and o.name == "stderr")
+    ]
     text = json.dumps([{k: v for k, v in o.get("data", {}).items() if k != "image/png"} for o in outputs]) + "".join(
         o.get("text", "") for o in outputs
     )

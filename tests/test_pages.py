@@ -1,4 +1,5 @@
-"""HTML copies and the index: whole without a network, on a machine without a browser; and, where there is one, as it shows them."""
+"""HTML copies and the index: whole without a network, on a machine without a browser; and, where there is one, as it
+shows them."""
 
 import base64
 import html.parser
@@ -10,7 +11,7 @@ import nbformat
 import plotly.graph_objects as go
 import pytest
 
-from lotto.lab import report
+from lotto.lab import index, report
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 REAL = NOTEBOOKS / "01_distillation.ipynb"
@@ -63,22 +64,33 @@ def check_offline(file, figures):
     loaded = Loaded(text)
     assert [x for x in loaded.found if not x.startswith("data:")] == [report.PLOTLY] * (figures > 0)
     assert text.count('class="spec"') == text.count('<div class="figure"') == figures
-    assert "$$" not in loaded.text and r"\(" not in loaded.text and not re.search(r"\$[^$\n]+\$", loaded.text), loaded.text
+    assert "$$" not in loaded.text and r"\(" not in loaded.text and not re.search(r"\$[^$\n]+\$", loaded.text), (
+        loaded.text
+    )
     return loaded
 
 
 @pytest.fixture
 def made(tmp_path):
     """A small notebook with all kinds of output, in a folder with a file that it links to."""
-    figure = {"application/vnd.plotly.v1+json": {"data": [{"type": "scatter", "y": [1, 3], "text": ["</script>", "b"]}], "layout": {}}}
-    table = '<div>\n<style scoped>\n .x {}\n</style>\n<table border="1" class="dataframe"><tr><td>7</td></tr></table></div>'
+    figure = {
+        "application/vnd.plotly.v1+json": {
+            "data": [{"type": "scatter", "y": [1, 3], "text": ["</script>", "b"]}],
+            "layout": {},
+        }
+    }
+    table = (
+        '<div>\n<style scoped>\n .x {}\n</style>\n<table border="1" class="dataframe"><tr><td>7</td></tr></table></div>'
+    )
     outputs = [
         nbformat.v4.new_output("display_data", figure),
         nbformat.v4.new_output("display_data", {**figure, "image/png": PIXEL}),
         nbformat.v4.new_output("execute_result", {"text/html": table, "text/plain": "7"}),
         nbformat.v4.new_output("display_data", {"text/markdown": "**bold** $y$"}),
         nbformat.v4.new_output("display_data", {"image/png": PIXEL + "\n", "text/plain": "x"}),
-        nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}),
+        nbformat.v4.new_output(
+            "display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+        ),
         nbformat.v4.new_output("stream", name="stdout", text="a < b\n"),
         nbformat.v4.new_output("stream", name="stderr", text="\x1b[31mhm\x1b[0m\n"),
         nbformat.v4.new_output("error", ename="E", evalue="x", traceback=["\x1b[31mE\x1b[0m: <x>"]),
@@ -107,7 +119,9 @@ def results(made, tmp_path):
     row = {"claim": "a < b", "word": "fails", "agrees": "yes", "estimate": "1.5 [1, 2]"}
     done = {"name": "01_a", "status": "ok", "title": "A", "seconds": 61.2, "core_seconds": 1234.5, "board": [row, row]}
     other = {"name": REAL.stem, "status": "up to date"}
-    report.index(out, [done, other, {"name": "03_c", "status": "FAILED"}], {"device": "cpu"}, {"seeds": 3, "levels": [4, 8]})
+    index.index(
+        out, [done, other, {"name": "03_c", "status": "FAILED"}], {"device": "cpu"}, {"seeds": 3, "levels": [4, 8]}
+    )
     return out
 
 
@@ -115,7 +129,14 @@ def test_a_page_asks_nothing_of_the_network(made, tmp_path):
     (tmp_path / "made" / "here").mkdir(parents=True)
     file = report.page(made, tmp_path / "made" / "here")
     loaded, text = check_offline(file, 2), file.read_text()
-    assert text.count("<math") == 5 and "<munder>" in text and "𝒮" in text and "ℝ" in text and "‖" in text and 'mathvariant="s' not in text
+    assert (
+        text.count("<math") == 5
+        and "<munder>" in text
+        and "𝒮" in text
+        and "ℝ" in text
+        and "‖" in text
+        and 'mathvariant="s' not in text
+    )
     assert loaded.links[:1] == ["index.html"] and "https://arxiv.org/abs/2503.17905" in loaded.links
     assert "02_b.html" in loaded.links and "../../more/notes.txt" in loaded.links
     assert text.count('<div class="table"><table') == 2 and "scoped" not in text
@@ -136,7 +157,9 @@ def test_a_page_without_figures_needs_no_script(tmp_path):
 def test_the_committed_notebooks_are_whole_offline(book, tmp_path):
     cells = nbformat.read(book, 4).cells
     figures = sum("application/vnd.plotly.v1+json" in o.get("data", {}) for c in cells for o in c.get("outputs", ()))
-    formulas = sum(len(re.findall(r"\$\$.+?\$\$|\$[^$]+\$", c.source, re.S)) for c in cells if c.cell_type == "markdown")
+    formulas = sum(
+        len(re.findall(r"\$\$.+?\$\$|\$[^$]+\$", c.source, re.S)) for c in cells if c.cell_type == "markdown"
+    )
     loaded = check_offline(report.page(book, tmp_path), figures)
     assert figures and (tmp_path / f"{book.stem}.html").read_text().count("<math") >= formulas
     assert all((tmp_path / x).exists() for x in loaded.links if not re.match(r"#|https?:|index\.html|\d\d_", x))
@@ -152,13 +175,17 @@ def test_the_index(results):
     text = (results / "index.html").read_text()
     check_offline(results / "index.html", 0)
     assert text.count('<span class="chip bad">fails</span>') == 2 and "a &lt; b" in text and "1.5 [1, 2]" in text
-    assert text.count('<a href="01_a.html">') == 3 and f'<a href="{REAL.stem}.html">' in text and 'href="03_c.html"' not in text
+    assert (
+        text.count('<a href="01_a.html">') == 3
+        and f'<a href="{REAL.stem}.html">' in text
+        and 'href="03_c.html"' not in text
+    )
     assert '<span class="chip good">up to date</span>' in text and '<span class="chip bad">FAILED</span>' in text
     assert "2 of 2" in text and "1,234" in text and "[4, 8]" in text and "device" in text
 
 
 def test_the_index_without_a_board(tmp_path):
-    report.index(tmp_path, [{"name": "01_a", "status": "not run"}], {}, {})
+    index.index(tmp_path, [{"name": "01_a", "status": "not run"}], {}, {})
     text = (tmp_path / "index.html").read_text()
     assert "What this run says" not in text and '<span class="chip open">not run</span>' in text
 
@@ -186,13 +213,17 @@ def test_pages_in_a_browser_without_a_network(results, made):
                 assert page.locator(".figure").nth(i).locator(".main-svg").first.bounding_box()["height"] > 50
             for i in range(page.locator("math").count()):
                 box = page.locator("math").nth(i).bounding_box()
-                assert page.locator("math").nth(i).evaluate("e => e.namespaceURI").endswith("MathML") and box["width"] > 4
+                assert (
+                    page.locator("math").nth(i).evaluate("e => e.namespaceURI").endswith("MathML") and box["width"] > 4
+                )
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out
             assert not page.locator(".cell pre").first.is_visible()
             page.click("#unfold")
             assert page.locator(".cell pre").first.is_visible()
         page.goto((results / "index.html").as_uri())
-        assert page.locator(".chip").count() == 5 and page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.locator(".chip").count() == 5 and page.evaluate(
+            "document.documentElement.scrollWidth <= window.innerWidth"
+        )
         page.click("a >> nth=0")
         assert page.url.endswith("01_a.html")
         browser.close()

@@ -76,6 +76,14 @@ assert lotto.__file__.startswith({str(tmp_path)!r})
 def tiny(**more):
     return lotto.study("digits", **{{**TINY, **more}}).check()
 {TRIED[name]}"""
-    env = {**os.environ, "PYTHONPATH": str(tmp_path), "LOTTO_STORE": str(tmp_path / "store"), "LOTTO_HEADLESS": "1", "LOTTO_JOBS": "1"}
-    done = subprocess.run([sys.executable, "-c", tried], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "LOTTO_STORE": str(tmp_path / "store"),
+        "LOTTO_HEADLESS": "1",
+        "LOTTO_JOBS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", tried], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-2000:]

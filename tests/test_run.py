@@ -65,10 +65,16 @@ def test_a_run_its_table_and_being_up_to_date(books, tmp_path, capsys):
     books("02_b", END.format("02_b"), parameters='preset: str = "digits"')
     assert go(tmp_path, "--seeds", "2") == 0
     out = capsys.readouterr().out
-    assert statuses(out) == {"01_a": "ok", "02_b": "ok"} and "index.html" in out and (tmp_path / "out put" / "01_a.html").exists()
+    assert (
+        statuses(out) == {"01_a": "ok", "02_b": "ok"}
+        and "index.html" in out
+        and (tmp_path / "out put" / "01_a.html").exists()
+    )
     result = nbformat.read(tmp_path / "out put" / "01_a.ipynb", 4)
     assert result.metadata.papermill.parameters == {"preset": "digits", "seeds": 2}
-    assert "seeds" not in nbformat.read(tmp_path / "out put" / "02_b.ipynb", 4).metadata.papermill.parameters  # goes to those that have it
+    assert (
+        "seeds" not in nbformat.read(tmp_path / "out put" / "02_b.ipynb", 4).metadata.papermill.parameters
+    )  # goes to those that have it
     assert go(tmp_path, "--seeds", "2") == 0 and capsys.readouterr().out.count("up to date") == 2
     assert go(tmp_path, "--seeds", "2", "--dry-run") == 0 and capsys.readouterr().out.count("up to date") == 2
     books("01_a", "print(seeds + 1)", END.format("01_a"))  # another source
@@ -93,7 +99,10 @@ def test_failures_of_every_kind_are_failures(books, tmp_path, capsys, cell):
     assert not (tmp_path / "out put" / "01_bad.ipynb").exists()
     if "why" in cell:
         assert "ValueError: this is why" in out
-    assert go(tmp_path, "--keep-going") == 1 and statuses(capsys.readouterr().out) == {"01_bad": "FAILED", "02_next": "ok"}
+    assert go(tmp_path, "--keep-going") == 1 and statuses(capsys.readouterr().out) == {
+        "01_bad": "FAILED",
+        "02_next": "ok",
+    }
 
 
 @pytest.mark.slow
@@ -127,7 +136,11 @@ def test_a_folder_that_cannot_be_made_is_refused(books, tmp_path, capsys):
     for place in ("/proc/x", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
         assert run.main(["--out", place]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and f"out = {place!r}: cannot be written to (" in said and "give --out another folder" in said
+        assert (
+            said.count("\n") == 1
+            and f"out = {place!r}: cannot be written to (" in said
+            and "give --out another folder" in said
+        )
 
 
 @pytest.mark.slow
@@ -135,7 +148,9 @@ def test_no_browser_is_said_once_for_all_notebooks(books, tmp_path, capsys, monk
     monkeypatch.setattr(stills, "_state", {})
     monkeypatch.setenv("LOTTO_STILLS", "1")
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
-    figure = "import plotly.graph_objects as go; from lotto.lab import plots; plots.show(go.Figure(go.Scatter(y=[1, 2])))"
+    figure = (
+        "import plotly.graph_objects as go; from lotto.lab import plots; plots.show(go.Figure(go.Scatter(y=[1, 2])))"
+    )
     books("01_a", figure, END.format("01_a"))
     books("02_b", figure, END.format("02_b"))
     assert go(tmp_path) == 0
@@ -171,7 +186,10 @@ def test_choose(books):
 @pytest.mark.slow
 def test_a_run_whose_time_is_up_is_paused_and_goes_on(books, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LOTTO_DEADLINE", "inf")  # put back after the test, whatever the run sets
-    save = "import pathlib, tempfile; from lotto.lab import store; kept = store.checkpoint(pathlib.Path(tempfile.mkdtemp()))"
+    save = (
+        "import pathlib, tempfile; from lotto.lab import store; kept = "
+        "store.checkpoint(pathlib.Path(tempfile.mkdtemp()))"
+    )
     books("01_a", save, "kept.due() and kept.save({}, {}); print('on')", END.format("01_a"))
     books("02_b", END.format("02_b"))
     assert go(tmp_path, "--time-limit", "0.001") == run.PAUSED == 75
@@ -206,7 +224,9 @@ def descendants(pid):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, sent):
     clone = tmp_path / "a clone"
-    shutil.copytree(notebooks.CLONE, clone, ignore=shutil.ignore_patterns(".git", "runs", ".lotto", ".venv", "__pycache__"))
+    shutil.copytree(
+        notebooks.CLONE, clone, ignore=shutil.ignore_patterns(".git", "runs", ".lotto", ".venv", "__pycache__")
+    )
     for old in (clone / "notebooks").glob("*.ipynb"):
         old.unlink()
     nb = notebooks.strip(nbformat.v4.new_notebook())
@@ -214,7 +234,9 @@ def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, se
     nb.cells = [nbformat.v4.new_code_cell(c) for c in ('preset: str = "digits"', slow, END.format("01_slow"))]
     nb.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nb, clone / "notebooks" / "01_slow.ipynb")
-    call = dict(cwd=tmp_path, env={**ENV, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    call = dict(
+        cwd=tmp_path, env={**ENV, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     process = subprocess.Popen([sys.executable, "-m", "lotto.run"], **call)
     for _ in range(400):
         if (clone / "runs/digits/01_slow.partial.ipynb").exists() and len(descendants(process.pid)) >= 1:
@@ -225,9 +247,15 @@ def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, se
     assert kernels
     process.send_signal(sent)
     out = process.communicate(timeout=60)[0]
-    assert process.returncode == 130 and statuses(out) == {"01_slow": "interrupted"} and "goes on from there" in out, out
+    assert process.returncode == 130 and statuses(out) == {"01_slow": "interrupted"} and "goes on from there" in out, (
+        out
+    )
     time.sleep(1)
-    assert not [k for k in kernels if os.path.exists(f"/proc/{k}") and "Z" not in open(f"/proc/{k}/stat").read().split()[2]]
+    assert not [
+        k for k in kernels if os.path.exists(f"/proc/{k}") and "Z" not in open(f"/proc/{k}/stat").read().split()[2]
+    ]
     (tmp_path / "go").touch()
     again = subprocess.run([sys.executable, "-m", "lotto.run"], **call)
-    assert again.returncode == 0 and json.loads((clone / "runs/digits/01_slow.json").read_text())["parameters"] == {"preset": "digits"}
+    assert again.returncode == 0 and json.loads((clone / "runs/digits/01_slow.json").read_text())["parameters"] == {
+        "preset": "digits"
+    }

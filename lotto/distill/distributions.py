@@ -20,16 +20,18 @@ from lotto.streams import generator
 def match_distributions(
     real: RealData, recipe: Distill, seed: int = 0, checkpoint: Checkpoint | None = None, told: Told | None = None
 ) -> tuple[SynSet, list[float]]:
-    """`recipe.ipc` images a class whose features match the class's, and the loss of each step; resumable, errors as `loop.run` has them."""
+    """`recipe.ipc` images a class whose features match the class's, and the loss of each step; resumable, errors as
+    `loop.run` has them."""
     return run(Distributions(real, recipe, seed), real, recipe, seed, checkpoint, told)
 
 
 class Distributions:
-    """Zhao & Bilen 2023, equation 4: the squared distance between the mean features of a class's real and distilled images, summed over
-    classes, in a fresh random ConvNet each step, both seen through the same augmentation.
+    """Zhao & Bilen 2023, equation 4: the squared distance between the mean features of a class's real and distilled
+    images, summed over classes, in a fresh random ConvNet each step, both seen through the same augmentation.
 
-    With a pool (Zhao et al. 2023, arXiv 2307.09742), in nets partly trained on real images; and then plus `ce` times the cross-entropy of
-    the distilled images, times the share of real images that the net got right: a net that knows nothing says nothing of classes.
+    With a pool (Zhao et al. 2023, arXiv 2307.09742), in nets partly trained on real images; and then plus `ce` times
+    the cross-entropy of the distilled images, times the share of real images that the net got right: a net that knows
+    nothing says nothing of classes.
     """
 
     name, momentum = "dist", 0.5
@@ -47,7 +49,9 @@ class Distributions:
         draw = generator(self.seed, "distill", 1, step)
         learner = self.pool.at(step) if self.pool else None
         net = learner.model if learner else random_net(recipe, real, self.seed, step).requires_grad_(False)
-        picked = torch.cat([m[torch.randperm(len(m), generator=draw)[: recipe.batch].to(images.device)] for m in self.members])
+        picked = torch.cat(
+            [m[torch.randperm(len(m), generator=draw)[: recipe.batch].to(images.device)] for m in self.members]
+        )
         one = augment.draw(1, recipe.shift, recipe.flip, draw, recipe.ops).to(images.device)
 
         def features(x: Tensor) -> Tensor:
@@ -81,7 +85,9 @@ def distance(goal: Float[Tensor, "classes d"], features: Float[Tensor, "n d"], l
     return ((goal - class_means(features, labels, len(goal))) ** 2).sum()
 
 
-def class_means(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int) -> Float[Tensor, "classes d"]:
+def class_means(
+    features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], classes: int
+) -> Float[Tensor, "classes d"]:
     """Mean features of each class."""
     onehot = torch.nn.functional.one_hot(labels, classes).to(features.dtype)
     return onehot.T @ features / onehot.sum(0)[:, None]

@@ -1,32 +1,22 @@
 """Distilled sets as others have published them, read safely and brought into one form; and written in their formats.
 
-Each of the formats keeps its images in another way, and none says which (research on their code: most questions about these files are
-about normalisation). `load` says in the set's `recipe` what it took a file for.
+Each of the formats keeps its images in another way, and none says which (research on their code: most questions about
+these files are about normalisation). `load` says in the set's `recipe` what it took a file for.
 """
 
 from __future__ import annotations
 
 import functools
-import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lotto.data import DataError, RealData, check_images
-from lotto.distill.synset import SynSet, check_file
+from lotto.distill.formats import KNOWN, MTT, SPACES, Found, _arrays, _folder, _tensors
+from lotto.distill.synset import SynSet
 from lotto.distill.whitening import Principal, nearer, principal, zca
-
-SPACES = ("pixels", "normalised", "whitened")
-"""What the values of a set's images are: in [0, 1]; (pixels - mean) / deviation, by channel; or ZCA-whitened."""
-
-KNOWN = (
-    "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), data_*.pt (IDC), .npz with "
-    "`images` and `labels`, or a folder with a folder of PNGs a class"
-)
 
 CONSTANTS = {
     "CIFAR-10": (10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -36,11 +26,12 @@ CONSTANTS = {
     "MNIST": (10, 28, (0.1307,), (0.3081,)),
     "Fashion-MNIST": (10, 28, (0.2861,), (0.3530,)),
 }
-"""Classes, side, and the mean and deviation by which DatasetCondensation's utils.py normalises a data set (not always those of its pixels:
-CIFAR-10's deviations are means of images'). MTT's takes CIFAR-10's for CIFAR-100 too."""
+"""Classes, side, and the mean and deviation by which DatasetCondensation's utils.py normalises a data set (not always
+those of its pixels: CIFAR-10's deviations are means of images'). MTT's takes CIFAR-10's for CIFAR-100 too."""
 
 FEW = 0.05
-"""Share of a set's values that may be cut to [0, 1]: beyond it, it is read wrongly, or little of what it teaches would be left."""
+"""Share of a set's values that may be cut to [0, 1]: beyond it, it is read wrongly, or little of what it teaches would
+be left."""
 
 EDGE = 1e-3
 """A value so little outside [0, 1], a quarter of a grey level, is rounding and not counted as cut."""
@@ -48,34 +39,21 @@ EDGE = 1e-3
 READING = 2
 """Version of what `load` makes of the files of others: raise it when the same bytes become another set."""
 
-MTT = "MTT"
-
-
-class Found(NamedTuple):
-    """What a file holds, before anything is made of it."""
-
-    images: Tensor
-    labels: Tensor
-    form: str
-    """The format that it was taken for, in words."""
-    space: str | None
-    """One of SPACES, where this format keeps one; None where its files differ in it."""
-    classes: tuple[str, ...] | None = None
-
 
 def load(file: Path | str, real: RealData | None = None, space: str | None = None, factor: int | None = None) -> SynSet:
-    """A published set as a SynSet: pixels in [0, 1], or whitened images beside the whitening, which real images then have to go through too
-    (`SynSet.view`): a set teaches as published only where it is seen as its makers saw it.
+    """A published set as a SynSet: pixels in [0, 1], or whitened images beside the whitening, which real images then
+    have to go through too (`SynSet.view`): a set teaches as published only where it is seen as its makers saw it.
 
-    real: the real data that it stands for, whose classes and normalisation are then used. Needed for a whitened set (its whitening is
-    fitted on their training images, which should be all that its makers had), and for a normalised one of other data than CIFAR.
-    space: what the file's values are; None takes what its format keeps and, for images_*.pt and .npz, where formats keep different things,
-    tells it: values in [0, 1] are pixels, others are what they are nearer to along the leading principal axes of the real images
-    (`whitening.nearer`). factor: of IDC's multi-formation (None takes 1: the files do not say). Labels that are logits (DATM's) become
-    probabilities; `recipe["read as"]` says all that was taken.
-    DataError, in one sentence, for a file of another format, empty or cut short, one that only an unsafe load could open, labels, classes,
-    channels or sizes that do not fit, values that fit both readings or none, and where more than FEW of them would have to be cut to
-    [0, 1]. Nothing in a file is ever executed.
+    real: the real data that it stands for, whose classes and normalisation are then used. Needed for a whitened set
+    (its whitening is fitted on their training images, which should be all that its makers had), and for a normalised
+    one of other data than CIFAR. space: what the file's values are; None takes what its format keeps and, for
+    images_*.pt and .npz, where formats keep different things, tells it: values in [0, 1] are pixels, others are what
+    they are nearer to along the leading principal axes of the real images (`whitening.nearer`). factor: of IDC's
+    multi-formation (None takes 1: the files do not say). Labels that are logits (DATM's) become probabilities;
+    `recipe["read as"]` says all that was taken. DataError, in one sentence, for a file of another format, empty or cut
+    short, one that only an unsafe load could open, labels, classes, channels or sizes that do not fit, values that fit
+    both readings or none, and where more than FEW of them would have to be cut to [0, 1]. Nothing in a file is ever
+    executed.
     """
     if space not in (None, *SPACES):
         raise DataError(f"space = {space!r}: not known; use {', '.join(SPACES)}")
@@ -94,7 +72,8 @@ def load(file: Path | str, real: RealData | None = None, space: str | None = Non
 
 
 def files_of(file: Path | str) -> list[Path]:
-    """All files that make up a set: that one; with MTT's images their labels; all pictures of a folder. DataError where none is there."""
+    """All files that make up a set: that one; with MTT's images their labels; all pictures of a folder. DataError where
+    none is there."""
     path = Path(file)
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file())
@@ -105,7 +84,11 @@ def files_of(file: Path | str) -> list[Path]:
 
 
 def _finish(file: Path | str, found: Found, real: RealData | None, space: str | None, factor: int | None) -> SynSet:
-    images, labels, told = found.images.float() / (255 if found.images.dtype == torch.uint8 else 1), found.labels, [found.form]
+    images, labels, told = (
+        found.images.float() / (255 if found.images.dtype == torch.uint8 else 1),
+        found.labels,
+        [found.form],
+    )
     fits = real is not None and tuple(images.shape[1:]) == real.shape
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3) and not fits:
         images = images.permute(0, 3, 1, 2)
@@ -124,12 +107,15 @@ def _finish(file: Path | str, found: Found, real: RealData | None, space: str | 
         raise DataError(f"{file}: {error}") from None
     if real is not None and tuple(images.shape[1:]) != real.shape:
         raise DataError(
-            f"{file}: images have shape {tuple(images.shape[1:])}, the real ones {real.shape}; load the data set they were made for"
+            f"{file}: images have shape {tuple(images.shape[1:])}, the real ones {real.shape}; load the data set "
+            "they were made for"
         )
     count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
     classes = found.classes or (real.classes if real is not None else tuple(str(c) for c in range(count)))
     if count > len(classes):
-        raise DataError(f"{file}: labels name {count} classes, but there are {len(classes)}; load the data set they were made for")
+        raise DataError(
+            f"{file}: labels name {count} classes, but there are {len(classes)}; load the data set they were made for"
+        )
     images, by, how = _seen(file, found, images.contiguous(), len(classes), real, space)
     if by:
         mean, std = torch.zeros(images.shape[1]), torch.ones(images.shape[1])
@@ -145,13 +131,15 @@ def _finish(file: Path | str, found: Found, real: RealData | None, space: str | 
 def _seen(
     file: Path | str, found: Found, images: Tensor, classes: int, real: RealData | None, space: str | None
 ) -> tuple[Tensor, Principal | None, str]:
-    """The images as the set keeps them, what its whitening is made from (None: they are pixels), and in words what they were taken for."""
+    """The images as the set keeps them, what its whitening is made from (None: they are pixels), and in words what they
+    were taken for."""
     space, why = space or found.space, ""
     if space is None and _outside(images) <= FEW:
         space = "pixels"
     if real is None and space in (None, "whitened"):
         raise DataError(
-            f"{file}: its images are ZCA-whitened{'' if space else ' or normalised, as they are not in [0, 1]'}; give real=..., the data "
+            f"{file}: its images are ZCA-whitened{'' if space else ' or normalised, as they are not in [0, 1]'}; "
+            "give real=..., the data "
             "they were made for, which nets have to see as they see these"
         )
     if space in (None, "whitened"):
@@ -160,22 +148,33 @@ def _seen(
         by = constants(real, images.shape[1:], classes, found.form)
         if by is None:
             raise DataError(
-                f"{file}: its images are normalised, and the file does not say by what; give real=..., the data they were made for "
-                f"(without, CIFAR's constants are known, and these are {classes} classes of shape {tuple(images.shape[1:])})"
+                f"{file}: its images are normalised, and the file does not say by what; give real=..., the data "
+                "they were made for "
+                f"(without, CIFAR's constants are known, and these are {classes} classes of shape "
+                f"{tuple(images.shape[1:])})"
             )
         whose, mean, std = by
     if space is None:
         space, why = nearer(images, of, mean, std), ", as its values tell,"
         if space is None:
-            raise DataError(f"{file}: cannot tell whether its images are normalised or whitened; say space='normalised' or 'whitened'")
+            raise DataError(
+                f"{file}: cannot tell whether its images are normalised or whitened; say space='normalised' or "
+                "'whitened'"
+            )
     if space == "whitened":
-        return images, of, f"ZCA-whitened{why} and kept so, with the whitening of the {len(real.train):,} real training images"
+        return (
+            images,
+            of,
+            f"ZCA-whitened{why} and kept so, with the whitening of the {len(real.train):,} real training images",
+        )
     if space == "normalised":
         return _cut(file, images * std[:, None, None] + mean[:, None, None], space, f"normalised{why} by {whose}")
     return _cut(file, images, space, "plain pixels")
 
 
-@functools.lru_cache(maxsize=1)  # an arm reads its set before every inner loop, and at 32 x 32 pixels this takes half a minute
+@functools.lru_cache(
+    maxsize=1
+)  # an arm reads its set before every inner loop, and at 32 x 32 pixels this takes half a minute
 def _principal(real: RealData) -> Principal:
     return principal(real.pixels(real.train.images).clamp(0, 1).cpu())
 
@@ -184,8 +183,10 @@ def _cut(file: Path | str, pixels: Tensor, space: str, taken: str) -> tuple[Tens
     if (cut := _outside(pixels)) > FEW:
         others = " or ".join(f"space={s!r}" for s in SPACES if s != space)
         raise DataError(
-            f"{file}: read as {taken}, {100 * cut:.0f} % of its values would have to be cut to [0, 1], from {float(pixels.min()):.3g} to "
-            f"{float(pixels.max()):.3g}, and the set would teach less; say {others} if that is what it holds, or clamp it yourself into a "
+            f"{file}: read as {taken}, {100 * cut:.0f} % of its values would have to be cut to [0, 1], from "
+            f"{float(pixels.min()):.3g} to "
+            f"{float(pixels.max()):.3g}, and the set would teach less; say {others} if that is what it holds, or "
+            "clamp it yourself into a "
             "SynSet"
         )
     return pixels.clamp(0, 1), None, taken + (f", {100 * cut:.1f} % of its values cut to [0, 1]" if cut else "")
@@ -195,13 +196,20 @@ def _outside(images: Tensor) -> float:
     return float(((images < -EDGE) | (images > 1 + EDGE)).double().mean())
 
 
-def constants(of: RealData | SynSet | None, shape: Sequence[int], classes: int, form: str = "") -> tuple[str, Tensor, Tensor] | None:
-    """By what published images of this shape (c, h, w) and so many classes are normalised: in words, mean and deviation by channel.
+def constants(
+    of: RealData | SynSet | None, shape: Sequence[int], classes: int, form: str = ""
+) -> tuple[str, Tensor, Tensor] | None:
+    """By what published images of this shape (c, h, w) and so many classes are normalised: in words, mean and deviation
+    by channel.
 
-    With the data in hand: those of CONSTANTS whose mean is within 0.03 of the data's in all channels, the nearest; else the data's own.
-    Without: CIFAR's, by the number of classes; None where that says nothing.
+    With the data in hand: those of CONSTANTS whose mean is within 0.03 of the data's in all channels, the nearest; else
+    the data's own. Without: CIFAR's, by the number of classes; None where that says nothing.
     """
-    fit = [n for n, (many, side, mean, _) in CONSTANTS.items() if many == classes and tuple(shape) == (len(mean), side, side)]
+    fit = [
+        n
+        for n, (many, side, mean, _) in CONSTANTS.items()
+        if many == classes and tuple(shape) == (len(mean), side, side)
+    ]
     if of is None:
         fit = [n for n in fit if "CIFAR" in n]
     else:
@@ -211,96 +219,3 @@ def constants(of: RealData | SynSet | None, shape: Sequence[int], classes: int, 
         used = "CIFAR-10" if fit[0] == "CIFAR-100" and form == MTT else fit[0]
         return f"the constants that its code has for {fit[0]}", *(torch.tensor(t) for t in CONSTANTS[used][2:])
     return None if of is None else ("the real data's own mean and deviation", of.mean.cpu(), of.std.cpu())
-
-
-def _tensors(path: Path, factor: int | None) -> Found:
-    found = _safely(path)
-    if isinstance(found, Tensor):
-        if "images" not in path.name:
-            raise DataError(f"{path}: holds one tensor; MTT's images are in images_*.pt, with their labels in labels_*.pt beside")
-        beside = path.with_name(path.name.replace("images", "labels"))
-        if not beside.exists():
-            raise DataError(f"{beside}: no such file; MTT's images_*.pt needs its labels_*.pt beside it")
-        return _pair(path, [found, _safely(beside)], MTT, None)
-    if isinstance(found, dict) and "data" in found:
-        pairs = found["data"]
-        if not (isinstance(pairs, list | tuple) and len(pairs)):
-            raise DataError(f"{path}: `data` is {_what(pairs)}; DatasetCondensation keeps a list there, one [images, labels] an experiment")
-        return _pair(path, pairs[-1], f"DatasetCondensation, experiment {len(pairs)} of {len(pairs)}", "normalised")
-    if isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(t, Tensor) for t in found):
-        return _pair(path, found, f"IDC, factor {factor or 1}", "pixels")  # cut, as IDC does when it next reads them
-    raise DataError(f"{path}: holds {_what(found)}, which is none of the formats that are known: {KNOWN}")
-
-
-def _pair(path: Path, pair: Any, form: str, space: str | None) -> Found:
-    if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, Tensor) and t.ndim for t in pair)):
-        raise DataError(f"{path}: {form}: images and their labels are two tensors, and here is {_what(pair)}; get or save it again")
-    images, labels = (t.detach() for t in pair)
-    if images.ndim != 4 and labels.ndim == 4:
-        raise DataError(
-            f"{path}: its images have shape {tuple(images.shape)} and its labels {tuple(labels.shape)}: they are swapped; save them as "
-            "images, labels"
-        )
-    return Found(images, labels, form, space)
-
-
-def _what(found: Any) -> str:
-    if isinstance(found, Tensor):
-        return f"a tensor of shape {tuple(found.shape)}"
-    if isinstance(found, list | tuple):
-        return f"a {type(found).__name__} of {len(found)}{': ' if found else ''}{', '.join(map(_what, found[:4]))}"
-    names = f" with {', '.join(map(repr, list(found)[:4]))}" if isinstance(found, dict) else ""
-    return f"a {type(found).__name__}{names}"
-
-
-def _safely(path: Path) -> Any:
-    check_file(path)
-    # results of experiments hold NumPy scalars: plain numbers, whose few types are named here and nothing else is let in
-    import numpy as np
-    import numpy.dtypes as kinds
-
-    plain = [np.dtype, np._core.multiarray.scalar, *(getattr(kinds, n) for n in dir(kinds) if re.fullmatch(r"(Float|Int|UInt)\d+DType", n))]
-    old = ("numpy.core.multiarray.scalar", np._core.multiarray.scalar)  # the name that NumPy 1 wrote
-    try:
-        with torch.serialization.safe_globals([*plain, (old[1], old[0])]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        name = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
-        what = f"objects of type {name.group(1)}" if name else "more than tensors and plain values"
-        raise DataError(f"{path}: holds {what}, which cannot be opened without running its code; ask for a file of tensors") from None
-    except Exception as error:  # whatever an unpickler may stumble over in bytes that are no pickle
-        said = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise DataError(f"{path}: is no PyTorch file, or is cut short ({said}); get it again") from None
-
-
-def _arrays(path: Path) -> Found:
-    from lotto.data import read_npz
-
-    check_file(path)
-    found = read_npz(path)
-    classes = tuple(map(str, found["classes"].flat)) if "classes" in found else None
-    return Found(torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]), "arrays", None, classes)
-
-
-def _folder(path: Path) -> Found:
-    import numpy as np
-    from PIL import Image
-
-    classes = sorted(p.name for p in path.iterdir() if p.is_dir())
-    files = [(c, f) for c, name in enumerate(classes) for f in sorted((path / name).glob("*.png"))]
-    if empty := [name for c, name in enumerate(classes) if c not in {c for c, _ in files}]:
-        raise DataError(f"{path / empty[0]}: holds no PNG; each class needs one")
-    if not files:
-        raise DataError(f"{path}: holds no folder of PNGs a class; known are {KNOWN}")
-    arrays = []
-    for _, f in files:
-        check_file(f)
-        try:
-            with Image.open(f) as picture:
-                one = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-        except OSError as error:  # PIL's UnidentifiedImageError is one
-            raise DataError(f"{f}: is no picture, or is cut short ({str(error)[:80]}); get it again") from None
-        arrays.append(torch.tensor(one).view(*one.shape[:2], -1).permute(2, 0, 1))
-        if arrays[-1].shape != arrays[0].shape:
-            raise DataError(f"{f}: has shape {tuple(arrays[-1].shape)}, {files[0][1].name} {tuple(arrays[0].shape)}; make them alike")
-    return Found(torch.stack(arrays), torch.tensor([c for c, _ in files]), "a folder of pictures", "pixels", tuple(classes))

@@ -15,9 +15,9 @@ from lotto.train import evaluate_splits, outcome, train
 
 
 def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
-    """One fresh net trained on `small` by `recipe`, after its last step: `state`, `images` and, unless it diverged, `train`, `held_out` and
-    `test`, each with loss (nats) and error (in [0, 1]) on the real images, which have to be seen as `small` is (`SynSet.view`). The test
-    images choose nothing."""
+    """One fresh net trained on `small` by `recipe`, after its last step: `state`, `images` and, unless it diverged,
+    `train`, `held_out` and `test`, each with loss (nats) and error (in [0, 1]) on the real images, which have to be
+    seen as `small` is (`SynSet.view`). The test images choose nothing."""
     seed = generator(seed, "judge").initial_seed()
     device = real.train.images.device
     fresh = nets.build(net, real.shape, len(real.classes), seed).to(device)
@@ -31,19 +31,26 @@ def taught(small: Split, real: RealData, net: Net, recipe: Recipe, seed: int = 0
 
 
 def evaluate(
-    small: SynSet | Split, real: RealData, nets: Mapping[str, Net], recipes: Mapping[str, Recipe], repeats: int = 5, seed: int = 0
+    small: SynSet | Split,
+    real: RealData,
+    nets: Mapping[str, Net],
+    recipes: Mapping[str, Recipe],
+    repeats: int = 5,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """What any set in hand is worth, such as one that `SynSet.load` read: one row per (net, recipe, repeat), with the test and the held-out
-    accuracy in points (None where the net diverged). Nothing is stored; pandas makes a table of the rows as they are.
+    """What any set in hand is worth, such as one that `SynSet.load` read: one row per (net, recipe, repeat), with the
+    test and the held-out accuracy in points (None where the net diverged). Nothing is stored; pandas makes a table of
+    the rows as they are.
 
-    Each repeat is a fresh net; the same repeat of another set has the same initial weights. Nets trained on a SynSet see the real images
-    as they saw the set: in its normalisation, and whitened where it is. A Split goes with the real data as they are given. DataError where
-    set and real data do not fit.
+    Each repeat is a fresh net; the same repeat of another set has the same initial weights. Nets trained on a SynSet
+    see the real images as they saw the set: in its normalisation, and whitened where it is. A Split goes with the real
+    data as they are given. DataError where set and real data do not fit.
     """
     if isinstance(small, SynSet):
         if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
             raise DataError(
-                f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the real data {real.shape} "
+                f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, "
+                f"the real data {real.shape} "
                 f"and {len(real.classes)}; judge it on the data it was made for"
             )
         small, real = small.split(), small.view(real)

@@ -1,4 +1,5 @@
-"""THE loop of all distillations: pixels that start as real images, are moved by one method's gradient, and stay in [0, 1]."""
+"""THE loop of all distillations: pixels that start as real images, are moved by one method's gradient, and stay in [0,
+1]."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Method(Protocol):
     momentum: float
 
     def match(self, step: int, pixels: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, ""], Float[Tensor, "n c h w"]]:
-        """Loss and its gradient in the pixels (which require one) at step `step`, a function of the seed, the step and the state."""
+        """Loss and its gradient in the pixels (which require one) at step `step`, a function of the seed, the step and
+        the state."""
 
     def learn(self, step: int) -> None:
         """What the method does between steps."""
@@ -45,7 +47,12 @@ class Method(Protocol):
 
 
 def run(
-    method: Method, real: RealData, recipe: Matching, seed: int, checkpoint: Checkpoint | None = None, told: Told | None = None
+    method: Method,
+    real: RealData,
+    recipe: Matching,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    told: Told | None = None,
 ) -> tuple[SynSet, list[float]]:
     """The set after `recipe.steps` steps, and the loss of each.
 
@@ -71,7 +78,8 @@ def run(
         bad = next((i for i, x in enumerate(losses) if not abs(x) < float("inf")), None)
         if bad is not None or not torch.isfinite(pixels).all():
             raise ConfigError(
-                f"the distillation diverged at step {step if bad is None else bad} (lr = {recipe.lr}); give a smaller distill_lr"
+                f"the distillation diverged at step {step if bad is None else bad} (lr = {recipe.lr}); give a "
+                "smaller distill_lr"
             )
         if told:
             told(step, losses[-1] if losses else None)
@@ -79,7 +87,9 @@ def run(
     for step in range(first, recipe.steps):
         loss, gradient = method.match(step, pixels)
         with torch.no_grad():
-            velocity = gradient if velocity is None or not method.momentum else velocity.mul_(method.momentum).add_(gradient)
+            velocity = (
+                gradient if velocity is None or not method.momentum else velocity.mul_(method.momentum).add_(gradient)
+            )
             pixels.add_(velocity, alpha=-method.rate).clamp_(0, 1)
         recent.append(loss.detach())
         method.learn(step)
@@ -93,22 +103,28 @@ def run(
     look(recipe.steps)
     about: dict[str, Any] = {"method": method.name, "seed": seed, **recipe.model_dump(mode="json")}
     labels = spread(recipe.ipc, len(real.classes))
-    return SynSet(pixels.detach().cpu(), labels, real.classes, real.mean.cpu(), real.std.cpu(), about, recipe.factor), losses
+    return SynSet(
+        pixels.detach().cpu(), labels, real.classes, real.mean.cpu(), real.std.cpu(), about, recipe.factor
+    ), losses
 
 
 def start(real: RealData, recipe: Matching, seed: int) -> Float[Tensor, "n c h w"]:
-    """Real training images in [0, 1], `recipe.ipc` a class; with a factor, factor x factor smaller ones in the place of each."""
+    """Real training images in [0, 1], `recipe.ipc` a class; with a factor, factor x factor smaller ones in the place of
+    each."""
     classes, parts = len(real.classes), recipe.factor**2
     index = per_class(real.train.labels.cpu(), recipe.ipc * parts, generator(seed, "distill"))
     pixels = real.pixels(real.train.images[index.to(real.train.images.device)]).clamp(0, 1)
     if parts > 1:  # class by class as drawn; `encode` takes part by part
-        pixels = encode(pixels.view(classes, parts, recipe.ipc, *real.shape).transpose(0, 1).reshape(-1, *real.shape), recipe.factor)
+        pixels = encode(
+            pixels.view(classes, parts, recipe.ipc, *real.shape).transpose(0, 1).reshape(-1, *real.shape), recipe.factor
+        )
     return pixels.contiguous()
 
 
 def estimate(method: Method, real: RealData, recipe: Matching, seed: int = 0, steps: int = 3) -> dict[str, float]:
-    """What `run` will cost here, from a few of its steps, which are thrown away (use a fresh `method`): `seconds` in all, `step_seconds`,
-    and `memory_mib`, the most that PyTorch held on a GPU (0 on a CPU). The first step, which sets things up, is not timed."""
+    """What `run` will cost here, from a few of its steps, which are thrown away (use a fresh `method`): `seconds` in
+    all, `step_seconds`, and `memory_mib`, the most that PyTorch held on a GPU (0 on a CPU). The first step, which sets
+    things up, is not timed."""
     device = real.train.images.device
     pixels = start(real, recipe, seed).requires_grad_()
     took = []

@@ -1,4 +1,5 @@
-"""The nets that a distillation looks through: fresh random ones, or a pool of nets that are trained a little meanwhile."""
+"""The nets that a distillation looks through: fresh random ones, or a pool of nets that are trained a little
+meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def members(labels: Int64[Tensor, " n"], classes: int) -> list[Int64[Tensor, " m
 
 
 def random_net(recipe: Matching, real: RealData, seed: int, number: int) -> torch.nn.Module:
-    """Net number `number` of a distillation: a ConvNet with instance norm, so that no statistics are shared between images or classes.
+    """Net number `number` of a distillation: a ConvNet with instance norm, so that no statistics are shared between
+    images or classes.
 
     Its initialisation is drawn on the CPU, then moved: the same on every device.
     """
@@ -33,7 +35,8 @@ def random_net(recipe: Matching, real: RealData, seed: int, number: int) -> torc
 
 
 class Pool:
-    """Nets that take turns. After its turn a net takes `net_steps` steps on real images; after `life` turns a fresh one replaces it.
+    """Nets that take turns. After its turn a net takes `net_steps` steps on real images; after `life` turns a fresh one
+    replaces it.
 
     Their ages are spread: at any time some are fresh and some know more (as in Zhao et al. 2023, arXiv 2307.09742).
     """
@@ -44,7 +47,9 @@ class Pool:
 
     def _number(self, step: int) -> tuple[int, int]:
         slot, turn = step % self.recipe.pool, step // self.recipe.pool
-        return slot, slot + self.recipe.pool * ((turn + slot * self.recipe.life // self.recipe.pool) // self.recipe.life)
+        return slot, slot + self.recipe.pool * (
+            (turn + slot * self.recipe.life // self.recipe.pool) // self.recipe.life
+        )
 
     def at(self, step: int) -> _Learner:
         """The net whose turn it is."""

@@ -17,13 +17,15 @@ class Matching(Config):
     steps: Annotated[Int, Field(ge=0)] = 400
     """Pixel updates."""
     batch: Annotated[Int, Field(ge=1)] = 32
-    """Images a step: real ones of each class (`Distill`, `Gradient`), or distilled ones that the student sees (`Trajectory`)."""
+    """Images a step: real ones of each class (`Distill`, `Gradient`), or distilled ones that the student sees
+    (`Trajectory`)."""
     width: Annotated[Int, Field(ge=1)] = 32
     """Channels of the ConvNets (instance norm)."""
     depth: Annotated[Int, Field(ge=1, le=6)] = 2
     """Their blocks."""
     shift: Annotated[Int, Field(ge=0)] = 1
-    """Shifts, in pixels; siamese: the same for real and distilled images of a step (`Trajectory`: each image its own)."""
+    """Shifts, in pixels; siamese: the same for real and distilled images of a step (`Trajectory`: each image its
+    own)."""
     flip: bool = False
     """Flips, likewise."""
     ops: Ops = ()
@@ -33,14 +35,15 @@ class Matching(Config):
 
 
 class Distill(Matching):
-    """How a distilled set is made by distribution matching (Zhao & Bilen 2023, arXiv 2110.04181; pool and `ce` as in Zhao et al. 2023,
-    arXiv 2307.09742)."""
+    """How a distilled set is made by distribution matching (Zhao & Bilen 2023, arXiv 2110.04181; pool and `ce` as in
+    Zhao et al. 2023, arXiv 2307.09742)."""
 
     later: ClassVar = frozenset({"method", "ops", "factor", "pool", "life", "net_steps", "net_lr", "ce"})
 
     method: Literal["dist"] = "dist"
     lr: Annotated[Float, Field(gt=0)] = 0.03
-    """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc images)."""
+    """Learning rate of the pixels (SGD, momentum 0.5; multiplied by ipc, as a class mean spreads its gradient over ipc
+    images)."""
     pool: Annotated[Int, Field(ge=0, le=100)] = 0
     """Nets that take turns, each trained a little after its turn; 0: a fresh random net each step."""
     life: Annotated[Int, Field(ge=1)] = 50
@@ -50,7 +53,8 @@ class Distill(Matching):
     net_lr: Annotated[Float, Field(gt=0)] = 0.01
     """Their learning rate."""
     ce: Annotated[Float, Field(ge=0)] = 0.0
-    """Weight of the distilled images' cross-entropy under the net, times the share of real images that it lately got right."""
+    """Weight of the distilled images' cross-entropy under the net, times the share of real images that it lately got
+    right."""
 
     @model_validator(mode="after")
     def _taught(self):
@@ -60,7 +64,8 @@ class Distill(Matching):
 
 
 class Gradient(Matching):
-    """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one step)."""
+    """How a distilled set is made by gradient matching (Kim et al. 2022, arXiv 2205.14959, with all classes in one
+    step)."""
 
     method: Literal["grad"] = "grad"
     lr: Annotated[Float, Field(gt=0)] = 0.1
@@ -106,7 +111,9 @@ class Trajectory(Matching):
         if last < 0:
             raise ValueError(f"span = {self.span}: an expert trains for {self.epochs} epochs; give 1 to {self.epochs}")
         if self.latest is not None and self.latest > last:
-            raise ValueError(f"latest = {self.latest}: from there an expert has no {self.span} epochs left; give 0 to {last}")
+            raise ValueError(
+                f"latest = {self.latest}: from there an expert has no {self.span} epochs left; give 0 to {last}"
+            )
         return self
 
 

@@ -26,11 +26,11 @@ PARTS = ("images", "labels", "mean", "std")
 class SynSet:
     """Images, labels, how a net has to see them (and real images beside them), and how they were made.
 
-    images: pixels in [0, 1], neither normalised nor whitened; or, where there is a `whitening`, whitened values of any range, as their
-    makers trained on them (brought back to [0, 1] such a set is ruined: much of it lies outside). labels: class numbers, or a probability
-    a class (soft labels, which are never rounded to a class). mean, std: by channel, what `split` and `normalise` apply last; 0 and 1 for
-    published whitened sets. factor: an image holds factor x factor smaller ones (multi-formation, Kim et al. 2022, arXiv 2205.14959),
-    which `decode` takes apart.
+    images: pixels in [0, 1], neither normalised nor whitened; or, where there is a `whitening`, whitened values of any
+    range, as their makers trained on them (brought back to [0, 1] such a set is ruined: much of it lies outside).
+    labels: class numbers, or a probability a class (soft labels, which are never rounded to a class). mean, std: by
+    channel, what `split` and `normalise` apply last; 0 and 1 for published whitened sets. factor: an image holds factor
+    x factor smaller ones (multi-formation, Kim et al. 2022, arXiv 2205.14959), which `decode` takes apart.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -48,15 +48,20 @@ class SynSet:
         if self.whitening:
             d, shape = self.images[0].numel(), tuple(self.whitening.matrix.shape)
             if shape != (d, d):
-                raise DataError(f"whitening of shape {shape}: images of {d} values need ({d}, {d}); fit it on images of this size")
+                raise DataError(
+                    f"whitening of shape {shape}: images of {d} values need ({d}, {d}); fit it on images of this size"
+                )
         elif low < -1e-4 or high > 1 + 1e-4:
             raise DataError(
-                f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any normalisation or whitening: "
+                f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any "
+                "normalisation or whitening: "
                 "undo it with images * std + mean, or read the file with SynSet.load"
             )
         most = min(self.images.shape[2:])
         if not (isinstance(self.factor, int) and 1 <= self.factor <= most):
-            raise DataError(f"factor = {self.factor}: images of shape {tuple(self.images.shape[1:])} can hold 1 to {most}")
+            raise DataError(
+                f"factor = {self.factor}: images of shape {tuple(self.images.shape[1:])} can hold 1 to {most}"
+            )
 
     def decode(self) -> tuple[Float[Tensor, "m c h w"], Tensor]:
         """The m = n x factor^2 images that are stored in n, and their labels: part by part, all images each time."""
@@ -68,12 +73,14 @@ class SynSet:
         return Split((images - self.mean[:, None, None]) / self.std[:, None, None], labels)
 
     def normalise(self, pixels: Float[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
-        """Pixels in [0, 1] as a net has to see them that is trained on this set: whitened, where it is, and normalised; any device."""
+        """Pixels in [0, 1] as a net has to see them that is trained on this set: whitened, where it is, and normalised;
+        any device."""
         seen = whiten(pixels, self.whitening) if self.whitening else pixels
         return (seen - self.mean.to(seen)[:, None, None]) / self.std.to(seen)[:, None, None]
 
     def view(self, real: RealData) -> RealData:
-        """The real data as a net has to see them that is trained on this set; `real` itself where that is how they are already.
+        """The real data as a net has to see them that is trained on this set; `real` itself where that is how they are
+        already.
 
         Its `pixels` undoes the normalisation only: of a whitened set's view it gives whitened images.
         """
@@ -91,7 +98,8 @@ class SynSet:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the set by name, on the CPU: those of PARTS and, where it is whitened, "whitening.mean" and "whitening.matrix"."""
+        """All tensors of the set by name, on the CPU: those of PARTS and, where it is whitened, "whitening.mean" and
+        "whitening.matrix"."""
         whole = {n: getattr(self, n) for n in PARTS}
         whole |= {f"whitening.{n}": t for n, t in (self.whitening._asdict() if self.whitening else {}).items()}
         return {n: t.detach().cpu().contiguous() for n, t in whole.items()}
@@ -111,8 +119,9 @@ class SynSet:
 
     @classmethod
     def load(cls, file: Path | str, **more: Any) -> SynSet:
-        """Read what `save` wrote; what others have published is read by `lotto.distill.files.load`, to which all other files (and
-        `more`: real, space, factor) go. DataError where the file is not there, none of these, cut short, or changed since it was saved."""
+        """Read what `save` wrote; what others have published is read by `lotto.distill.files.load`, to which all other
+        files (and `more`: real, space, factor) go. DataError where the file is not there, none of these, cut short, or
+        changed since it was saved."""
         path = Path(file)
         if not path.exists():
             raise DataError(f"{file}: no such file; save a SynSet there first")
@@ -125,12 +134,20 @@ class SynSet:
             with safe_open(file, "pt") as f:
                 meta = json.loads((f.metadata() or {})["lotto"])
                 images, labels, mean, std = (f.get_tensor(n) for n in PARTS)
-                by = Whitening(*(f.get_tensor(f"whitening.{n}") for n in Whitening._fields)) if "whitening.matrix" in f.keys() else None
+                by = (
+                    Whitening(*(f.get_tensor(f"whitening.{n}") for n in Whitening._fields))
+                    if "whitening.matrix" in f.keys()
+                    else None
+                )
                 made = cls(images, labels, tuple(meta["classes"]), mean, std, meta["recipe"], meta.get("factor", 1), by)
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise DataError(f"{file}: is no SynSet file, or is cut short ({error}); make it again with SynSet.save") from None
+            raise DataError(
+                f"{file}: is no SynSet file, or is cut short ({error}); make it again with SynSet.save"
+            ) from None
         if meta.get("checksum", made.checksum) != made.checksum:
-            raise DataError(f"{file}: its images are not those it was saved with (checksum); make it again with SynSet.save")
+            raise DataError(
+                f"{file}: its images are not those it was saved with (checksum); make it again with SynSet.save"
+            )
         return made
 
 
@@ -141,7 +158,9 @@ def check_file(path: Path) -> None:
     if not start:
         raise DataError(f"{path}: is empty (0 bytes); get it again")
     if start.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: is a git-lfs pointer and not the file itself; run `git lfs pull` in the clone that it comes from")
+        raise DataError(
+            f"{path}: is a git-lfs pointer and not the file itself; run `git lfs pull` in the clone that it comes from"
+        )
 
 
 def spread(n: int, classes: int) -> Int64[Tensor, " n_classes"]:
@@ -150,9 +169,11 @@ def spread(n: int, classes: int) -> Int64[Tensor, " n_classes"]:
 
 
 def decode(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "m c h w"]:
-    """Cut each image into factor x factor parts and enlarge each part to the whole size: m = n x factor^2, part by part.
+    """Cut each image into factor x factor parts and enlarge each part to the whole size: m = n x factor^2, part by
+    part.
 
-    Bilinear, corners not aligned. Where factor does not divide a side, the image is first padded with 0.5 at its end. Differentiable.
+    Bilinear, corners not aligned. Where factor does not divide a side, the image is first padded with 0.5 at its end.
+    Differentiable.
     """
     if factor == 1:
         return images
@@ -164,7 +185,8 @@ def decode(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "m c 
 
 
 def encode(images: Float[Tensor, "m c h w"], factor: int) -> Float[Tensor, "n c h w"]:
-    """The way back: m = n x factor^2 images, in `decode`'s order, made smaller (nearest) and set together; it loses detail."""
+    """The way back: m = n x factor^2 images, in `decode`'s order, made smaller (nearest) and set together; it loses
+    detail."""
     if factor == 1:
         return images
     h, w = images.shape[2:]

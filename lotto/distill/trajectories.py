@@ -1,5 +1,6 @@
-"""Trajectory matching: images on which a net, in a few steps, goes where another went in epochs on the real ones (Cazenavette et al. 2022,
-arXiv 2203.11932), at the memory of one step (as Cui et al. 2023, arXiv 2211.10586, set out to; here exactly)."""
+"""Trajectory matching: images on which a net, in a few steps, goes where another went in epochs on the real ones
+(Cazenavette et al. 2022, arXiv 2203.11932), at the memory of one step (as Cui et al. 2023, arXiv 2211.10586, set out
+to; here exactly)."""
 
 from __future__ import annotations
 
@@ -29,11 +30,12 @@ def match_trajectories(
     checkpoint: Checkpoint | None = None,
     told: Told | None = None,
 ) -> tuple[SynSet, list[float]]:
-    """`recipe.ipc` stored images a class on which students follow the experts, and the loss of each step; resumable, errors as `loop.run`
-    has them.
+    """`recipe.ipc` stored images a class on which students follow the experts, and the loss of each step; resumable,
+    errors as `loop.run` has them.
 
-    ways: of each expert, its weights (as `flat` gives them) before each epoch and after the last: `expert(...).tensors["weights"]`. The
-    learning rate that goes with the images is in the set's recipe as `learned_lr`.
+    ways: of each expert, its weights (as `flat` gives them) before each epoch and after the last:
+    `expert(...).tensors["weights"]`. The learning rate that goes with the images is in the set's recipe as
+    `learned_lr`.
     """
     method = Trajectories(real, ways, recipe, seed)
     made, losses = run(method, real, recipe, seed, checkpoint, told)
@@ -42,9 +44,10 @@ def match_trajectories(
 
 
 class Trajectories:
-    """Each step draws an expert and an epoch, lets a student start there and take `student_steps` of SGD on the distilled images, and
-    moves these, and the logarithm of the student's rate, down the gradient of how far from the expert's weights, `span` epochs later, it
-    ends: the squared distance over that which the expert went. Students see each image in an augmentation of its own."""
+    """Each step draws an expert and an epoch, lets a student start there and take `student_steps` of SGD on the
+    distilled images, and moves these, and the logarithm of the student's rate, down the gradient of how far from the
+    expert's weights, `span` epochs later, it ends: the squared distance over that which the expert went. Students see
+    each image in an augmentation of its own."""
 
     name, momentum = "traj", 0.5
 
@@ -58,7 +61,8 @@ class Trajectories:
         for n, way in enumerate(self.ways):
             if way.shape != (recipe.epochs + 1, size):
                 raise ConfigError(
-                    f"expert {n} has weights of shape {tuple(way.shape)}; ({recipe.epochs + 1}, {size}) is needed: {recipe.epochs} epochs "
+                    f"expert {n} has weights of shape {tuple(way.shape)}; ({recipe.epochs + 1}, {size}) is "
+                    f"needed: {recipe.epochs} epochs "
                     f"of a ConvNet of width {recipe.width} and depth {recipe.depth}"
                 )
         self.labels = spread(recipe.ipc, len(real.classes)).repeat(recipe.factor**2).to(device)
@@ -88,7 +92,9 @@ class Trajectories:
             )
             return F.cross_entropy(scores, self.labels[picked[turn]])
 
-        value, gradient, slope = followed(loss, way[begin], way[begin + recipe.span], pixels, self.student_lr, recipe.student_steps)
+        value, gradient, slope = followed(
+            loss, way[begin], way[begin + recipe.span], pixels, self.student_lr, recipe.student_steps
+        )
         self._slope = slope * self.student_lr
         return value, gradient
 
@@ -114,12 +120,14 @@ def followed(
     lr: float,
     steps: int,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n c h w"], float]:
-    """How far from `goal` a student ends that takes `steps` of SGD from `begin`, and the derivatives of that in `pixels` and `lr`.
+    """How far from `goal` a student ends that takes `steps` of SGD from `begin`, and the derivatives of that in
+    `pixels` and `lr`.
 
-    The value is |end - goal|^2 / |begin - goal|^2, where theta[i + 1] = theta[i] - lr g[i], g[i] the gradient of loss(theta[i], pixels, i)
-    in theta. With a = d value / d theta[i + 1], step i adds -lr d(g[i] . a)/d pixels to the one derivative, -(g[i] . a) to the other, and a
-    becomes a - lr d(g[i] . a)/d theta. So one step's graph is held at a time, beside `steps` copies of the weights; the derivatives are
-    those of the unrolled steps, the way through later weights included. ConfigError where begin and goal are the same.
+    The value is |end - goal|^2 / |begin - goal|^2, where theta[i + 1] = theta[i] - lr g[i], g[i] the gradient of
+    loss(theta[i], pixels, i) in theta. With a = d value / d theta[i + 1], step i adds -lr d(g[i] . a)/d pixels to the
+    one derivative, -(g[i] . a) to the other, and a becomes a - lr d(g[i] . a)/d theta. So one step's graph is held at a
+    time, beside `steps` copies of the weights; the derivatives are those of the unrolled steps, the way through later
+    weights included. ConfigError where begin and goal are the same.
     """
     whole = ((begin - goal) ** 2).sum()
     if not float(whole) > 0:
@@ -150,7 +158,10 @@ def flat(net: nn.Module) -> Float[Tensor, " params"]:
 def shaped(weights: Float[Tensor, " params"], net: nn.Module) -> dict[str, Tensor]:
     """The way back: name -> parameter of the net's shapes."""
     named = dict(net.named_parameters())
-    return {n: part.view(p.shape) for (n, p), part in zip(named.items(), weights.split([p.numel() for p in named.values()]), strict=True)}
+    return {
+        n: part.view(p.shape)
+        for (n, p), part in zip(named.items(), weights.split([p.numel() for p in named.values()]), strict=True)
+    }
 
 
 def _taking_turns(n: int, batch: int, steps: int, draw: torch.Generator) -> list[Tensor]:

@@ -1,4 +1,5 @@
-"""ZCA whitening, as the trajectory-matching codes (MTT, DATM) apply it to all images before they distil, train or test."""
+"""ZCA whitening, as the trajectory-matching codes (MTT, DATM) apply it to all images before they distil, train or
+test."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Principal(NamedTuple):
 
 
 class Whitening(NamedTuple):
-    """Decorrelated pixels that still look like images: x -> (x - mean) @ matrix, for x in [0, 1] flattened to d = c h w values."""
+    """Decorrelated pixels that still look like images: x -> (x - mean) @ matrix, for x in [0, 1] flattened to d = c h w
+    values."""
 
     mean: Float[Tensor, " d"]
     matrix: Float[Tensor, "d d"]
@@ -58,22 +60,28 @@ def whiten(pixels: Float[Tensor, "n c h w"], by: Whitening) -> Float[Tensor, "n 
 
 
 def unwhiten(images: Float[Tensor, "n c h w"], by: Whitening) -> Float[Tensor, "n c h w"]:
-    """The way back to pixels. Whitened images that were optimised leave [0, 1] there: good for pictures, not for training."""
+    """The way back to pixels. Whitened images that were optimised leave [0, 1] there: good for pictures, not for
+    training."""
     flat = torch.linalg.solve(by.matrix.double().to(images.device), images.flatten(1).double(), left=False)
     return (flat + by.mean.to(flat)).view(images.shape).to(images)
 
 
 def nearer(
-    images: Float[Tensor, "n c h w"], of: Principal, mean: Float[Tensor, " c"], std: Float[Tensor, " c"], eps: float = EPS
+    images: Float[Tensor, "n c h w"],
+    of: Principal,
+    mean: Float[Tensor, " c"],
+    std: Float[Tensor, " c"],
+    eps: float = EPS,
 ) -> Literal["normalised", "whitened"] | None:
-    """Whether a set's images are more like normalised real images (by channel: mean, std) or like whitened ones; None: cannot be told.
+    """Whether a set's images are more like normalised real images (by channel: mean, std) or like whitened ones; None:
+    cannot be told.
 
-    Ranges and deviations of single pixels do not tell: whitened natural images lie well within what a normalised pixel can be (on CIFAR-10
-    all of them). The leading principal axes, those of 90 % of the real variance, do: along them normalised images keep the variances of
-    pixels, over two orders of magnitude, and whitened ones have about 1 each, by construction. So the second moments of the set are set
-    against those of real images in either space, as log ratios: first by their deviation, since a set may have any contrast; where that
-    says nothing (real images without leading axes, much noise in the set), by their root mean square. One reading must be 1.5 times as
-    near as the other.
+    Ranges and deviations of single pixels do not tell: whitened natural images lie well within what a normalised pixel
+    can be (on CIFAR-10 all of them). The leading principal axes, those of 90 % of the real variance, do: along them
+    normalised images keep the variances of pixels, over two orders of magnitude, and whitened ones have about 1 each,
+    by construction. So the second moments of the set are set against those of real images in either space, as log
+    ratios: first by their deviation, since a set may have any contrast; where that says nothing (real images without
+    leading axes, much noise in the set), by their root mean square. One reading must be 1.5 times as near as the other.
     """
     top = int((of.variances.cumsum(0) < 0.9 * of.variances.sum()).sum()) + 1
     variances, axes = of.variances[:top].clamp_min(1e-12), of.axes[:, :top]

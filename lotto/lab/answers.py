@@ -1,6 +1,8 @@
-"""What the notebooks share in words: the board of a run, its claims, the reference run, folded tables, and sentences made from numbers.
+"""What the notebooks share in words: the board of a run, its claims, the reference run, folded tables, and sentences
+made from numbers.
 
-Functions that show something return what the notebook goes on with, or nothing. Sentences are text, so that a test can read them.
+Functions that show something return what the notebook goes on with, or nothing. Sentences are text, so that a test can
+read them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from lotto.lab import plots, report, sources
+from lotto.lab import curves, index, plots, sources
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.causes import figures as causes
 from lotto.lab.claims import board as boards
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CHIPS = {"good": "#d9f0e1", "bad": "#fbdfdc", "open": "#f3ecd8", "plain": "#e8eaee"}
-"""Tone of a word (`report.tone`) -> the colour behind it."""
+"""Tone of a word (`index.tone`) -> the colour behind it."""
 DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
 """Arms of a reference run's curves."""
 
@@ -62,19 +64,26 @@ def arms(study: Study) -> None:
 
 
 def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[str, str]]:
-    """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return `claims.board.rows`.
+    """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return
+    `claims.board.rows`.
 
-    Primary claims, or all where there are none; the others, and those that this run has no arms for, are named. tables: name -> table, as
-    `claims.judge.judge` takes them.
+    Primary claims, or all where there are none; the others, and those that this run has no arms for, are named. tables:
+    name -> table, as `claims.judge.judge` takes them.
     """
     rows = {r["claim"].split()[0]: r for r in boards.rows(tables, study, _classes(study), notebook)}
     primary = [c.id for c in CLAIMS if c.primary and c.id in rows] or list(rows)
     lines = [
-        "".join(f'<td style="text-align: left">{cell}</td>' for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"])))
+        "".join(
+            f'<td style="text-align: left">{cell}</td>'
+            for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"]))
+        )
         for r in map(rows.get, primary)
     ]
     kept = runs.known(study.preset)
-    note = f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so no verdict. "
+    note = (
+        f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so "
+        "no verdict. "
+    )
     note += f"Reference: {kept.planned} others." if kept else "No reference run of this preset is kept yet."
     absent = [name for name in rows if rows[name]["here"] == "not run"]
     others = [name for name in rows if name not in (*primary, *absent)]
@@ -87,21 +96,31 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[s
 
 
 def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Show every comparison of a notebook's claims as a forest plot, one sentence for each claim, and the whole board, folded."""
+    """Show every comparison of a notebook's claims as a forest plot, one sentence for each claim, and the whole board,
+    folded."""
     import pandas as pd
 
     judged = judge.judge(tables, study, _classes(study), notebook)
     plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
     say(boards.sentences(tables, study, _classes(study), notebook))
-    fold(pd.DataFrame(rows).set_index("claim"), "The whole board, with the reference and the unfavourable reading", words=True)
+    fold(
+        pd.DataFrame(rows).set_index("claim"),
+        "The whole board, with the reference and the unfavourable reading",
+        words=True,
+    )
 
 
 def reference(study: Study, notebook: str) -> runs.Reference | None:
-    """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there is one."""
+    """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there
+    is one."""
     kept = runs.known(study.preset)
     say(kept.origin if kept else "No reference run of this preset is kept yet.")
     if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
-        plots.show(figures.forest(judged, f"Reference, {kept.study.seeds} initialisations: every comparison with its 95 % interval"))
+        plots.show(
+            figures.forest(
+                judged, f"Reference, {kept.study.seeds} initialisations: every comparison with its 95 % interval"
+            )
+        )
     return kept
 
 
@@ -110,11 +129,12 @@ def reference_curves(kept: runs.Reference) -> None:
     arms = kept.view("main level", "curves")
     seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(kept.tables["accuracy"].level)])
     title = f"Reference: tickets over sparsity, {seen.seeds} initialisations"
-    plots.show(plots.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
+    plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
 
 def factorial(study: Study) -> go.Figure | None:
-    """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so far."""
+    """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so
+    far."""
     kept = runs.known(study.preset)
     if not kept or not kept.facts["batches"]["factorial"]["done"]:
         return None
@@ -127,7 +147,8 @@ def factorial(study: Study) -> go.Figure | None:
 
 
 def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = "method") -> dict[str, Interval]:
-    """Title -> mean of a column over the initialisations that trained, with its interval; of one level where one is given.
+    """Title -> mean of a column over the initialisations that trained, with its interval; of one level where one is
+    given.
 
     `by`: the column whose values are told apart. Several rows of an initialisation are averaged first.
     """
@@ -139,9 +160,17 @@ def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = 
     }
 
 
-def ends(table: pd.DataFrame, column: str, level: int | None, what: str, unit: str = "points", digits: int = 1, by: str = "method") -> str:
-    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9.", from `means`; ties are named
-    together. Empty where nothing was measured."""
+def ends(
+    table: pd.DataFrame,
+    column: str,
+    level: int | None,
+    what: str,
+    unit: str = "points",
+    digits: int = 1,
+    by: str = "method",
+) -> str:
+    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9.", from
+    `means`; ties are named together. Empty where nothing was measured."""
     found = means(table, column, level, by)
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
@@ -158,28 +187,40 @@ def ends(table: pd.DataFrame, column: str, level: int | None, what: str, unit: s
 
 def times(fewer: float, than: str) -> str:
     """ "2.5 times fewer images than IMP", or "1.6 times as many images as IMP" where `fewer` is below 1."""
-    return f"{fewer:.1f} times fewer images than {than}" if fewer >= 1 else f"{1 / fewer:.1f} times as many images as {than}"
+    return (
+        f"{fewer:.1f} times fewer images than {than}"
+        if fewer >= 1
+        else f"{1 / fewer:.1f} times as many images as {than}"
+    )
 
 
 def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, what: str, unit: str = "points") -> str:
-    """ "The barrier of distilled minus that of IMP is 11.7 [3.7, 19.7] points over 10 initialisations: the interval excludes 0."; empty
-    where an arm is not there. Paired by initialisation, those that trained."""
+    """ "The barrier of distilled minus that of IMP is 11.7 [3.7, 19.7] points over 10 initialisations: the interval
+    excludes 0."; empty where an arm is not there. Paired by initialisation, those that trained."""
     both = [by_seed(table, m, 0 if ARMS[m].dense else level, column) for m in (arm, than)]
     found = paired(*both)
     if found.mean is None:
         return ""
-    how = "too few for an interval" if found.low is None else f"the interval {'contains' if found.low <= 0 <= found.high else 'excludes'} 0"
+    how = (
+        "too few for an interval"
+        if found.low is None
+        else f"the interval {'contains' if found.low <= 0 <= found.high else 'excludes'} 0"
+    )
     side = f"The {what} of *{ARMS[arm].title}* minus that of *{ARMS[than].title}* is"
     return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}: {how}."
 
 
 def stable(table: pd.DataFrame, study: Study, level: int) -> str:
-    """Which arms have a mean barrier below the 2-point rule at a level (dense nets: at their own), and how many of all those compared."""
-    found = {m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms}
+    """Which arms have a mean barrier below the 2-point rule at a level (dense nets: at their own), and how many of all
+    those compared."""
+    found = {
+        m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms
+    }
     below = [ARMS[m].title for m, mean in found.items() if mean is not None and mean < STABLE]
     names = f": {_listed(below)}" if below else ""
-    return f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(below)} of {len(found)} arms have a mean barrier " + (
-        f"below {STABLE:g} points{names}."
+    return (
+        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(below)} of {len(found)} arms "
+        "have a mean barrier " + (f"below {STABLE:g} points{names}.")
     )
 
 
@@ -203,8 +244,9 @@ def _html(text: str) -> None:
 
 
 def _chip(word: str) -> str:
-    colour = CHIPS[report.tone(word)]
-    return f'<span style="background-color: {colour}; padding: 1px 8px; border-radius: 8px; white-space: nowrap">{escape(word)}</span>'
+    colour = CHIPS[index.tone(word)]
+    style = f"background-color: {colour}; padding: 1px 8px; border-radius: 8px; white-space: nowrap"
+    return f'<span style="{style}">{escape(word)}</span>'
 
 
 def _lines(told: str) -> str:

@@ -1,10 +1,11 @@
 """The arms of the study: each a row of factors, with a name, a title and a colour.
 
-An arm prunes in rounds. A round trains the ticket so far in an inner loop, drops the live weights with the smallest magnitude, and rewinds.
-The factors say what that loop trains on, for how long, at which learning rate, and what a rewind restores; `study.ticket` reads them. The
-paper line's published code uses ONE learning rate in all loops, long loops on real images and short ones on distilled images, and rewinds
-weights only: so `imp`, `imp-rewound` and `distilled` are exactly that. Whatever differs in a second factor has it in its name: `-all`
-(norms and biases are rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
+An arm prunes in rounds. A round trains the ticket so far in an inner loop, drops the live weights with the smallest
+magnitude, and rewinds. The factors say what that loop trains on, for how long, at which learning rate, and what a
+rewind restores; `study.ticket` reads them. The paper line's published code uses ONE learning rate in all loops, long
+loops on real images and short ones on distilled images, and rewinds weights only: so `imp`, `imp-rewound` and
+`distilled` are exactly that. Whatever differs in a second factor has it in its name: `-all` (norms and biases are
+rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ class Arm:
     from_k: bool = False
     """Whether the arm starts at, and rewinds to, step k of the dense training; else the initialisation."""
     score: Literal["magnitude", "random", "initial", "snip", "grasp", "synflow"] | None = "magnitude"
-    """How weights are ranked: by magnitude after the loop, or without training. None: nothing is pruned, the arm is dense; with images it
-    keeps the norms and biases that an inner loop on them leaves, as tickets do: is it the mask, or is it those?"""
+    """How weights are ranked: by magnitude after the loop, or without training. None: nothing is pruned, the arm is
+    dense; with images it keeps the norms and biases that an inner loop on them leaves, as tickets do: is it the mask,
+    or is it those?"""
     then: Literal["new weights", "shuffled", "imp"] | None = None
-    """What follows: the mask over another initialisation, the same counts at random places of each layer, or rounds of IMP."""
+    """What follows: the mask over another initialisation, the same counts at random places of each layer, or rounds of
+    IMP."""
     main: bool = False
     """Whether it is among the arms compared by default."""
 
@@ -63,11 +66,16 @@ def _pale(colour: str) -> str:
     return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
 
 
-def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, ...], main: tuple[str, ...]) -> dict[str, Arm]:
-    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has. Pale: all rewound."""
+def _grid(
+    name: str, title: str, images: str, length: str, colours: tuple[str, ...], main: tuple[str, ...]
+) -> dict[str, Arm]:
+    """The eight arms of one kind of images: length x rate x rewinding. `length` is the one that the plain name has.
+    Pale: all rewound."""
     other = "short" if length == "long" else "long"
     found = {}
-    for (long, rate), colour in zip(((length, "outer"), (length, "gentle"), (other, "outer"), (other, "gentle")), colours, strict=True):
+    for (long, rate), colour in zip(
+        ((length, "outer"), (length, "gentle"), (other, "outer"), (other, "gentle")), colours, strict=True
+    ):
         for what in ("weights", "all"):
             tags = [f for f, plain in ((long, length), (rate, "outer"), (what, "weights")) if f != plain]
             found["-".join([name, *tags])] = Arm(
@@ -82,18 +90,28 @@ def _grid(name: str, title: str, images: str, length: str, colours: tuple[str, .
     return found
 
 
-# blue: all real images; orange and red: distilled; green: as many real ones; purple: both in turn; grey: no training, or no pruning
+# blue: all real images; orange and red: distilled; green: as many real ones; purple: both in turn; grey: no training,
+# or no pruning
 ARMS: dict[str, Arm] = {
     "dense": Arm(title="dense", colour="#222222", score=None, main=True),
     "dense-rewound": Arm(title="dense, from step k", colour="#777777", score=None, from_k=True, main=True),
     "dense-norms": Arm(title="dense, IMP's norms", colour="#4a5a6a", score=None, images="real", length="long"),
     "dense-norms-distilled": Arm(title="dense, distilled norms", colour="#6a5a4a", score=None, images="distilled"),
     **_grid("imp", "IMP", "real", "long", ("#1f5fbf", "#3f7fd0", "#0f7c9b", "#49a7c4"), ("imp", "imp-short")),
-    "imp-rewound": Arm(title="IMP rewound to k", colour="#6fa8f5", images="real", length="long", from_k=True, main=True),
-    "imp-rewound-all": Arm(
-        title="IMP rewound to k, all rewound", colour="#9cc3f7", images="real", length="long", from_k=True, rewinding="all"
+    "imp-rewound": Arm(
+        title="IMP rewound to k", colour="#6fa8f5", images="real", length="long", from_k=True, main=True
     ),
-    **_grid("distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), ("distilled",)),
+    "imp-rewound-all": Arm(
+        title="IMP rewound to k, all rewound",
+        colour="#9cc3f7",
+        images="real",
+        length="long",
+        from_k=True,
+        rewinding="all",
+    ),
+    **_grid(
+        "distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), ("distilled",)
+    ),
     **_grid("subset", "random real", "subset", "short", ("#2f9e6b", "#63c48f", "#1b6e4a", "#8fbf4d"), ("subset",)),
     "herding": Arm(title="herding", colour="#5b8c5a", images="herding", main=True),
     "easy": Arm(title="easiest real", colour="#2e8b8b", images="easy"),
@@ -106,11 +124,15 @@ ARMS: dict[str, Arm] = {
     "distilled-grad": Arm(title="distilled by gradients", colour="#e7298a", images="distilled-grad"),
     "distilled-traj": Arm(title="distilled by trajectories", colour="#7570b3", images="distilled-traj"),
     "distilled-rewound": Arm(title="distilled, from step k", colour="#f0b27a", images="distilled", from_k=True),
-    "distilled-signs": Arm(title="distilled, signs kept, norms rewound", colour="#a93226", images="distilled", rewinding="signs"),
+    "distilled-signs": Arm(
+        title="distilled, signs kept, norms rewound", colour="#a93226", images="distilled", rewinding="signs"
+    ),
     "distilled-weights-signs": Arm(
         title="distilled, signs and norms kept", colour="#e59866", images="distilled", rewinding="weights and signs"
     ),
-    "random-layerwise": Arm(title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True),
+    "random-layerwise": Arm(
+        title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True
+    ),
     "reinit": Arm(title="distilled mask, new weights", colour="#a0522d", images="distilled", then="new weights"),
     "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp"),
     "hybrid-real": Arm(title="all real short, then IMP", colour="#c39bd3", images="real", then="imp"),

@@ -16,18 +16,32 @@ from filelock import FileLock, Timeout
 import lotto
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import parallel, report, stills
+from lotto.lab import index, parallel, stills
 from lotto.lab.check import check
 from lotto.lab.device import device_name
-from lotto.lab.notebooks import CLONE, FAILED, INTERRUPTED, OK, PAUSED, Job, digest, execute, key, known_parameters, up_to_date
+from lotto.lab.notebooks import (
+    CLONE,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    PAUSED,
+    Job,
+    digest,
+    execute,
+    key,
+    known_parameters,
+    up_to_date,
+)
 from lotto.lab.presets import study
 from lotto.lab.study import Study
 
 
 def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = None) -> tuple[list[Job], Study]:
-    """The jobs of a run of some notebooks with these parameters; every name, value, file and net is checked here, before anything runs.
+    """The jobs of a run of some notebooks with these parameters; every name, value, file and net is checked here,
+    before anything runs.
 
-    A parameter that a notebook has no line for goes into its `more`. out: where results go; None: a folder of their own in the clone.
+    A parameter that a notebook has no line for goes into its `more`. out: where results go; None: a folder of their own
+    in the clone.
     """
     given = dict(given)
     for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
@@ -48,8 +62,8 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
 
 
 def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:
-    """Execute what is not up to date (all, with `force`), one run at a time in an output folder; an exit code. A failure ends it, unless it
-    is to `keep_going`."""
+    """Execute what is not up to date (all, with `force`), one run at a time in an output folder; an exit code. A
+    failure ends it, unless it is to `keep_going`."""
     out = jobs[0].out
     lock = FileLock(out / ".lock")
     try:
@@ -59,7 +73,9 @@ def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool
         print(f"another run writes to {out}; waiting for it", flush=True)
         lock.acquire()
     except OSError as error:
-        raise ConfigError(f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder") from None
+        raise ConfigError(
+            f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder"
+        ) from None
     try:
         return _one_by_one(jobs, described, force, keep_going)
     finally:
@@ -105,17 +121,24 @@ def _index(jobs: list[Job], described: Study) -> Path:
     out, now = jobs[0].out, {j.name: j.status for j in jobs}
     kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
     names = sorted({*now, *kept})
-    entries = [{"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in names]
+    entries = [
+        {"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in names
+    ]
     total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
     facts = {
         "preset": described.preset,
         "initialisations": described.seeds,
         "device": f"{device_name()}, {parallel.jobs()} processes at a time",
-        "cost": f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not read from the store",
+        "cost": (
+            f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not "
+            "read from the store"
+        ),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join([f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]),
+        "versions": ", ".join(
+            [f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]
+        ),
     }
-    return report.index(out, entries, facts, described.named())
+    return index.index(out, entries, facts, described.named())
 
 
 def look_for_a_browser() -> None:
@@ -129,6 +152,6 @@ def _table(jobs: list[Job]) -> str:
     rows = [("notebook", "status", "seconds", "as the reference", "output")]
     for j in jobs:
         seconds, there = f"{j.seconds:.0f}" if j.seconds else "", j.result if j.result.exists() else j.partial
-        rows.append((j.name, j.status, seconds, report.agreement(j.board), str(there)))
+        rows.append((j.name, j.status, seconds, index.agreement(j.board), str(there)))
     widths = [max(len(r[i]) for r in rows) for i in range(4)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lotto import masks, nets
+from lotto import masks, nets, reach
 from lotto.config import ConfigError, Net
 from lotto.data import DataError
-from lotto.lab import sources
+from lotto.lab import downloads, sources
 from lotto.lab.arms import ARMS
 from lotto.lab.claims.rules import REGIMES
 from lotto.lab.sets.products import own
@@ -15,30 +15,35 @@ from lotto.tickets import unreachable_told
 
 
 def check(study: Study) -> Study:
-    """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there and whole, the net
-    and the distilling net fit them, every weight can be reached, and classes hold enough images. ConfigError or DataError says what does
-    not; nothing is computed."""
+    """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there
+    and whole, the net and the distilling net fit them, every weight can be reached, and classes hold enough images.
+    ConfigError or DataError says what does not; nothing is computed."""
     if kept := REGIMES.get(study.preset):
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
             raise ConfigError(
-                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to {last - 1} are the "
-                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or give first_seed = {last} or "
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} "
+                f"to {last - 1} are the "
+                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or "
+                f"give first_seed = {last} or "
                 "more"
             )
-    sources.check_files(study.data)
+    downloads.check_files(study.data)
     real = sources.load(study.data)
     net = network(study.setup(0))
-    if lost := masks.unreachable(net, real.shape):
+    if lost := reach.unreachable(net, real.shape):
         raise ConfigError(
-            f"net = {study.net.name!r} at {real.shape[-1]} pixels: {unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
+            f"net = {study.net.name!r} at {real.shape[-1]} pixels: "
+            f"{unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
             "count what was never in use: take larger images, or a net that halves them less often"
         )
     fewest, ipc = int(real.train.labels.bincount().min()), study.distill.ipc
     parts = max(4 if "patches" in study.methods else 1, study.distill.factor**2)  # what one stored image holds
     if ipc * parts > fewest:
         each = f", and one stored holds {parts}" if parts > 1 else ""
-        raise DataError(f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}")
+        raise DataError(
+            f"ipc = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}"
+        )
     if "own" in study.arms:
         for seed in study.initialisations:
             own(study.images("own", seed).file, real)

@@ -1,4 +1,5 @@
-"""What each product is made from: frozen descriptions that hold all that lies upstream of them, and nothing that does not change a result.
+"""What each product is made from: frozen descriptions that hold all that lies upstream of them, and nothing that does
+not change a result.
 
 From them come the keys of the store; device, workers and logging are not here.
 """
@@ -46,9 +47,12 @@ class Images(Config):
 
     later: ClassVar = frozenset({"file"})
 
-    kind: Literal["real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise", "own"] = "real"
-    """All real training images; a distilled set, or one with its labels permuted; equally many real ones: drawn at random, the easiest,
-    by herding, as centres, or four times as many at half the size; noise images; a set in a file."""
+    kind: Literal[
+        "real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise", "own"
+    ] = "real"
+    """All real training images; a distilled set, or one with its labels permuted; equally many real ones: drawn at
+    random, the easiest, by herding, as centres, or four times as many at half the size; noise images; a set in a
+    file."""
     file: str | None = None
     """That file, for kind `own`: whatever `SynSet.load` reads."""
     ipc: Annotated[Int, Field(ge=1)] | None = None
@@ -125,7 +129,8 @@ class Setup(Config):
     def _rewind_in_range(self):
         if self.rewind > self.pretrain.steps:
             raise ValueError(
-                f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 to {self.pretrain.steps}"
+                f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 "
+                f"to {self.pretrain.steps}"
             )
         return self
 
@@ -134,18 +139,24 @@ class Round(Config):
     """One round of iterative pruning: how the weights are scored, after which training."""
 
     score: Literal["magnitude", "nothing", "random", "initial", "snip", "grasp", "synflow"] = "magnitude"
-    """|w| after the inner loop (`nothing`: the loop alone, without pruning); or without training: uniform random; |w| at the rewind point;
-    SNIP, GraSP, SynFlow there."""
+    """|w| after the inner loop (`nothing`: the loop alone, without pruning); or without training: uniform random; |w|
+    at the rewind point; SNIP, GraSP, SynFlow there."""
     images: Images | None = None
-    """What the inner loop trains on (for `magnitude`, `nothing`), or what the gradients are of (for `snip` and `grasp`)."""
+    """What the inner loop trains on (for `magnitude`, `nothing`), or what the gradients are of (for `snip` and
+    `grasp`)."""
     recipe: Recipe | None = None
     """The inner loop's recipe (for `magnitude`, `nothing`)."""
 
     @model_validator(mode="after")
     def _complete(self):
-        for name, scores in (("images", ("magnitude", "nothing", "snip", "grasp")), ("recipe", ("magnitude", "nothing"))):
+        for name, scores in (
+            ("images", ("magnitude", "nothing", "snip", "grasp")),
+            ("recipe", ("magnitude", "nothing")),
+        ):
             if (getattr(self, name) is not None) != (self.score in scores):
-                raise ValueError(f"a round scored by {self.score!r} {'needs' if self.score in scores else 'takes no'} `{name}`")
+                raise ValueError(
+                    f"a round scored by {self.score!r} {'needs' if self.score in scores else 'takes no'} `{name}`"
+                )
         return self
 
 
@@ -160,8 +171,9 @@ class Ticket(Config):
     rewinding: Rewinding = "all"
     """What is restored after each round, and before the ticket is trained (`tickets.rewind`)."""
     then: Literal["new weights", "shuffled"] | None = None
-    """Control: what is trained in the ticket's place. Its mask over the initial weights of another seed; or as many live weights in each
-    layer at random places (layer-matched random). What the rewinding leaves of the inner loop is left to the controls too."""
+    """Control: what is trained in the ticket's place. Its mask over the initial weights of another seed; or as many
+    live weights in each layer at random places (layer-matched random). What the rewinding leaves of the inner loop is
+    left to the controls too."""
 
     @property
     def level(self) -> int:
@@ -174,7 +186,8 @@ class Ticket(Config):
         return self.upto(self.level - 1)
 
     def upto(self, level: int) -> Ticket:
-        """The ticket after its first `level` rounds. Without a round nothing has been rewound, so all searches begin with one dense net."""
+        """The ticket after its first `level` rounds. Without a round nothing has been rewound, so all searches begin
+        with one dense net."""
         return self.but(rounds=self.rounds[:level], **({} if level else {"rewinding": "all", "then": None}))
 
 

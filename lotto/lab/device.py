@@ -34,7 +34,8 @@ def device_name() -> str:
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Compute with one thread, as every product of the study is: equal bits everywhere, and no OpenMP threads spinning."""
+    """Compute with one thread, as every product of the study is: equal bits everywhere, and no OpenMP threads
+    spinning."""
     import torch
 
     before = torch.get_num_threads()

@@ -14,9 +14,9 @@ from lotto.lab.plots import show
 def explore(make: Callable[..., go.Figure], start: dict[str, Any] | None = None, **choices: Sequence[Any]) -> Any:
     """A slider for each choice, and the figure that `make(**chosen)` gives; arrow keys move a focused slider.
 
-    Each choice is a list of values; `start` says where its slider stands at first (default: the first value). In a headless run
-    (`LOTTO_HEADLESS`) it shows the figure of that start instead, so that a page without a kernel still has its picture.
-    ValueError where a choice is empty.
+    Each choice is a list of values; `start` says where its slider stands at first (default: the first value). In a
+    headless run (`LOTTO_HEADLESS`) it shows the figure of that start instead, so that a page without a kernel still has
+    its picture. ValueError where a choice is empty.
     """
     for name, options in choices.items():
         if not options:

@@ -1,7 +1,8 @@
 """The groups of a study's parameters, and the short names that people give them by.
 
-A group IS the description that products are made from where there is one: the outer recipe is a Recipe, the network a Net. `PLACES` says
-which field of which group a short name means: `lr` the outer recipe's rate, `inner_lr` the inner loop's, `ipc` that of all ways to distil.
+A group IS the description that products are made from where there is one: the outer recipe is a Recipe, the network a
+Net. `PLACES` says which field of which group a short name means: `lr` the outer recipe's rate, `inner_lr` the inner
+loop's, `ipc` that of all ways to distil.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from lotto.lab.describe import CONTROLS, Data
 
 
 class Inner(Config):
-    """In what an inner loop may differ from the outer recipe: arms called short take its steps and batch, arms called gentle its rate."""
+    """In what an inner loop may differ from the outer recipe: arms called short take its steps and batch, arms called
+    gentle its rate."""
 
     steps: Annotated[Int, Field(ge=1)] = 60
     """Steps of a short inner loop."""
@@ -45,7 +47,8 @@ class Judge(Config):
     batch: Annotated[Int, Field(ge=2)] = 64
     """Their batch size."""
     on: Names = ("convnet",)
-    """Nets in which a set's robustness is judged: convnet (the one it was matched in), pruned (the study's own), or another by name."""
+    """Nets in which a set's robustness is judged: convnet (the one it was matched in), pruned (the study's own), or
+    another by name."""
     recipes: Names = ("plain", "augmented")
     """Recipes in which it is: plain, augmented (color, scale, rotate, cutout, and CutMix in half the steps)."""
 
@@ -69,7 +72,8 @@ class Sharp(Config):
     images: Annotated[Int, Field(ge=2)] = 128
     """Training images in the loss whose curvature is measured."""
     probes: Annotated[Int, Field(ge=4)] = 8
-    """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many), an even number, for two halves."""
+    """Hutchinson probes for its diagonal and trace (a ticket's; the dense net has four times as many), an even number,
+    for two halves."""
     eigenvalues: Annotated[Int, Field(ge=1, le=20)] = 2
     """Eigenvalues at each end of the spectrum."""
     planes: Names = ("dense", "imp", "distilled", "imp-rewound")
@@ -113,7 +117,9 @@ class Sweeps(Config):
             ("rewind_methods", lambda a: a.from_k, "is not rewound to a step k"),
         ):
             if other := [m for m in getattr(self, field) if m in ARMS and not fits(ARMS[m])]:
-                raise ValueError(f"{field}: {other[0]!r} {what}; use {', '.join(m for m, a in ARMS.items() if fits(a))}")
+                raise ValueError(
+                    f"{field}: {other[0]!r} {what}; use {', '.join(m for m, a in ARMS.items() if fits(a))}"
+                )
         return rising(self, "switches", "map_lrs", "map_steps", "outer_lrs", "outer_steps", "rewinds")
 
 
@@ -172,15 +178,17 @@ def _places() -> dict[str, list[tuple[str, str]]]:
 
 PLACES = _places()
 """Short name -> the (group, field) pairs that it sets."""
-OF_ONE = {f"distill_{f}" for g in DISTILLATIONS for f in type(DEFAULTS[g]).model_fields if f != "method"} - PLACES.keys()
+OF_ONE = {
+    f"distill_{f}" for g in DISTILLATIONS for f in type(DEFAULTS[g]).model_fields if f != "method"
+} - PLACES.keys()
 """Short names that set a field of the chosen way to distil, where it has one."""
 
 
 def places(name: str, method: str, others: list[str]) -> list[tuple[str, str]]:
     """The (group, field) pairs that a short name sets where sets are distilled by `method`.
 
-    `others`: names that may be given beside those of the groups, for the error. ConfigError for a name that is not known, a group where a
-    value belongs, and a parameter of another way to distil.
+    `others`: names that may be given beside those of the groups, for the error. ConfigError for a name that is not
+    known, a group where a value belongs, and a parameter of another way to distil.
     """
     if name in PLACES:
         return PLACES[name]
@@ -188,7 +196,9 @@ def places(name: str, method: str, others: list[str]) -> list[tuple[str, str]]:
     if name in OF_ONE and field in type(DEFAULTS[method]).model_fields:
         return [(method, field)]
     if name in OF_ONE:
-        raise ConfigError(f"{name!r} is no parameter of matching {DISTILLATIONS[method]}; drop it, or give another distill_method")
+        raise ConfigError(
+            f"{name!r} is no parameter of matching {DISTILLATIONS[method]}; drop it, or give another distill_method"
+        )
     if name in DEFAULTS:
         fields = ", ".join(n for n, p in PLACES.items() if p[0][0] == name)
         raise ConfigError(f"{name!r} is a group of parameters; give them by name: {fields}")
@@ -198,7 +208,8 @@ def places(name: str, method: str, others: list[str]) -> list[tuple[str, str]]:
 def grouped(given: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
     """Values under short names, brought into groups; a group that is given whole comes first, so that names change it.
 
-    others: names that are left as they are. ConfigError as `places` says, and for a value that cannot be, told by the name that was given.
+    others: names that are left as they are. ConfigError as `places` says, and for a value that cannot be, told by the
+    name that was given.
     """
     found = {n: v for n, v in given.items() if n in others}
     method = found.get("distill_method", "dist")
@@ -214,5 +225,7 @@ def grouped(given: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
             found[group] = type(DEFAULTS[group])(**fields)
         except ConfigError as error:
             told = {f: n for (g, f), n in named.items() if g == group}
-            raise ConfigError(re.sub(r"\b(\w+)(?= = |: )", lambda m, told=told: told.get(m[1], m[1]), str(error))) from None
+            raise ConfigError(
+                re.sub(r"\b(\w+)(?= = |: )", lambda m, told=told: told.get(m[1], m[1]), str(error))
+            ) from None
     return found

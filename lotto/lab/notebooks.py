@@ -33,8 +33,8 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 
 def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
-    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to the table in
-    index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
+    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to
+    the table in index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
     if mark := os.environ.get("LOTTO_END_MARK"):
         told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
         Path(mark).write_text(json.dumps(told))
@@ -42,7 +42,8 @@ def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
 
 
 def _core_seconds() -> float:
-    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they count."""
+    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they
+    count."""
     import resource
 
     if "joblib.externals.loky" in sys.modules:
@@ -123,15 +124,23 @@ def _reference() -> str:
 
 
 def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """What a finished notebook was made from, as a digest: source, parameters, lotto, the reference tables, versions."""
+    """What a finished notebook was made from, as a digest: source, parameters, lotto, the reference tables,
+    versions."""
     versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
     return digest(
-        {"source": _source(notebook), "parameters": parameters, "lotto": _lotto(), "reference": _reference(), "versions": versions}
+        {
+            "source": _source(notebook),
+            "parameters": parameters,
+            "lotto": _lotto(),
+            "reference": _reference(),
+            "versions": versions,
+        }
     )
 
 
 def up_to_date(job: Job) -> bool:
-    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is still there."""
+    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is
+    still there."""
     try:
         last = json.loads(job.manifest.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -156,8 +165,8 @@ def kernel_environment(**more: str) -> Iterator[None]:
 
 
 def execute(job: Job) -> str | None:
-    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole. Paused where the
-    time given ran out in it."""
+    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole.
+    Paused where the time given ran out in it."""
     import papermill
     from traitlets.config import Config
 
@@ -167,7 +176,10 @@ def execute(job: Job) -> str | None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
-        with kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)), progress_line(job.name, progress):
+        with (
+            kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)),
+            progress_line(job.name, progress),
+        ):
             try:
                 papermill.execute_notebook(
                     str(job.source),
@@ -192,7 +204,13 @@ def execute(job: Job) -> str | None:
     job.partial.replace(job.result)
     report.page(job.result, base=NOTEBOOKS)
     part = job.manifest.with_suffix(".part")
-    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1), "title": report.title(job.result), **told}
+    made = {
+        "key": job.key,
+        "parameters": job.parameters,
+        "seconds": round(job.seconds, 1),
+        "title": report.title(job.result),
+        **told,
+    }
     part.write_text(json.dumps(made, indent=1))
     part.replace(job.manifest)
     return None
@@ -207,7 +225,8 @@ def _last_lines(error: Exception) -> str:
 
 @contextlib.contextmanager
 def progress_line(name: str, progress: Path) -> Iterator[None]:
-    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is no terminal."""
+    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is
+    no terminal."""
     stop, tty = threading.Event(), sys.stdout.isatty()
     stages = Stages(time.monotonic())
 
@@ -243,15 +262,22 @@ def refresh(notebook: Path) -> None:
     nb = nbformat.read(notebook, 4)
     where = {"metadata": {"path": str(NOTEBOOKS)}}
     with kernel_environment():
-        NotebookClient(nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)).execute()
+        NotebookClient(
+            nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
+        ).execute()
     nbformat.write(strip(nb), notebook)
 
 
 def strip(nb: Any) -> Any:
     """Drop widget state, timings and what papermill adds; keep outputs and ids."""
-    nb.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+    nb.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in nb.cells:
-        cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}  # jupyter: whether the source is folded
+        cell.metadata = {
+            k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")
+        }  # jupyter: whether the source is folded
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
     return nb

@@ -16,7 +16,8 @@ from lotto.lab.device import device
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from lotto.lab.store import Cached, Product
+    from lotto.lab.product import Product
+    from lotto.lab.store import Cached
 
 
 def jobs() -> int:
@@ -26,14 +27,18 @@ def jobs() -> int:
     text = os.environ.get("LOTTO_JOBS", "")
     if text and (not text.isdigit() or int(text) < 1):
         raise ConfigError(f"jobs = {text!r}: give a whole number from 1")
-    return int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product]:
-    """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at a time.
+    """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at
+    a time.
 
-    What they build on (`store.Plan`) is computed before them in the same way. Equal descriptions are computed once. An error in one stops
-    the batch (finished ones stay in the store) and is raised here; a training that diverges is no error but a product that says so.
+    What they build on (`store.Plan`) is computed before them in the same way. Equal descriptions are computed once. An
+    error in one stops the batch (finished ones stay in the store) and is raised here; a training that diverges is no
+    error but a product that says so.
     """
     plan, keys = function.plan, [function.key(d) for d in descriptions]
     wanted = dict(zip(keys, descriptions, strict=True))

@@ -1,4 +1,5 @@
-"""What all figures share: colours, styles, error bars, and the figures that several notebooks draw. Table -> figure, nothing else."""
+"""What all figures share: colours, styles, error bars, and the figures that several notebooks draw. Table -> figure,
+nothing else."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def styled(fig: go.Figure, title: str, height: int, width: int = 860) -> go.Figu
 
 def legend_below(fig: go.Figure) -> go.Figure:
     return fig.update_layout(
-        legend=dict(orientation="h", yref="container", y=0.01, yanchor="bottom", x=0, xanchor="left"), margin=dict(b=100)
+        legend=dict(orientation="h", yref="container", y=0.01, yanchor="bottom", x=0, xanchor="left"),
+        margin=dict(b=100),
     )
 
 
@@ -64,7 +66,12 @@ def sparsity(study: Study, level: int) -> str:
 def marks(x: list[float | None], name: str, colour: str, size: int, opacity: float, hover: str) -> go.Scatter:
     marker = dict(color=colour, size=size, opacity=opacity, line=dict(color="white", width=1 if size > 5 else 0))
     return go.Scatter(
-        x=x, y=[name] * len(x), mode="markers", showlegend=False, marker=marker, hovertemplate=f"{hover}<extra>{name}</extra>"
+        x=x,
+        y=[name] * len(x),
+        mode="markers",
+        showlegend=False,
+        marker=marker,
+        hovertemplate=f"{hover}<extra>{name}</extra>",
     )
 
 
@@ -79,14 +86,27 @@ def error_line(fig: go.Figure, x: list, found: list[Interval], name: str, colour
     bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1, width=3, color=colour)
     hover = dict(customdata=[str(f) for f in found], hovertemplate="%{x}: %{customdata}<extra>" + name + "</extra>")
     fig.add_trace(
-        go.Scatter(x=x, y=[f.mean for f in found], name=name, mode="lines+markers", error_y=bars, line=dict(color=colour), **hover, **more)
+        go.Scatter(
+            x=x,
+            y=[f.mean for f in found],
+            name=name,
+            mode="lines+markers",
+            error_y=bars,
+            line=dict(color=colour),
+            **hover,
+            **more,
+        )
     )
 
 
 def value_range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
-    # from the dots, not from the intervals, which may reach far beyond with three initialisations; a collapsed arm may leave the panel
+    # from the dots, not from the intervals, which may reach far beyond with three initialisations; a collapsed arm may
+    # leave the panel
     values = [
-        v for m in study.arms for level in ((0,) if ARMS[m].dense else study.levels) for v in by_seed(table, m, level, column).values()
+        v
+        for m in study.arms
+        for level in ((0,) if ARMS[m].dense else study.levels)
+        for v in by_seed(table, m, level, column).values()
     ]
     if not values:
         return 0.0, 100.0
@@ -98,9 +118,11 @@ def value_range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, 
 
 
 def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """One row a method, one panel a level: each initialisation a small dot, mean and 95 % interval bold, dense nets as vertical lines.
+    """One row a method, one panel a level: each initialisation a small dot, mean and 95 % interval bold, dense nets as
+    vertical lines.
 
-    Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is written at its edge.
+    Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is
+    written at its edge.
     """
     arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     names = [ARMS[m].title for m in arms]
@@ -119,12 +141,24 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                     **dict(text=f"{len(values)} of {study.seeds} trained", font=dict(size=10, color="#666666")),
                 )
             # an arm without a value still has its (empty) trace, so that its row is there
-            fig.add_trace(marks(list(values.values()), name, COLOURS[m], size=5, opacity=0.5, hover="%{x:.1f}"), **where)
+            fig.add_trace(
+                marks(list(values.values()), name, COLOURS[m], size=5, opacity=0.5, hover="%{x:.1f}"), **where
+            )
             if found.mean is not None and not low <= found.mean <= high:
                 side = "left" if found.mean < low else "right"
                 fig.add_annotation(
-                    **dict(x=0.01 if side == "left" else 0.99, xref=f"x{c if c > 1 else ''} domain", xanchor=side, y=name, yref="y"),
-                    **dict(text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}", showarrow=False, font=dict(size=10, color="#666666")),
+                    **dict(
+                        x=0.01 if side == "left" else 0.99,
+                        xref=f"x{c if c > 1 else ''} domain",
+                        xanchor=side,
+                        y=name,
+                        yref="y",
+                    ),
+                    **dict(
+                        text=f"{'◀' if side == 'left' else '▶'} {found.mean:.1f}",
+                        showarrow=False,
+                        font=dict(size=10, color="#666666"),
+                    ),
                     bgcolor="rgba(255, 255, 255, 0.85)",
                 )
             fig.add_trace(bold(found, name, COLOURS[m]), **where)
@@ -133,11 +167,16 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                 line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
                 fig.add_vline(x=found.mean, line=line, **where)
                 label = f"{ARMS[m].title}: {found}"
-                fig.add_trace(go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=label, showlegend=c == 1), **where)
+                fig.add_trace(
+                    go.Scatter(x=[None], y=[names[0]], mode="lines", line=line, name=label, showlegend=c == 1), **where
+                )
         if mark is not None:
             fig.add_vline(x=mark, line=RULE, **where)
             fig.add_trace(
-                go.Scatter(x=[None], y=[names[0]], mode="lines", line=RULE, name=f"stable: below {mark:g}", showlegend=c == 1), **where
+                go.Scatter(
+                    x=[None], y=[names[0]], mode="lines", line=RULE, name=f"stable: below {mark:g}", showlegend=c == 1
+                ),
+                **where,
             )
         fig.update_xaxes(title=axis, row=1, col=c)
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
@@ -145,84 +184,30 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
     return legend_below(styled(fig, title, 145 + 20 * len(arms))).update_layout(margin=dict(t=60, b=85))
 
 
-def curves(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with a 95 % band (thin
-    bars below five initialisations, whose intervals would cover all else).
-
-    The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow; where none did,
-    there is none.
-    """
-    fig = _curves([(table, column, axis, mark)], study)
-    return styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
-
-
-def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str = "") -> go.Figure:
-    """`curves` of accuracy (%) and of the error barrier (points, with the 2-point rule) side by side, under one legend."""
-    panels = [(accuracy, "accuracy", "test accuracy (%)", None), (barrier, "barrier", "error barrier (points)", 2.0)]
-    words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
-    top = 16 + 19 * -(-words // 860) + (26 if title else 0)
-    fig = styled(_curves(panels, study), title, 270 + top, 920)
-    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
-    return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
-
-
-def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:
-    fig = make_subplots(cols=len(panels), horizontal_spacing=0.09)
-    for c, (table, column, axis, mark) in enumerate(panels, 1):
-        for m in (m for m in study.arms if not ARMS[m].dense):
-            fig.add_traces(_curve(table, study, column, m, named=c == 1), rows=1, cols=c)
-        ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
-        if mark is not None:
-            rule = dict(mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
-            fig.add_trace(go.Scatter(x=[ticks[0], ticks[-1]], y=[mark] * 2, **rule), row=1, col=c)
-        words = [f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" if t < 100 else "0" for t in ticks]
-        scale = dict(type="log", autorange="reversed", tickvals=ticks, ticktext=words)
-        fig.update_xaxes(**scale, title="sparsity (%), logarithmic in what is left", row=1, col=c)
-        low, high = value_range(table, study, column)
-        drawn = [t for t in fig.select_traces(row=1, col=c) if t.fill is None]
-        means = [y for t in drawn for y in t.y if y is not None]  # a line is shown whole
-        low, high = min([low, *means]), max([high, *means])
-        edge = 0.03 * (high - low)
-        fig.update_yaxes(title=axis, range=[low - edge, high + edge], row=1, col=c)
-    return fig
-
-
-def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) -> list[go.Scatter]:
-    """The band and the line of one arm; `named`: in the legend."""
-    points = [(100.0, "dense-rewound" if ARMS[m].from_k else "dense", 0), *((100 * study.density(at), m, at) for at in study.levels)]
-    found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
-    found = [(x, f) for x, f in found if f.mean is not None]
-    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
-    band = go.Scatter(
-        x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
-        y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
-        **dict(fill="toself", fillcolor=COLOURS[m], mode="lines", opacity=0.12, line=dict(width=0)),
-        **dict(hoverinfo="skip", showlegend=False, legendgroup=m),
-    )
-    full = [COLOURS[m] if f.n == study.seeds else "white" for _, f in found]
-    line = go.Scatter(
-        x=[x for x, _ in found],
-        y=[f.mean for _, f in found],
-        **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
-        line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
-        error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
-        marker=dict(color=full, size=7, line=dict(color=COLOURS[m], width=2)),
-        customdata=[[str(f), f.n] for _, f in found],
-        hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
-    )
-    return [band, line]
-
-
-def heat(z: list, x: list[str], y: list[str], text: list | None, colours: str | list, limits: tuple[float, float], **more) -> go.Heatmap:
-    """Cells with their text (by default the rounded value) over a colour scale that spans `limits`; hovering names row and column."""
+def heat(
+    z: list, x: list[str], y: list[str], text: list | None, colours: str | list, limits: tuple[float, float], **more
+) -> go.Heatmap:
+    """Cells with their text (by default the rounded value) over a colour scale that spans `limits`; hovering names row
+    and column."""
     cells = dict(texttemplate="%{text}", text=text) if text else dict(texttemplate="%{z:.0f}")
-    look = dict(textfont=dict(size=10), colorscale=colours, zmin=limits[0], zmax=limits[1], colorbar=dict(thickness=12), xgap=2, ygap=2)
+    look = dict(
+        textfont=dict(size=10),
+        colorscale=colours,
+        zmin=limits[0],
+        zmax=limits[1],
+        colorbar=dict(thickness=12),
+        xgap=2,
+        ygap=2,
+    )
     hover = "%{y}, %{x}: " + ("%{text}" if text else "%{z:.1f}") + "<extra></extra>"
     return go.Heatmap(z=z, x=x, y=y, hovertemplate=hover, **cells, **look, **more)
 
 
-def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: str, axes: tuple[str, str], title: str) -> go.Figure:
-    """Two measures of the same tickets: a dot an initialisation, a large one the mean of a method; circles and squares by level."""
+def scatter(
+    table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: str, axes: tuple[str, str], title: str
+) -> go.Figure:
+    """Two measures of the same tickets: a dot an initialisation, a large one the mean of a method; circles and squares
+    by level."""
     both = table.merge(other, on=["method", "level", "seed"], suffixes=("", "_other"))
     both = both[(both.state == "trained") & both[x].notna() & both[y].notna()]
     fig, named = go.Figure(), set()
@@ -230,7 +215,10 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
     for (method, level), rows in both.groupby(["method", "level"], sort=False):
         symbol = symbols[(0, *study.levels).index(level) % len(symbols)]
         text = f"{ARMS[method].title}, {sparsity(study, level)}"
-        for xs, ys, size, opacity in ((rows[x].tolist(), rows[y].tolist(), 5, 0.35), ([rows[x].mean()], [rows[y].mean()], 12, 1)):
+        for xs, ys, size, opacity in (
+            (rows[x].tolist(), rows[y].tolist(), 5, 0.35),
+            ([rows[x].mean()], [rows[y].mean()], 12, 1),
+        ):
             fig.add_trace(
                 go.Scatter(
                     x=xs,
@@ -239,7 +227,13 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
                     name=ARMS[method].title,
                     legendgroup=method,
                     showlegend=size > 5 and method not in named,
-                    marker=dict(color=COLOURS[method], size=size, opacity=opacity, symbol=symbol, line=dict(color="white", width=1)),
+                    marker=dict(
+                        color=COLOURS[method],
+                        size=size,
+                        opacity=opacity,
+                        symbol=symbol,
+                        line=dict(color="white", width=1),
+                    ),
                     hovertemplate=f"%{{x:.1f}}, %{{y:.1f}}<extra>{text}</extra>",
                 )
             )
@@ -252,7 +246,8 @@ def scatter(table: pd.DataFrame, other: pd.DataFrame, study: Study, x: str, y: s
 
 
 def show(fig: go.Figure) -> None:
-    """Display: interactive where scripts run, the still picture elsewhere (made in headless runs only; JupyterLab needs none)."""
+    """Display: interactive where scripts run, the still picture elsewhere (made in headless runs only; JupyterLab needs
+    none)."""
     from IPython.display import display
 
     bundle = {"application/vnd.plotly.v1+json": fig.to_plotly_json() | {"config": {"displaylogo": False}}}

@@ -102,31 +102,46 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "cifar100": {**_CIFAR, "data": "cifar100"},
 }
-"""Values that differ from Study's own. `digits` takes minutes on a CPU, `cifar10-small` hours; the others are meant for one GPU."""
+"""Values that differ from Study's own. `digits` takes minutes on a CPU, `cifar10-small` hours; the others are meant for
+one GPU."""
 
 
 _HIGH = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "random-layerwise", "hybrid")
-_WHY = tuple(m for m, a in ARMS.items() if a.main) + ("distilled-all", "distilled-signs", "distilled-gentle", "imp-all", "reinit")
+_WHY = tuple(m for m, a in ARMS.items() if a.main) + (
+    "distilled-all",
+    "distilled-signs",
+    "distilled-gentle",
+    "imp-all",
+    "reinit",
+)
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "high-sparsity": {
         "digits": dict(levels=(4, 8, 12), methods=_HIGH),
         "cifar10-small": dict(levels=(4, 8), methods=_HIGH),
-        **dict.fromkeys(("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(4, 8, 12, 16, 20, 24), methods=_HIGH)),
+        **dict.fromkeys(
+            ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"),
+            dict(levels=(4, 8, 12, 16, 20, 24), methods=_HIGH),
+        ),
     },
     "causes": {
         "digits": dict(levels=(8,), methods=_WHY),
-        **dict.fromkeys(("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(12,), methods=_WHY)),
+        **dict.fromkeys(
+            ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(12,), methods=_WHY)
+        ),
     },
 }
-"""Variant -> preset -> values that differ from the preset's: notebook 05 goes further up, 06 has more arms at one level."""
+"""Variant -> preset -> values that differ from the preset's: notebook 05 goes further up, 06 has more arms at one
+level."""
 
 
-def study(preset: str = "digits", variant: str | None = None, *, more: Mapping[str, Any] | None = None, **parameters: Any) -> Study:
+def study(
+    preset: str = "digits", variant: str | None = None, *, more: Mapping[str, Any] | None = None, **parameters: Any
+) -> Study:
     """The study that a preset, a variant of it and some parameters (by their short names) describe.
 
-    A parameter that is None keeps the preset's value. `more` holds parameters too: those that a notebook has no line for. ConfigError for
-    a name or a value that cannot be, and for a name that stands both in `more` and beside it.
+    A parameter that is None keeps the preset's value. `more` holds parameters too: those that a notebook has no line
+    for. ConfigError for a name or a value that cannot be, and for a name that stands both in `more` and beside it.
 
     >>> study("digits", seeds="2", more={"momentum": 0.8}).outer.momentum
     0.8

@@ -1,4 +1,5 @@
-"""How far a computation is: a bar in an interactive session, or lines in the file that `LOTTO_PROGRESS` names, which run.py reads."""
+"""How far a computation is: a bar in an interactive session, or lines in the file that `LOTTO_PROGRESS` names, which
+run.py reads."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ in_worker = False
 
 
 class Progress:
-    """A count of `total` steps or products, of which `first` are done. In headless runs without a file to write to, nothing is told."""
+    """A count of `total` steps or products, of which `first` are done. In headless runs without a file to write to,
+    nothing is told."""
 
     def __init__(self, label: str, total: int, first: int = 0, unit: str = "it"):
         self.label, self.total, self.done = label, total, first
@@ -29,7 +31,8 @@ class Progress:
             self.bar = tqdm(total=total, initial=first, desc=label, leave=False, file=sys.stderr, unit=unit)
 
     def reached(self, done: int, loss: float | None = None) -> None:
-        """So many are done by now; `loss` is shown beside them. The file gets a line every 5 seconds, and at the end."""
+        """So many are done by now; `loss` is shown beside them. The file gets a line every 5 seconds, and at the
+        end."""
         self.done = done
         if self.bar:
             if loss is not None:
@@ -56,11 +59,16 @@ def _memory() -> float:
     """Bytes: the most that was held on the GPU, or by this process."""
     import torch
 
-    return torch.cuda.max_memory_allocated() if device().type == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (
+        torch.cuda.max_memory_allocated()
+        if device().type == "cuda"
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
 
 
 class Stages:
-    """What a progress file says is being done now: its lines are "label done/total", a stage within another follows that one's line."""
+    """What a progress file says is being done now: its lines are "label done/total", a stage within another follows
+    that one's line."""
 
     def __init__(self, now: float):
         self.lines, self.since, self.changed = 0, now, now
@@ -85,7 +93,8 @@ class Stages:
         self.lines = len(whole)
 
     def line(self, now: float) -> str:
-        """The stages that are not finished, outermost first, with the time left at the rate so far; or that nothing is counted now."""
+        """The stages that are not finished, outermost first, with the time left at the rate so far; or that nothing is
+        counted now."""
         if not self.open:
             return f"no counted computation now (imports, tables, figures), for {_span(now - self.since)}"
         share = 0.0

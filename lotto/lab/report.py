@@ -1,6 +1,8 @@
-"""HTML copies of executed notebooks, and the index page over them. A page asks nothing of the network and needs no browser to be made.
+"""HTML copies of executed notebooks, and the index page over them. A page asks nothing of the network and needs no
+browser to be made.
 
-Figures are drawn by plotly's own script, which lies once beside the pages; formulas are MathML; code and parameters are folded.
+Figures are drawn by plotly's own script, which lies once beside the pages; formulas are MathML; code and parameters are
+folded.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from xml.etree import ElementTree
 
 PLOTLY = "plotly.min.js"
 """The script beside the pages that draws their figures."""
+
 HERE = Path(__file__).parent
+
 _LIMITS = ("min", "max", "sup", "inf", "lim", "argmin", "argmax")
 
 
@@ -97,7 +101,8 @@ def code(source: str) -> str:
 
 
 def figure(bundle: Mapping[str, Any]) -> str:
-    """A figure's box and its data; until the script has drawn it (or where it cannot), the box holds the still picture, if there is one."""
+    """A figure's box and its data; until the script has drawn it (or where it cannot), the box holds the still picture,
+    if there is one."""
     spec = bundle["application/vnd.plotly.v1+json"]
     png = "".join(bundle.get("image/png", "")).replace("\n", "")
     still = (
@@ -106,7 +111,9 @@ def figure(bundle: Mapping[str, Any]) -> str:
         else f"<p>This figure is drawn by {PLOTLY}, which lies beside this page.</p>"
     )
     height = spec.get("layout", {}).get("height", 450)
-    data = json.dumps({n: spec[n] for n in ("data", "layout", "config") if n in spec}, separators=(",", ":")).replace("</", r"<\/")
+    data = json.dumps({n: spec[n] for n in ("data", "layout", "config") if n in spec}, separators=(",", ":")).replace(
+        "</", r"<\/"
+    )
     return (
         f'<div class="scroll"><div class="figure" style="min-height:{height:g}px">{still}</div></div>'
         f'<script type="application/json" class="spec">{data}</script>'
@@ -152,7 +159,9 @@ def _cell(cell: Any, base: Path | None) -> str:
     if cell.cell_type != "code":
         return ""
     tags = cell.metadata.get("tags", [])
-    name = "parameters of this run" if "injected-parameters" in tags else "parameters" if "parameters" in tags else "code"
+    name = (
+        "parameters of this run" if "injected-parameters" in tags else "parameters" if "parameters" in tags else "code"
+    )
     folded = f"<details><summary>{name}</summary>{code(cell.source)}</details>" if cell.source.strip() else ""
     return f'<section class="cell">{folded}{"".join(output(o, base) for o in cell.outputs)}</section>'
 
@@ -183,7 +192,9 @@ def page(notebook: Path, folder: Path | None = None, base: Path | None = None) -
         _script(folder)
     return _written(
         folder / f"{notebook.stem}.html",
-        _document(title(notebook), f"{bar}<main>{body}</main>{figures}<script>{(HERE / 'page.js').read_text()}</script>"),
+        _document(
+            title(notebook), f"{bar}<main>{body}</main>{figures}<script>{(HERE / 'page.js').read_text()}</script>"
+        ),
     )
 
 
@@ -213,7 +224,8 @@ def _document(name: str, body: str) -> str:
 
     style = (HERE / "page.css").read_text() + HtmlFormatter(cssclass="code", style="friendly").get_style_defs(".code")
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(name)}</title>\n<style>\n{style}\n</style></head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -222,75 +234,3 @@ def _written(file: Path, text: str) -> Path:
     part = file.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     return part.replace(file)
-
-
-# the index
-
-
-def index(folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]) -> Path:
-    """Write index.html over a folder of pages and return its path.
-
-    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds` and
-    `board` (rows of column -> text). `facts` are what the run was made with; `parameters` are the values of the whole study.
-    """
-    rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
-    books = [
-        {
-            "notebook": e["name"],
-            "": e.get("title", ""),
-            "status": e["status"],
-            "seconds": _number(e.get("seconds")),
-            "core-seconds": _number(e.get("core_seconds")),
-            "as the reference": agreement(e.get("board", ())),
-        }
-        for e in entries
-    ]
-    linked = {e["name"] for e in entries if (folder / f"{e['name']}.html").exists()}
-    parts = ["<h1>Lottery tickets from distilled images</h1>"]
-    if rows:
-        parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
-    parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
-    parts += ["<h2>Made with</h2>", _pairs(facts), "<details><summary>all parameters</summary>", _pairs(parameters), "</details>"]
-    return _written(folder / "index.html", _document("lotto: results", f'<main class="index">{"".join(parts)}</main>'))
-
-
-def agreement(board: Sequence[Mapping[str, str]]) -> str:
-    """How many of a board's claims came out as the reference run leads one to expect, as "5 of 6"; nothing where none can be compared."""
-    known = [row["agrees"] for row in board if row.get("agrees") in ("yes", "no")]
-    return f"{known.count('yes')} of {len(known)}" if known else ""
-
-
-def _number(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:,.0f}"
-
-
-def _rows(rows: Sequence[Mapping[str, Any]], linked: Iterable[str]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    body = "".join(f"<tr>{''.join(_entry(c, str(row.get(c, '')), linked) for c in columns)}</tr>" for row in rows)
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _entry(column: str, text: str, linked: Iterable[str]) -> str:
-    shown = escape(text)
-    if column == "notebook" and text in linked:
-        shown = f'<a href="{shown}.html">{shown}</a>'
-    if column in ("word", "status") and text:
-        shown = f'<span class="chip {tone(text)}">{shown}</span>'
-    return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'
-
-
-def tone(word: str) -> str:
-    """How good a word of a board or a status is: good, bad, open or plain."""
-    # "does not hold" before "hold"
-    tones = {
-        "bad": r"not hold|fail|interrupted",
-        "good": r"^(holds|ok|up to date|matches)",
-        "open": r"undecided|cannot|paused|not run|waiting",
-    }
-    return next((tone for tone, pattern in tones.items() if re.search(pattern, word, re.I)), "plain")
-
-
-def _pairs(pairs: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><th>{escape(str(n))}</th><td>{escape(str(v))}</td></tr>" for n, v in pairs.items())
-    return f'<div class="table"><table class="pairs"><tbody>{rows}</tbody></table></div>'

@@ -1,4 +1,5 @@
-"""Named data sets, read once: embedded digits, torchvision's sets, .npz files; split, resized, normalised, on the device.
+"""Named data sets, read once: embedded digits, torchvision's sets, .npz files; split, resized, normalised, on the
+device.
 
 Also what lies behind a name, for the keys of products: the bytes of a data set, the source of a network's factory.
 """
@@ -8,9 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +22,14 @@ from lotto.config import Net
 from lotto.data import DataError, RealData, Split, check_images, check_no_class_empty, read_npz, stratified
 from lotto.lab.describe import Data
 from lotto.lab.device import device
+from lotto.lab.downloads import SOURCES, _may_download, check_files, folder
 from lotto.lab.store import fingerprint
 from lotto.streams import generator
 
 
 def load(data: Data) -> RealData:
-    """The real images that `data` describes, normalised, on the device (read once in a process, a file of your own when it changed)."""
+    """The real images that `data` describes, normalised, on the device (read once in a process, a file of your own when
+    it changed)."""
     own_file = Path(data.name) if data.name.endswith(".npz") else None
     return _load(data, str(device()), _stamp(own_file) if own_file and own_file.is_file() else None)
 
@@ -41,7 +42,8 @@ def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> Real
     size = data.train_size if data.train_size is not None else len(pool) - data.held_out
     if held is None or size + data.held_out > len(pool):
         raise DataError(
-            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training images "
+            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} "
+            "training images "
             f"in all; ask for at most {max(len(pool) - data.held_out, 0)}"
         )
     rest = pool[~torch.isin(pool, held)]
@@ -61,7 +63,9 @@ def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> Real
     def ready(split: Split) -> Split:
         return Split(whole.normalise(split.images).to(device), split.labels.to(device))
 
-    return RealData(ready(whole.train), ready(whole.held_out), ready(whole.test), classes, mean.to(device), std.to(device))
+    return RealData(
+        ready(whole.train), ready(whole.held_out), ready(whole.test), classes, mean.to(device), std.to(device)
+    )
 
 
 def _resize(pixels: Tensor, size: int | None) -> Tensor:
@@ -81,7 +85,8 @@ class Raw(NamedTuple):
 
 
 def cut(whole: Raw, size: int) -> tuple[Raw, Raw]:
-    """Training and test images, of these `size`, for a set that has no split of its own; the same each time, classes in equal shares."""
+    """Training and test images, of these `size`, for a set that has no split of its own; the same each time, classes in
+    equal shares."""
     picked = stratified(whole.labels, size, generator(0, "split", 0))
     kept = torch.ones(len(whole.labels), dtype=torch.bool)
     kept[picked] = False
@@ -93,108 +98,23 @@ def _digits(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    images, labels = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16, torch.tensor(raw.target, dtype=torch.int64)
-    return *cut(Raw(images, labels), 500), tuple("0123456789")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set of torchvision's, as it lies on the disk. Pickles are checked before they are opened, by the MD5 torchvision lists."""
-
-    place: str
-    """Folder of its files in `folder()`."""
-    files: dict[str, str | int]
-    """File -> MD5 (pickles), or size in bytes (plain arrays)."""
-    megabytes: int
-    """What a download takes."""
-
-
-SOURCES = {
-    "cifar10": Source(
-        "cifar-10-batches-py",
-        {
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        170,
-    ),
-    "cifar100": Source(
-        "cifar-100-python",
-        {
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-            "meta": "7973b15100ade9c7d40fb424638fde48",
-        },
-        169,
-    ),
-    **{
-        name: Source(
-            f"{place}/raw",
-            {
-                "train-images-idx3-ubyte": 47_040_016,
-                "train-labels-idx1-ubyte": 60_008,
-                "t10k-images-idx3-ubyte": 7_840_016,
-                "t10k-labels-idx1-ubyte": 10_008,
-            },
-            megabytes,
-        )
-        for name, place, megabytes in (("mnist", "MNIST", 12), ("fashion-mnist", "FashionMNIST", 31))
-    },
-}
-"""torchvision's sets that lotto reads."""
-
-
-def folder() -> Path:
-    """Where torchvision's data sets lie: `LOTTO_DATA`, by default a cache folder of the user."""
-    if given := os.environ.get("LOTTO_DATA"):
-        return Path(given).expanduser().resolve()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("lotto")) / "data"
-
-
-def check_files(data: Data) -> None:
-    """Whether the files of a data set are there and whole; DataError names the first that is not, and what to do. Digits need none."""
-    if data.name.endswith(".npz"):
-        read_npz(Path(data.name))
-    if data.name not in SOURCES:
-        return
-    source = SOURCES[data.name]
-    place = folder() / source.place
-    remedy = (
-        f"run again with --download ({source.megabytes} MB from the data set's home), or put the folder {source.place} into {folder()}, "
-        "or set LOTTO_DATA to where it is"
+    images, labels = (
+        torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16,
+        torch.tensor(raw.target, dtype=torch.int64),
     )
-    for name, expected in source.files.items():
-        if not (place / name).is_file():
-            if _may_download():
-                return
-            raise DataError(f"{place / name} is missing; {remedy}")
-        what, found = ("MD5", _md5(place / name)) if isinstance(expected, str) else ("size", (place / name).stat().st_size)
-        if found != expected:
-            raise DataError(f"{place / name} is damaged: its {what} is {found}, expected {expected}; delete it, then {remedy}")
-
-
-def _may_download() -> bool:
-    return os.environ.get("LOTTO_DOWNLOAD") == "1"
-
-
-@functools.cache
-def _md5(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "md5").hexdigest()
+    return *cut(Raw(images, labels), 500), tuple("0123456789")
 
 
 def _torchvision(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     check_files(data)
     from torchvision import datasets
 
-    reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+    reader = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+    }
 
     def split(train: bool) -> tuple[Raw, list[str]]:
         raw = reader[data.name](folder(), train=train, download=_may_download())
@@ -235,15 +155,22 @@ def _checked(file: str, found: dict[str, Any], part: str) -> Raw:
     except DataError as error:
         raise DataError(f"{file}: `{part}images`, `{part}labels`: {error}") from None
     if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
-        raise DataError(f"{file}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, 1], or uint8")
+        raise DataError(
+            f"{file}: pixels run from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; give floats in [0, "
+            "1], or uint8"
+        )
     if int(labels.max()) >= len(labels) and not part:
-        raise DataError(f"{file}: a label is {int(labels.max())} with {len(labels)} images; number the classes without gaps")
+        raise DataError(
+            f"{file}: a label is {int(labels.max())} with {len(labels)} images; number the classes without gaps"
+        )
     return Raw(images, labels)
 
 
 Reader = Callable[[Data], tuple[Raw, Raw, tuple[str, ...]]]
+
 READERS: dict[str, Reader] = {"digits": _digits, **dict.fromkeys(SOURCES, _torchvision)}
-"""Name of a data set (one of `describe.DATA`) -> what reads its training images, test images and the names of its classes."""
+"""Name of a data set (one of `describe.DATA`) -> what reads its training images, test images and the names of its
+classes."""
 
 
 @fingerprint.register

@@ -1,7 +1,7 @@
 """Still pictures of figures, for pages that run no scripts. A browser makes them, where there is one.
 
-Nothing depends on a still: where no browser is found, or one fails or does not answer in time, that is said once, in one line, and
-the process goes on without. `LOTTO_STILLS=0` switches stills off, `BROWSER_PATH` names the browser.
+Nothing depends on a still: where no browser is found, or one fails or does not answer in time, that is said once, in
+one line, and the process goes on without. `LOTTO_STILLS=0` switches stills off, `BROWSER_PATH` names the browser.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class NoBrowser(RuntimeError):
 
 
 def browser() -> str:
-    """The path of a Chromium-like browser: `BROWSER_PATH` where it is set, else what choreographer finds. NoBrowser where there is none."""
+    """The path of a Chromium-like browser: `BROWSER_PATH` where it is set, else what choreographer finds. NoBrowser
+    where there is none."""
     if path := os.environ.get("BROWSER_PATH"):
         if Path(path).is_file() and os.access(path, os.X_OK):
             return path
@@ -48,7 +49,8 @@ def browser() -> str:
 
 
 class _Camera:
-    """A browser that stays open, driven by kaleido from an event loop in a thread of its own, so that every wait can have a limit."""
+    """A browser that stays open, driven by kaleido from an event loop in a thread of its own, so that every wait can
+    have a limit."""
 
     def __init__(self) -> None:
         self.path = browser()
@@ -88,7 +90,8 @@ class _Camera:
         return self._wait(self.kaleido.calc_fig(fig, opts=dict(format="png", scale=0.82)))
 
     def kill(self) -> None:
-        """End the browser and all it has started, at once. It runs in a session, and so in a process group, of its own."""
+        """End the browser and all it has started, at once. It runs in a session, and so in a process group, of its
+        own."""
         process = getattr(self.kaleido, "subprocess", None)
         if process is not None and process.poll() is None:
             with contextlib.suppress(OSError):
@@ -118,7 +121,8 @@ def still(fig: go.Figure) -> bytes | None:
 
 
 def trouble() -> str | None:
-    """Why no still can be made here, found by making one; None where one can (or stills are switched off). The browser is closed again."""
+    """Why no still can be made here, found by making one; None where one can (or stills are switched off). The browser
+    is closed again."""
     import plotly.graph_objects as go
 
     with contextlib.redirect_stderr(io.StringIO()):
@@ -134,5 +138,7 @@ def _few_colours(png: bytes) -> bytes:
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(48, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    picture.quantize(48, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
+        out, "png", optimize=True
+    )
     return out.getvalue()

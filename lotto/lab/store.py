@@ -1,9 +1,10 @@
 """WHERE products live: every costly step is a function of one frozen description, computed once and read ever after.
 
-A product is a folder `<store>/<stage>/<key>/` with `config.json`, `metrics.json`, `tensors.safetensors` (where it has any)
-and `done.json`, all readable without lotto. The key is the SHA-256 of canonical JSON: the function's name and version, the
-versions of the functions it builds on, the description with everything upstream in it, and the fingerprints of data and
-foreign code. A folder is made under another name and renamed when complete, so what is half-written is never seen.
+A product is a folder `<store>/<stage>/<key>/` with `config.json`, `metrics.json`, `tensors.safetensors` (where it has
+any) and `done.json`, all readable without lotto. The key is the SHA-256 of canonical JSON: the function's name and
+version, the versions of the functions it builds on, the description with everything upstream in it, and the
+fingerprints of data and foreign code. A folder is made under another name and renamed when complete, so what is
+half-written is never seen.
 """
 
 from __future__ import annotations
@@ -29,11 +30,10 @@ from typing import Any
 import torch
 from filelock import FileLock
 from pydantic import BaseModel
-from safetensors.torch import load_file
-from torch import Tensor
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, single_thread
+from lotto.lab.product import Product, _dump, _read, _sync
 
 FORMAT = 1
 """Layout of the store on disk. A store of a higher number is left alone."""
@@ -44,7 +44,8 @@ class StoreError(RuntimeError):
 
 
 def root() -> Path:
-    """The store's folder: `LOTTO_STORE`, by default `.lotto` in the clone (or in the current folder, where lotto is installed alone)."""
+    """The store's folder: `LOTTO_STORE`, by default `.lotto` in the clone (or in the current folder, where lotto is
+    installed alone)."""
     if given := os.environ.get("LOTTO_STORE"):
         return Path(given).expanduser().resolve()
     clone = Path(__file__).resolve().parents[2]
@@ -86,38 +87,16 @@ def canonical(description: BaseModel) -> dict:
     return {"config": description.model_dump(mode="json"), "fingerprints": dict(sorted(stamps.items()))}
 
 
-class Product:
-    """A finished product: `metrics` (plain data) and `tensors` (read when first asked for)."""
-
-    def __init__(self, metrics: dict[str, Any], tensors: dict[str, Tensor] | None = None, path: Path | None = None):
-        self.metrics, self.path = metrics, path
-        if path is None:
-            self.__dict__["tensors"] = tensors or {}
-
-    @functools.cached_property
-    def tensors(self) -> dict[str, Tensor]:
-        """Name -> CPU tensor."""
-        file = self.path / "tensors.safetensors"
-        return load_file(file) if file.exists() else {}
-
-    @functools.cached_property
-    def info(self) -> dict[str, Any]:
-        """What `done.json` says: versions, device, seconds, peak memory."""
-        return _read(self.path / "done.json")
-
-    def __getstate__(self) -> dict:
-        # a product crosses process borders by its path; whoever wants the tensors reads them
-        return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
-
-
 @dataclass(frozen=True)
 class Plan:
-    """What `parallel.compute` may know of a cached function, so that no worker waits for another. Results do not depend on it."""
+    """What `parallel.compute` may know of a cached function, so that no worker waits for another. Results do not depend
+    on it."""
 
     label: str = ""
     """What is being done, for the progress line; by default the function's name."""
     needs: Callable[[Any], Iterable[tuple[Cached, Any]]] = lambda description: ()
-    """The products that a description's own builds on, as (function, description): computed first, at once and each once."""
+    """The products that a description's own builds on, as (function, description): computed first, at once and each
+    once."""
     through: Callable[[Any], Any] = lambda description: None
     """The description whose product is made on the way to this one's, or None."""
     cost: Callable[[Any], float] = lambda description: 0.0
@@ -127,7 +106,9 @@ class Plan:
 class Cached:
     """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
 
-    def __init__(self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...] = (), plan: Plan | None = None):
+    def __init__(
+        self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...] = (), plan: Plan | None = None
+    ):
         self.function, self.version, self.uses, self.plan = function, version, uses, plan or Plan()
         self.stage = function.__name__
         self._resumes = "checkpoint" in inspect.signature(function).parameters
@@ -176,7 +157,11 @@ class Cached:
             started = time.perf_counter()
             partial = folder.parent / f".{folder.name}.partial"
             with single_thread():
-                product = self.function(description, checkpoint=checkpoint(partial)) if self._resumes else self.function(description)
+                product = (
+                    self.function(description, checkpoint=checkpoint(partial))
+                    if self._resumes
+                    else self.function(description)
+                )
             self._write(folder, description, product, time.perf_counter() - started)
             shutil.rmtree(partial, ignore_errors=True)
         return _open(folder)
@@ -185,7 +170,9 @@ class Cached:
         making = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
         making.mkdir(parents=True)
         try:
-            _dump(making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)})
+            _dump(
+                making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)}
+            )
             _dump(making / "metrics.json", product.metrics)
             if product.tensors:
                 save_tensors(product.tensors, making / "tensors.safetensors")
@@ -224,19 +211,6 @@ def cached(version: int, uses: tuple[Cached, ...] = (), **plan: Any) -> Callable
 
 def _import(module: str, name: str) -> Cached:
     return getattr(__import__(module, fromlist=[name]), name)
-
-
-def _read(file: Path) -> Any:
-    return json.loads(file.read_text())
-
-
-def _dump(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=1, allow_nan=False))
-
-
-def _sync(file: Path) -> None:
-    with open(file, "rb") as f:
-        os.fsync(f.fileno())
 
 
 def _open(folder: Path) -> Product | None:
@@ -295,5 +269,7 @@ def _full_disk_told() -> Iterator[None]:
                 "disk. What was finished is kept; the same command goes on from there"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StoreError(f"{root()}: cannot be written ({error.strerror}); set LOTTO_STORE to a folder of yours") from error
+            raise StoreError(
+                f"{root()}: cannot be written ({error.strerror}); set LOTTO_STORE to a folder of yours"
+            ) from error
         raise

@@ -1,4 +1,5 @@
-"""The study: everything that is compared, and how. Its fields, under their short names (`lotto.lab.groups`), are the notebooks' parameters."""
+"""The study: everything that is compared, and how. Its fields, under their short names (`lotto.lab.groups`), are the
+notebooks' parameters."""
 
 from __future__ import annotations
 
@@ -41,19 +42,22 @@ class Study(Config):
     rewind: Annotated[Int, Field(ge=1)] = 40
     """Step to which the rewound arms go back."""
     switch: Annotated[Int, Field(ge=0)] = 4
-    """Short rounds of a hybrid before it goes on with IMP (0: it is IMP; from the level on, it is the short search alone)."""
+    """Short rounds of a hybrid before it goes on with IMP (0: it is IMP; from the level on, it is the short search
+    alone)."""
     points: Annotated[Int, Field(ge=3, le=101)] = 11
     """Points on a path."""
     path_images: Annotated[Int, Field(ge=2)] = 500
     """Training images, at most, for the training curves and the batch-norm recalibration of paths and planes."""
     own_set: str | None = None
-    """File of a distilled set of yours, or of others, for the arm `own`; {seed} in its name stands for the initialisation."""
+    """File of a distilled set of yours, or of others, for the arm `own`; {seed} in its name stands for the
+    initialisation."""
     data: Data = DEFAULTS["data"]
     """The real images."""
     net: Net = DEFAULTS["net"]
     """The network."""
     outer: Recipe = DEFAULTS["outer"]
-    """How a ticket, and the dense net, is trained on real data; IMP's inner loop too (by default 11 epochs of the 1,200 digits)."""
+    """How a ticket, and the dense net, is trained on real data; IMP's inner loop too (by default 11 epochs of the 1,200
+    digits)."""
     inner: Inner = DEFAULTS["inner"]
     """In what the inner loops of other arms differ from it."""
     distill_method: Literal["dist", "grad", "traj"] = "dist"
@@ -85,15 +89,23 @@ class Study(Config):
         if self.outer.steps < 1:
             raise ValueError(f"steps = {self.outer.steps}: a training takes at least 1")
         if self.rewind > self.outer.steps:
-            raise ValueError(f"rewind = {self.rewind}: beyond the {self.outer.steps} steps of a training; give 1 to {self.outer.steps}")
+            raise ValueError(
+                f"rewind = {self.rewind}: beyond the {self.outer.steps} steps of a training; give 1 to "
+                f"{self.outer.steps}"
+            )
         if self.own_set is None and "own" in {*self.judge.kinds, *(n for names in arms.values() for n in names)}:
-            raise ValueError("own_set = None: the arm 'own' needs the file of its images; give own_set = 'set.safetensors', say")
+            raise ValueError(
+                "own_set = None: the arm 'own' needs the file of its images; give own_set = 'set.safetensors', say"
+            )
         if not self.levels or 0 in self.levels:
-            raise ValueError(f"levels = {list(self.levels)}: give at least one level from 1; the dense net (level 0) is there always")
+            raise ValueError(
+                f"levels = {list(self.levels)}: give at least one level from 1; the dense net (level 0) is there always"
+            )
         return rising(self, "levels")
 
     def check(self) -> Study:
-        """This study, if it can be run here (`lotto.lab.check.check`); else ConfigError or DataError says why not. Nothing is computed."""
+        """This study, if it can be run here (`lotto.lab.check.check`); else ConfigError or DataError says why not.
+        Nothing is computed."""
         from lotto.lab.check import check
 
         return check(self)
@@ -115,7 +127,8 @@ class Study(Config):
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def cells(self, dense: bool = True) -> list[Cell]:
-        """Everything that the study compares, arm by arm, level by level; without the dense arms where `dense` is False."""
+        """Everything that the study compares, arm by arm, level by level; without the dense arms where `dense` is
+        False."""
         return [
             Cell(m, level, seed)
             for m in self.arms
@@ -130,7 +143,8 @@ class Study(Config):
         return getattr(self, self.distill_method)
 
     def loop(self, arm: Arm) -> Recipe:
-        """The recipe of an arm's inner loop. On real images from step k, the schedule goes on from there; a small set has its own."""
+        """The recipe of an arm's inner loop. On real images from step k, the schedule goes on from there; a small set
+        has its own."""
         recipe = self.outer if arm.rate == "outer" else self.outer.but(lr=self.inner.lr)
         if arm.length == "short":
             return recipe.but(steps=self.inner.steps, batch=self.inner.batch)
@@ -177,7 +191,8 @@ class Study(Config):
         return Round(score=arm.score or "nothing", images=images, recipe=recipe)
 
     def training(self, method: str, level: int, seed: int, child: int) -> Training:
-        """Child number `child` (from 1) of that ticket, trained on the real images up to the outer recipe's last step."""
+        """Child number `child` (from 1) of that ticket, trained on the real images up to the outer recipe's last
+        step."""
         recipe = self.outer.but(first=self.rewind) if ARMS[method].from_k else self.outer
         return Training(ticket=self.ticket(method, level, seed), images=Images(), recipe=recipe, child=child)
 

@@ -14,7 +14,9 @@ from lotto.stats import interval, rank_correlation
 Row = Mapping[str, Any]
 
 
-def rows(cells: Iterable[Row | Cell], found: Iterable[Row | Sequence[Row]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def rows(
+    cells: Iterable[Row | Cell], found: Iterable[Row | Sequence[Row]], columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     """A table with a row per cell: its own columns, then those found for it; several rows where several were found.
 
     columns: which, and in which order, also where there are no rows; without, all in the order in which they come.
@@ -32,10 +34,13 @@ def batches(found: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
-    """seed -> value of the runs that trained; what failed, died or diverged (by `state`, where the table has it) is not averaged in."""
+    """seed -> value of the runs that trained; what failed, died or diverged (by `state`, where the table has it) is not
+    averaged in."""
     rows = table[(table.method == method) & (table.level == level)]
     rows = rows[rows.state == "trained"] if "state" in rows else rows
-    return {int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)}
+    return {
+        int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)
+    }
 
 
 def summary(table, column: str) -> pd.DataFrame:
@@ -59,8 +64,8 @@ def summary(table, column: str) -> pd.DataFrame:
 
 
 def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
-    """How each measure goes with another over an initialisation's trained tickets: one row per (measure), with the mean rank correlation
-    over initialisations and its 95 % interval, and `n`, the initialisations.
+    """How each measure goes with another over an initialisation's trained tickets: one row per (measure), with the mean
+    rank correlation over initialisations and its 95 % interval, and `n`, the initialisations.
 
     table: rows with `seed`, `state` and the named columns.
     """

@@ -11,13 +11,21 @@ from lotto.train import train
 
 @pytest.fixture(scope="session")
 def ways():
-    """ways(real, recipe): of `recipe.experts` nets, the weights before each epoch on the real images and after the last."""
+    """ways(real, recipe): of `recipe.experts` nets, the weights before each epoch on the real images and after the
+    last."""
 
     def make(real, recipe):
         found = []
         for number in range(recipe.experts):
-            net = build(Net(name="convnet", width=recipe.width, depth=recipe.depth, norm="instance"), real.shape, len(real.classes), number)
-            epoch = Recipe(steps=len(real.train) // 64, lr=recipe.expert_lr, momentum=0.0, weight_decay=0.0, schedule="constant")
+            net = build(
+                Net(name="convnet", width=recipe.width, depth=recipe.depth, norm="instance"),
+                real.shape,
+                len(real.classes),
+                number,
+            )
+            epoch = Recipe(
+                steps=len(real.train) // 64, lr=recipe.expert_lr, momentum=0.0, weight_decay=0.0, schedule="constant"
+            )
             way = [trajectories.flat(net)]
             for k in range(recipe.epochs):
                 net.load_state_dict(train(net, real.train.images, real.train.labels, epoch, seed=number, child=k).state)

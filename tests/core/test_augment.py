@@ -33,7 +33,9 @@ def test_each_image_gets_its_own_and_pixels_only_move(n, shift, flip, seed):
         alone = augment.apply(images[i : i + 1], draws[i : i + 1], shift)
         assert torch.equal(alone[0], out[i])
         assert set(out[i].flatten().tolist()) - {0.0} <= set(images[i].flatten().tolist())
-    centre = augment.Draws(torch.full((n,), shift), torch.full((n,), shift), torch.zeros(n, dtype=torch.bool), torch.zeros(n, 0))
+    centre = augment.Draws(
+        torch.full((n,), shift), torch.full((n,), shift), torch.zeros(n, dtype=torch.bool), torch.zeros(n, 0)
+    )
     assert torch.equal(augment.apply(images, centre, shift), images)
 
 
@@ -61,7 +63,8 @@ def numbers(**given):
     still = (1 - 1 / 1.2) / (1.2 - 1 / 1.2)
     plain = dict(brightness=0.5, saturation=0.5, contrast=0.5, x=still, y=still, angle=0.5, row=0.0, column=0.0)
     return augment.Draws(
-        *(torch.zeros(1, dtype=t) for t in (torch.int64, torch.int64, torch.bool)), torch.tensor([[{**plain, **given}[n] for n in names]])
+        *(torch.zeros(1, dtype=t) for t in (torch.int64, torch.int64, torch.bool)),
+        torch.tensor([[{**plain, **given}[n] for n in names]]),
     )
 
 
@@ -70,7 +73,9 @@ def test_further_operations_by_hand():
     for op in ("color", "scale", "rotate"):
         assert torch.allclose(augment.apply(image, numbers(), 0, (op,)), image, atol=1e-4)
     assert torch.allclose(augment.apply(image, numbers(brightness=1.0), 0, ("color",)), image + 0.5, atol=1e-5)
-    assert torch.allclose(augment.apply(image, numbers(contrast=0.0), 0, ("color",)), 15.5 + (image - 15.5) / 2, atol=1e-5)
+    assert torch.allclose(
+        augment.apply(image, numbers(contrast=0.0), 0, ("color",)), 15.5 + (image - 15.5) / 2, atol=1e-5
+    )
     grey = augment.apply(image, numbers(saturation=0.0), 0, ("color",))
     assert torch.allclose(grey[:, 0], grey[:, 1])
     assert torch.allclose(grey[:, 0], image.mean(1), atol=1e-5)
@@ -81,10 +86,12 @@ def test_further_operations_by_hand():
     back = augment.apply(augment.apply(picture, numbers(angle=1.0), 0, ("rotate",)), numbers(angle=0.0), 0, ("rotate",))
     assert torch.allclose(back[..., 10:22, 10:22], picture[..., 10:22, 10:22], atol=1e-4)
     assert not torch.allclose(augment.apply(picture, numbers(angle=1.0), 0, ("rotate",)), picture, atol=0.1)
-    wide = augment.apply(picture, numbers(x=1.0), 0, ("scale",))  # looks 1.2 times as far to the side: steeper along the columns
-    assert float((wide[0, 0, 16, 20] - wide[0, 0, 16, 12]) / (picture[0, 0, 16, 20] - picture[0, 0, 16, 12])) == pytest.approx(
-        1.2, abs=0.01
-    )
+    wide = augment.apply(
+        picture, numbers(x=1.0), 0, ("scale",)
+    )  # looks 1.2 times as far to the side: steeper along the columns
+    assert float(
+        (wide[0, 0, 16, 20] - wide[0, 0, 16, 12]) / (picture[0, 0, 16, 20] - picture[0, 0, 16, 12])
+    ) == pytest.approx(1.2, abs=0.01)
 
 
 def test_operations_are_siamese_where_draws_are_and_gradients_reach_the_pixels():

@@ -1,4 +1,5 @@
-"""Modules that people bring: each works as plain PyTorch would have it, or is refused by one sentence. README's table is made of these."""
+"""Modules that people bring: each works as plain PyTorch would have it, or is refused by one sentence. README's table
+is made of these."""
 
 import copy
 import inspect
@@ -11,7 +12,7 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from lotto import masks, modules, nets, scores, tickets, train
+from lotto import masks, modules, nets, reach, scores, tickets, train
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
@@ -51,21 +52,36 @@ def tied():
 
 def depthwise():
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(128, 4)
+        nn.Conv2d(1, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+        nn.Conv2d(8, 8, 1),
+        nn.Flatten(),
+        nn.Linear(128, 4),
     )
 
 
 def one_dimensional():
-    return nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 6, 5, 2), nn.GroupNorm(2, 6), nn.ReLU(), nn.Flatten(), nn.Linear(180, 4))
+    return nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(1, 6, 5, 2), nn.GroupNorm(2, 6), nn.ReLU(), nn.Flatten(), nn.Linear(180, 4)
+    )
 
 
 def three_dimensional():
-    layers = nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(4), nn.ReLU(), nn.Flatten()
+    layers = (
+        nn.Unflatten(1, (1, 1)),
+        nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)),
+        nn.BatchNorm3d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
     return nn.Sequential(*layers, nn.Linear(256, 4))
 
 
 def dropout():
-    return nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), nn.ReLU(), nn.Dropout2d(0.3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 4))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 1, 1), nn.ReLU(), nn.Dropout2d(0.3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 4)
+    )
 
 
 def unused():
@@ -83,18 +99,25 @@ def now_and_then():
 def encoder():
     layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
     return Net(
-        lambda m, x: m.head(m.layer(m.patch(x).flatten(2).mT).mean(1)), patch=nn.Conv2d(1, 16, 2, 2), layer=layer, head=nn.Linear(16, 4)
+        lambda m, x: m.head(m.layer(m.patch(x).flatten(2).mT).mean(1)),
+        patch=nn.Conv2d(1, 16, 2, 2),
+        layer=layer,
+        head=nn.Linear(16, 4),
     )
 
 
 def vision_transformer():
     # its head begins at zero and its images have three colours
-    made = dict(image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4, dropout=0.1)
+    made = dict(
+        image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4, dropout=0.1
+    )
     return Net(lambda m, x: m.vit(x.expand(-1, 3, -1, -1)), vit=torchvision.models.VisionTransformer(**made))
 
 
 def recurrent():
-    return Net(lambda m, x: m.head(m.rnn(x.flatten(1, 2))[0][:, -1]), rnn=nn.LSTM(8, 8, batch_first=True), head=nn.Linear(8, 4))
+    return Net(
+        lambda m, x: m.head(m.rnn(x.flatten(1, 2))[0][:, -1]), rnn=nn.LSTM(8, 8, batch_first=True), head=nn.Linear(8, 4)
+    )
 
 
 def weight_normed(every=False):
@@ -132,10 +155,13 @@ def close(a, b):
 
 
 def by_hand(model, images, labels, mask):
-    """Plain PyTorch: a loop over batches, torch.optim.SGD over the module's own parameters, pruned ones set to 0 around each step."""
+    """Plain PyTorch: a loop over batches, torch.optim.SGD over the module's own parameters, pruned ones set to 0 around
+    each step."""
     model = copy.deepcopy(model).train()
     params = dict(model.named_parameters())
-    optimiser = torch.optim.SGD([p for p in params.values() if p.requires_grad], 1.0, 0.9, weight_decay=0.01, nesterov=True)
+    optimiser = torch.optim.SGD(
+        [p for p in params.values() if p.requires_grad], 1.0, 0.9, weight_decay=0.01, nesterov=True
+    )
 
     def cut():
         for n, m in mask.items():
@@ -206,8 +232,8 @@ def test_equal_noise_gives_equal_nets_and_leaves_the_callers_random_state(what, 
     mask = masks.ones(model)
     for measure in (
         lambda: train.evaluate(model, Split(*images)),
-        lambda: masks.dead(model, images[0]),
-        lambda: masks.unreachable(model, (1, 8, 8)),
+        lambda: reach.dead(model, images[0]),
+        lambda: reach.unreachable(model, (1, 8, 8)),
         lambda: [s.tolist() for s in scores.snip(model, *images, mask).values()],
     ):
         assert measure() == measure()
@@ -240,9 +266,13 @@ def test_killed_and_resumed_is_the_same_to_the_bit(what, images, tmp_path):
 def test_the_warning_names_what_the_mask_leaves_out_and_what_no_image_reaches(what, images):
     expected = {
         "unused": "25 of 281 prunable weights .8.9 %. can never get a gradient, in aside.weight .25.",
-        "encoder": "the mask covers 1408 of 2176 weights .64.7 %., as it leaves out layer.self_attn.in_proj_weight .768.",
+        "encoder": (
+            "the mask covers 1408 of 2176 weights .64.7 %., as it leaves out layer.self_attn.in_proj_weight .768."
+        ),
         "vision_transformer": r"the mask covers 3392 of 5024 weights .67.5 %., as it leaves out vit.class_token .* and 1 more",
-        "recurrent": "the mask covers 32 of 544 weights .5.9 %., as it leaves out rnn.weight_ih_l0 .256., rnn.weight_hh_l0 .256.",
+        "recurrent": (
+            "the mask covers 32 of 544 weights .5.9 %., as it leaves out rnn.weight_ih_l0 .256., rnn.weight_hh_l0 .256."
+        ),
     }
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -276,10 +306,12 @@ def test_a_torchvision_resnet18(images):
         level = next(tickets.find(model, *some, RECIPE.but(steps=2, batch=4), rounds=1))
     model.load_state_dict(level.state)
     assert masks.count(level.mask) == masks.size(level.mask) - round(0.2 * masks.size(level.mask))
-    assert sum(int((p == 0).sum()) for n, p in model.named_parameters() if n in level.mask) == masks.size(level.mask) - masks.count(
+    assert sum(int((p == 0).sum()) for n, p in model.named_parameters() if n in level.mask) == masks.size(
         level.mask
+    ) - masks.count(level.mask)
+    assert masks.size(level.mask) == sum(
+        m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)
     )
-    assert masks.size(level.mask) == sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
 def frozen():
@@ -310,7 +342,8 @@ def test_a_mask_over_frozen_weights_may_only_say_what_is_so(images):
     level = find(model, *images, RECIPE, rounds=1)[0]
     model[0].requires_grad_(False)
     with pytest.raises(
-        masks.MaskError, match="0.weight is frozen .requires_grad=False., and this mask would prune it: unfreeze it, or leave"
+        masks.MaskError,
+        match="0.weight is frozen .requires_grad=False., and this mask would prune it: unfreeze it, or leave",
     ):
         train.train(model, *images, RECIPE, level.mask)
     model.load_state_dict(level.state)  # a ticket whose first layer is kept as it is
@@ -324,7 +357,9 @@ def test_every_rewind_of_tied_weights_is_one_under_both_names(images, rewinding)
     for level in find(model, *images, RECIPE, rounds=2, rewinding=rewinding):
         assert "a.weight" in level.mask and "b.weight" not in level.mask
         assert torch.equal(level.state["a.weight"], level.state["b.weight"])
-        assert torch.equal(level.state["b.weight"].abs(), torch.where(level.mask["a.weight"], start["a.weight"].abs(), 0))
+        assert torch.equal(
+            level.state["b.weight"].abs(), torch.where(level.mask["a.weight"], start["a.weight"].abs(), 0)
+        )
 
 
 def test_scores_of_tied_weights_count_both_uses(images):
@@ -356,7 +391,9 @@ def test_float64_stays_float64_to_the_loss(images):
     with torch.no_grad():
         expected = float(F.cross_entropy(model.eval()(images[0]), images[1]))
     assert train.evaluate(model, Split(*images))["loss"] == pytest.approx(expected, rel=1e-14)
-    assert all(t.dtype == torch.float64 for t in train.train(model, *images, RECIPE).state.values() if t.is_floating_point())
+    assert all(
+        t.dtype == torch.float64 for t in train.train(model, *images, RECIPE).state.values() if t.is_floating_point()
+    )
     modules.check_fits(model, (1, 8, 8), 4)
 
 
@@ -429,7 +466,9 @@ REFUSED = {
     pair_in_training: "returns a tuple; a tensor of a score a class is needed",
     maps: r"returns shape \((2|32), 4, 6, 6\) for (2|32) images; \((2|32), classes\) is needed",
     under_prune: "under torch.nn.utils.prune.*torch.nn.utils.prune.remove.layer, 'weight'. for each layer",
-    old_weight_norm: "0.weight is computed from other tensors and cannot be copied.*take torch.nn.utils.parametrizations",
+    old_weight_norm: (
+        "0.weight is computed from other tensors and cannot be copied.*take torch.nn.utils.parametrizations"
+    ),
     remembering: "last is computed from other tensors and cannot be copied.*or delete or detach it first",
     too_narrow: r"does not fit images of shape \(1, 8, 8\): mat1 and mat2 shapes cannot be multiplied",
     lazy: "1.weight has no shape yet; run the net on one image first",
@@ -452,8 +491,8 @@ def test_every_measure_refuses_them_alike(what, images):
     mask = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters() if p.ndim > 1}
     for measure in (
         lambda: train.evaluate(model, Split(*images)),
-        lambda: masks.dead(model, images[0]),
-        lambda: masks.unreachable(model, (1, 8, 8)),
+        lambda: reach.dead(model, images[0]),
+        lambda: reach.unreachable(model, (1, 8, 8)),
         lambda: scores.snip(model, *images, mask),
         lambda: scores.synflow(model, (1, 8, 8), mask),
         lambda: modules.check_fits(model, (1, 8, 8), 4),
@@ -485,8 +524,13 @@ def test_images_of_another_type_or_shape_are_refused_at_the_call(images):
         with pytest.raises(ConfigError, match=sentence):
             tickets.find(model, *some, RECIPE, rounds=1)
     volumes = images[0].unsqueeze(2), images[1]
-    for call in (lambda: bare(train.train)(model, *volumes, RECIPE), lambda: bare(tickets.find)(model, *volumes, RECIPE, rounds=1)):
-        with pytest.raises(DataError, match=r"images have shape \(20, 1, 1, 8, 8\).*\(images, channels, height, width\) is needed"):
+    for call in (
+        lambda: bare(train.train)(model, *volumes, RECIPE),
+        lambda: bare(tickets.find)(model, *volumes, RECIPE, rounds=1),
+    ):
+        with pytest.raises(
+            DataError, match=r"images have shape \(20, 1, 1, 8, 8\).*\(images, channels, height, width\) is needed"
+        ):
             call()
 
 

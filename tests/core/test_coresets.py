@@ -49,7 +49,9 @@ def test_patches_hold_the_easiest_images(real):
     for c in (0, 7):
         members = (real.train.labels == c).nonzero().squeeze(1)
         easiest = pixels[members[el2n[members].argsort()[:8]]]
-        shrunk = {tuple(x.flatten().tolist()) for x in torch.nn.functional.interpolate(easiest, size=(4, 4), mode="nearest")}
+        shrunk = {
+            tuple(x.flatten().tolist()) for x in torch.nn.functional.interpolate(easiest, size=(4, 4), mode="nearest")
+        }
         stored = small.images[small.labels == c]
         parts = torch.cat([stored[:, :, i : i + 4, j : j + 4] for i in (0, 4) for j in (0, 4)])
         assert {tuple(x.flatten().tolist()) for x in parts} == shrunk
@@ -84,4 +86,6 @@ def test_the_easiest_images_have_the_lowest_scores_of_their_class(real):
     for c in range(10):
         members = (real.train.labels == c).nonzero().squeeze(1)
         best = members[el2n[members].argsort()[:3]]
-        assert torch.allclose(chosen.images[chosen.labels == c], real.pixels(real.train.images[best]).clamp(0, 1), atol=1e-6)
+        assert torch.allclose(
+            chosen.images[chosen.labels == c], real.pixels(real.train.images[best]).clamp(0, 1), atol=1e-6
+        )

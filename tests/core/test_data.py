@@ -58,7 +58,11 @@ def test_own_images():
 @pytest.mark.parametrize(
     ("images", "labels", "said"),
     [
-        (torch.rand(4, 1, 8, 8) * 255, Y, r"training pixels run from .*give them in \[0, 1\] .bytes: images.float.. / 255."),
+        (
+            torch.rand(4, 1, 8, 8) * 255,
+            Y,
+            r"training pixels run from .*give them in \[0, 1\] .bytes: images.float.. / 255.",
+        ),
         (torch.zeros(4, 1, 8, 8), torch.tensor([0, 2, 2, 0]), "class 1 has no training image"),
         (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 7, 0]), "class 2 has no training image"),
     ],
@@ -81,7 +85,9 @@ def test_dataset_objects():
     with pytest.raises(DataError, match="training pixels run from 0 to 7; give them in"):
         data.from_datasets([(torch.full((1, 4, 4), 7.0 * i), i) for i in (0, 1)], bytes_)
     tensors = [(torch.rand(1, 4, 4), 0), (torch.rand(1, 4, 5), 1)]
-    with pytest.raises(DataError, match=r"training image 1 has shape \(1, 4, 5\), the first \(1, 4, 4\); resize them alike"):
+    with pytest.raises(
+        DataError, match=r"training image 1 has shape \(1, 4, 5\), the first \(1, 4, 4\); resize them alike"
+    ):
         data.from_datasets(tensors, tensors)
     with pytest.raises(DataError, match="there are no training images"):
         data.from_datasets([], tensors)

@@ -1,4 +1,5 @@
-"""Published sets: what can be read is read rightly, what cannot is refused in one sentence, and nothing in a file is executed."""
+"""Published sets: what can be read is read rightly, what cannot is refused in one sentence, and nothing in a file is
+executed."""
 
 import dataclasses
 import os
@@ -33,7 +34,9 @@ def test_whitening_has_the_covariance_it_should_and_comes_back(real):
     x = (pixels.flatten(1) - pixels.flatten(1).mean(0)).double()
     values = torch.linalg.eigvalsh(x.T @ x / (len(x) - 1)).clamp_min(0)
     y = white.flatten(1).double()
-    assert torch.allclose(torch.linalg.eigvalsh(y.T @ y / (len(y) - 1)).clamp_min(0), (values / (values + 0.1)).sort().values, atol=1e-4)
+    assert torch.allclose(
+        torch.linalg.eigvalsh(y.T @ y / (len(y) - 1)).clamp_min(0), (values / (values + 0.1)).sort().values, atol=1e-4
+    )
     assert torch.allclose(whitening.unwhiten(white, by), pixels, atol=1e-5)
 
 
@@ -58,10 +61,12 @@ def test_every_format_comes_back(real, small, tmp_path):
 
 
 def test_what_the_codes_really_write(real, small, tmp_path):
-    """DatasetCondensation keeps several experiments and NumPy's accuracies; DATM soft labels as logits; IDC its factor elsewhere."""
+    """DatasetCondensation keeps several experiments and NumPy's accuracies; DATM soft labels as logits; IDC its factor
+    elsewhere."""
     pair = [real.normalise(small.images), small.labels]
     torch.save(
-        {"data": [pair, pair], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float32(0.25), np.int64(3)]}}, tmp_path / "res_DM.pt"
+        {"data": [pair, pair], "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float32(0.25), np.int64(3)]}},
+        tmp_path / "res_DM.pt",
     )
     assert "experiment 2 of 2" in SynSet.load(tmp_path / "res_DM.pt", real=real).recipe["read as"]
     logits = torch.randn(len(small.images), 4) * 3
@@ -101,7 +106,12 @@ def test_files_that_do_not_fit(real, small, tmp_path):
     said("no such file; known are a SynSet", "absent.pt")
     said("holds a dict with 'x', which is none of the formats", "x.pt", {"x": 1})
     said("8 images but 7 labels", "data_short.pt", [small.images, small.labels[:-1]])
-    said(r"images have shape \(3, 4, 4\), the real ones \(3, 8, 8\)", "data_size.pt", [small.images[:, :, :4, :4], small.labels], real=real)
+    said(
+        r"images have shape \(3, 4, 4\), the real ones \(3, 8, 8\)",
+        "data_size.pt",
+        [small.images[:, :, :4, :4], small.labels],
+        real=real,
+    )
     said("labels name 6 classes, but there are 4", "data_more.pt", [small.images, small.labels + 2], real=real)
     said("by what; give real=.* 4 classes of shape ", "res_grey.pt", {"data": [[small.images[:, :1], small.labels]]})
     said("holds one tensor; MTT's images are in images_", "alone.pt", small.images)

@@ -18,7 +18,13 @@ def real(digits):
 def smooth():
     """A net in double whose loss has third derivatives."""
     torch.manual_seed(0)
-    layers = [torch.nn.Conv2d(1, 3, 3), torch.nn.Tanh(), torch.nn.Conv2d(3, 2, 2), torch.nn.Softplus(), torch.nn.Flatten()]
+    layers = [
+        torch.nn.Conv2d(1, 3, 3),
+        torch.nn.Tanh(),
+        torch.nn.Conv2d(3, 2, 2),
+        torch.nn.Softplus(),
+        torch.nn.Flatten(),
+    ]
     return torch.nn.Sequential(*layers, torch.nn.Linear(8, 3)).double()
 
 
@@ -34,7 +40,8 @@ def test_the_distance_is_that_of_the_convolutions_gradients():
     total = 0.0
     for layer in (net[0], net[2]):
         sides = [
-            torch.autograd.grad(torch.nn.functional.cross_entropy(net(x), torch.ones(4).long()), layer.weight)[0] for x in (images, other)
+            torch.autograd.grad(torch.nn.functional.cross_entropy(net(x), torch.ones(4).long()), layer.weight)[0]
+            for x in (images, other)
         ]
         total += float(((sides[0] - sides[1]) ** 2).sum())
     assert float(gradients.distance(net, images, other, 1).detach()) == pytest.approx(total)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import hessian, masks, modules
+from lotto import hessian, masks, modules, spectrum
 from lotto.config import ConfigError
 from lotto.data import DataError
 
@@ -43,7 +43,12 @@ def a_mask(model, kept=0.5):
 
 def coordinates(model, mask):
     """Where the mask's live weights lie among all parameters."""
-    return torch.cat([mask[n].flatten() if n in mask else torch.zeros(p.numel(), dtype=torch.bool) for n, p in model.named_parameters()])
+    return torch.cat(
+        [
+            mask[n].flatten() if n in mask else torch.zeros(p.numel(), dtype=torch.bool)
+            for n, p in model.named_parameters()
+        ]
+    )
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -75,7 +80,9 @@ def test_coordinates_follow_the_model_not_the_mask():
     backwards = dict(reversed(mask.items()))
     assert list(backwards) != list(mask)
     v = torch.randn(masks.count(mask), dtype=torch.float64)
-    assert torch.equal(hessian.Hessian(model, images, labels, backwards) @ v, hessian.Hessian(model, images, labels, mask) @ v)
+    assert torch.equal(
+        hessian.Hessian(model, images, labels, backwards) @ v, hessian.Hessian(model, images, labels, mask) @ v
+    )
 
 
 def test_curvlinops_says_the_same():
@@ -84,7 +91,9 @@ def test_curvlinops_says_the_same():
         curvlinops = pytest.importorskip("curvlinops", reason="curvlinops is not installed")
         model, images, labels = small()
         model.eval()
-        theirs = curvlinops.HessianLinearOperator(model, nn.CrossEntropyLoss(), list(model.parameters()), [(images, labels)])
+        theirs = curvlinops.HessianLinearOperator(
+            model, nn.CrossEntropyLoss(), list(model.parameters()), [(images, labels)]
+        )
         v = torch.randn(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
         torch.testing.assert_close(hessian.Hessian(model, images, labels) @ v, theirs @ v, rtol=1e-6, atol=1e-9)
 
@@ -126,7 +135,9 @@ def test_extreme_eigenvalues_are_algebraic_and_to_the_tolerance():
     h = hessian.Hessian(*small(norm=True))
     assert h.size > 50
     values = torch.linalg.eigvalsh(h.dense())
-    assert hessian.extremes(h, 2, 1e-6) == pytest.approx([*values[:2].tolist(), *values[-2:].tolist()], rel=1e-4, abs=1e-8)
+    assert hessian.extremes(h, 2, 1e-6) == pytest.approx(
+        [*values[:2].tolist(), *values[-2:].tolist()], rel=1e-4, abs=1e-8
+    )
     signs = torch.linspace(-7, 3, h.size, dtype=torch.float64)  # the largest by magnitude is the smallest
     h.products = lambda vectors: vectors * signs
     assert hessian.extremes(h, 1, 1e-8) == pytest.approx([-7, 3], rel=1e-4)
@@ -245,14 +256,16 @@ def test_the_spectral_density_integrates_to_one_and_has_the_moments_of_the_dense
     mask = a_mask(model)
     h = hessian.Hessian(model, images, labels, mask)
     values = torch.linalg.eigvalsh(h.dense())
-    found = hessian.density(h, probes=400, steps=8)
+    found = spectrum.density(h, probes=400, steps=8)
     assert torch.allclose(found.weights.sum(1), torch.ones(400, dtype=torch.float64))
     assert found.nodes.shape == (400, 8)
     spread = float(values.abs().max())
     grid = torch.linspace(-3 * spread, 3 * spread, 4001, dtype=torch.float64)
     curve = found.curve(grid, 0.1 * spread)
     assert float(torch.trapezoid(curve, grid)) == pytest.approx(1, abs=1e-6)
-    bells = torch.exp(-(((grid[:, None] - values) / (0.1 * spread)) ** 2) / 2).mean(1) / (0.1 * spread * math.sqrt(2 * math.pi))
+    bells = torch.exp(-(((grid[:, None] - values) / (0.1 * spread)) ** 2) / 2).mean(1) / (
+        0.1 * spread * math.sqrt(2 * math.pi)
+    )
     assert float(torch.trapezoid((curve - bells).abs(), grid)) < 0.15  # in shape too
     for power in (1, 2):
         assert found.moment(power) == pytest.approx(float((values**power).mean()), rel=0.15)
@@ -262,7 +275,7 @@ def test_a_full_run_of_lanczos_finds_the_eigenvalues():
     model, images, labels = small()
     mask = {n: m if n.startswith("0") else m & False for n, m in masks.ones(model).items()}  # 12 weights
     h = hessian.Hessian(model, images, labels, mask)
-    found = hessian.density(h, probes=1, steps=50)
+    found = spectrum.density(h, probes=1, steps=50)
     seen = found.nodes[0][found.weights[0] > 0]
     values = torch.linalg.eigvalsh(h.dense())
     assert all(float((values - v).abs().min()) < 1e-8 for v in seen)
@@ -274,7 +287,7 @@ def test_the_density_of_a_flat_loss_is_a_point_at_zero():
     with torch.no_grad():
         model[-1].weight.zero_()
         model[-1].bias.copy_(torch.tensor([800.0, 0.0, 0.0]))  # so sure of itself that nothing moves it
-    found = hessian.density(hessian.Hessian(model, images, labels * 0), probes=2, steps=5)
+    found = spectrum.density(hessian.Hessian(model, images, labels * 0), probes=2, steps=5)
     assert not found.nodes.any()
     assert torch.equal(found.weights.sum(1), torch.ones(2, dtype=torch.float64))
 
@@ -286,22 +299,24 @@ def test_low_rank_ends_lanczos_early_at_every_scale(scale):
     axes, _ = torch.linalg.qr(torch.randn(h.size, 3, dtype=torch.float64))
     values = torch.tensor([-1.0, 3.0, 5.0], dtype=torch.float64)
     h.products = lambda vectors: scale * (vectors @ axes * values) @ axes.T
-    found = hessian.density(h, probes=3, steps=8)
+    found = spectrum.density(h, probes=3, steps=8)
     assert found.nodes.shape == (3, 8)
     assert torch.allclose(found.weights.sum(1), torch.ones(3, dtype=torch.float64))
     for nodes, weights in zip(found.nodes / scale, found.weights, strict=True):
-        assert nodes[weights > 0].tolist() == pytest.approx([-1, 0, 3, 5], abs=1e-8)  # of the rest it sees one point at 0
+        assert nodes[weights > 0].tolist() == pytest.approx(
+            [-1, 0, 3, 5], abs=1e-8
+        )  # of the rest it sees one point at 0
 
 
 def test_a_loss_that_is_not_finite_has_no_density():
     model, images, labels = small()
     with torch.no_grad():
         model[-1].weight.fill_(1e308).mul_(1.7)  # finite, but the scores are not
-    found = hessian.density(hessian.Hessian(model, images, labels), probes=2, steps=3)
+    found = spectrum.density(hessian.Hessian(model, images, labels), probes=2, steps=3)
     assert found.nodes.isnan().all()
     assert found.weights.sum(1).tolist() == pytest.approx([1, 1])
     with pytest.raises(ConfigError, match="probes = 2, steps = 0: give at least 1 of each"):
-        hessian.density(hessian.Hessian(model, images, labels), probes=2, steps=0)
+        spectrum.density(hessian.Hessian(model, images, labels), probes=2, steps=0)
 
 
 def test_layer_traces_add_to_the_trace():

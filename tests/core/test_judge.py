@@ -38,5 +38,7 @@ def test_what_diverged_has_no_accuracy(real):
 
 def test_a_set_for_other_data_is_refused(real):
     small, narrow = subset(real, 1), dataclasses.replace(real, train=Split(torch.zeros(10, 1, 6, 6), torch.arange(10)))
-    with pytest.raises(DataError, match=r"the set has images of shape \(1, 8, 8\) and 10 classes, the real data \(1, 6, 6\) and 10"):
+    with pytest.raises(
+        DataError, match=r"the set has images of shape \(1, 8, 8\) and 10 classes, the real data \(1, 6, 6\) and 10"
+    ):
         judge.evaluate(small, narrow, {}, {})

@@ -17,7 +17,10 @@ def three(net):
     mask = {n: torch.rand_like(m.float()) < 0.5 for n, m in masks.ones(model).items()}
     names = [n for n, _ in model.named_parameters()]
     states = [
-        masks.apply({n: t + 0.1 * torch.randn(t.shape) if n in names else t for n, t in model.state_dict().items()}, mask) for _ in "abc"
+        masks.apply(
+            {n: t + 0.1 * torch.randn(t.shape) if n in names else t for n, t in model.state_dict().items()}, mask
+        )
+        for _ in "abc"
     ]
     return model, states, names, mask
 
@@ -59,7 +62,9 @@ def test_a_survey_at_the_corners_is_the_recalibrated_ends(three, images):
     split = Split(*images)
     before = modules.copy_state(model)
     p = landscape.plane(*states, parameters=names)
-    found = landscape.survey(model, p._replace(corners=((0.0, 0.0), p.corners[1], (0.0, 1.0))), split, split, points=3, margin=0)
+    found = landscape.survey(
+        model, p._replace(corners=((0.0, 0.0), p.corners[1], (0.0, 1.0))), split, split, points=3, margin=0
+    )
     assert found["x"] == [0, p.corners[1][0] / 2, p.corners[1][0]]
     assert found["y"] == [0, 0.5, 1]
     model.load_state_dict(states[1])

@@ -25,7 +25,9 @@ POOL = DIST.but(pool=3, life=2, ce=0.5, factor=2, ops=("color", "cutout"))
 GRAD = Gradient(ipc=2, steps=6, width=4, batch=8, pool=2, life=2, factor=2, ops=("scale", "rotate"))
 
 
-TRAJ = Trajectory(ipc=2, steps=6, width=4, experts=1, epochs=2, span=1, student_steps=2, batch=8, factor=2, ops=("color",))
+TRAJ = Trajectory(
+    ipc=2, steps=6, width=4, experts=1, epochs=2, span=1, student_steps=2, batch=8, factor=2, ops=("color",)
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +83,30 @@ def test_starts_from_real_images_and_every_pixel_set_is_whole(real, followed, re
     end = make(recipe, real, followed)[0]
     assert 0 <= float(end.images.min()) <= float(end.images.max()) <= 1
     assert (end.images != start.images).flatten(1).any(1).all()
-    assert end.factor == recipe.factor and end.recipe["ops"] == list(recipe.ops) if recipe.ops else "ops" not in end.recipe
+    assert (
+        end.factor == recipe.factor and end.recipe["ops"] == list(recipe.ops) if recipe.ops else "ops" not in end.recipe
+    )
 
 
 @EVERY
 def test_a_rate_that_diverges_is_told(real, followed, recipe, monkeypatch):
     broken = data.RealData(  # normalised by almost nothing: features and gradients leave the numbers
-        data.Split(real.train.images * 1e38, real.train.labels), real.held_out, real.test, real.classes, real.mean, real.std * 1e-38
+        data.Split(real.train.images * 1e38, real.train.labels),
+        real.held_out,
+        real.test,
+        real.classes,
+        real.mean,
+        real.std * 1e-38,
     )
-    with pytest.raises(ConfigError, match=r"the distillation diverged at step \d+ \(lr = .*\); give a smaller distill_lr"):
+    with pytest.raises(
+        ConfigError, match=r"the distillation diverged at step \d+ \(lr = .*\); give a smaller distill_lr"
+    ):
         make(recipe, broken, followed)
 
 
-@pytest.mark.parametrize("recipe", [DIST, POOL, GRAD], ids=["dist", "pool", "grad"])  # a student's batches are of all classes
+@pytest.mark.parametrize(
+    "recipe", [DIST, POOL, GRAD], ids=["dist", "pool", "grad"]
+)  # a student's batches are of all classes
 def test_classes_with_fewer_images_than_a_batch_do_not_stall(followed, recipe):
     labels = torch.tensor([0] * 30 + [1] * 9)
     own = data.own(torch.rand(39, 1, 8, 8), labels, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
@@ -107,7 +120,9 @@ def test_the_cross_entropy_counts_as_far_as_the_net_knows_anything(real):
     recipe = DIST.but(pool=1, life=100, net_steps=0, ce=0.5)
     method, plain = Distributions(real, recipe, 0), Distributions(real, recipe.but(ce=0.0), 0)
     pixels = loop.start(real, recipe, 0).requires_grad_()
-    assert float(method.match(0, pixels)[0].detach()) == float(plain.match(0, pixels)[0].detach())  # it knows nothing yet
+    assert float(method.match(0, pixels)[0].detach()) == float(
+        plain.match(0, pixels)[0].detach()
+    )  # it knows nothing yet
     method.pool.at(0).right = torch.tensor(0.8)
     with torch.no_grad():
         draw = augment.draw(1, recipe.shift, recipe.flip, reseeded(recipe, real))
@@ -126,7 +141,8 @@ def reseeded(recipe, real):
 
 
 def test_what_comes_in_from_outside_is_the_mean_colour(real):
-    """Decode, normalise, augment, in this order: a set of mean colour is the same after any shift, as it is zero when it is shifted."""
+    """Decode, normalise, augment, in this order: a set of mean colour is the same after any shift, as it is zero when
+    it is shifted."""
     grey = real.mean.cpu()[None, :, None, None].expand(2, 1, 8, 8).contiguous()
     small = SynSet(grey, torch.tensor([0, 1]), ("a", "b"), real.mean.cpu(), real.std.cpu(), {}, 2)
     images = small.split().images

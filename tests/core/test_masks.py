@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lotto import masks, modules, nets, scores
+from lotto import masks, modules, nets, reach, scores
 from lotto.config import Net
 
-tensors = st.lists(st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=6), min_size=1, max_size=3)
+tensors = st.lists(
+    st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]), min_size=1, max_size=6), min_size=1, max_size=3
+)
 
 
 def params_of(rows):
@@ -137,11 +139,11 @@ def test_collapse_and_death_are_told_apart(net, images):
     empty["stages.0.0.conv1.weight"][:] = False  # the shortcut leads around it
     assert masks.collapsed(empty) == ["stages.0.0.conv1.weight"]
     model.load_state_dict(masks.apply(model.state_dict(), empty))
-    assert not masks.dead(model, images[0])
+    assert not reach.dead(model, images[0])
     model = net()
     with torch.no_grad():
         model.stem[0].weight.zero_()
-    assert masks.dead(model, images[0])
+    assert reach.dead(model, images[0])
     assert model.training  # the mode is given back
 
 
@@ -177,7 +179,7 @@ def test_a_sparse_vgg_is_not_taken_for_dead():
     weights = dict(vgg.named_parameters())
     mask = masks.prune(masks.ones(vgg), scores.magnitude(weights, masks.ones(vgg)), 0.83)
     vgg.load_state_dict(masks.apply(vgg.state_dict(), mask))
-    assert not masks.dead(vgg, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert not reach.dead(vgg, torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
@@ -185,7 +187,7 @@ def test_a_sparse_vgg_is_not_taken_for_dead():
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet10", "vgg16", "convnet"])
 def test_every_weight_of_every_net_can_be_reached(name, side, norm):
     model = nets.build(Net(name=name, width=4, norm=norm), (1, side, side), 10, 0)
-    assert masks.unreachable(model, (1, side, side)) == {}
+    assert reach.unreachable(model, (1, side, side)) == {}
 
 
 def narrowing():
@@ -193,10 +195,11 @@ def narrowing():
 
 
 def test_unreachable_weights_by_hand():
-    # the first kernel's 9 taps see 4 pixels of 2 x 2, the second's see the one pixel that is left: 5 of 9 and 8 of 9 see padding only
-    assert masks.unreachable(narrowing(), (1, 2, 2)) == {"0.weight": 2 * 5, "1.weight": 2 * 2 * 8}
+    # the first kernel's 9 taps see 4 pixels of 2 x 2, the second's see the one pixel that is left: 5 of 9 and 8 of 9
+    # see padding only
+    assert reach.unreachable(narrowing(), (1, 2, 2)) == {"0.weight": 2 * 5, "1.weight": 2 * 2 * 8}
     wider = nn.Sequential(*narrowing()[:3], nn.Linear(8, 2))
-    assert masks.unreachable(wider, (1, 4, 4)) == {}
+    assert reach.unreachable(wider, (1, 4, 4)) == {}
 
 
 def test_reaching_looks_through_what_merely_begins_at_zero(net):
@@ -207,7 +210,7 @@ def test_reaching_looks_through_what_merely_begins_at_zero(net):
                 block.norm2.weight.zero_()  # a residual branch that begins shut
         model.head.weight.zero_()
     before = modules.copy_state(model)
-    assert masks.unreachable(model, (1, 8, 8)) == {}
+    assert reach.unreachable(model, (1, 8, 8)) == {}
     assert model.training
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
@@ -221,14 +224,17 @@ def test_an_unused_layer_is_out_of_reach():
         def forward(self, x):
             return self.used(x.flatten(1))
 
-    assert masks.unreachable(Forgotten(), (1, 2, 2)) == {"forgotten.weight": 20}
+    assert reach.unreachable(Forgotten(), (1, 2, 2)) == {"forgotten.weight": 20}
 
 
 @pytest.mark.parametrize("relu", [nn.ReLU(), nn.ReLU(inplace=True)])
 def test_units_that_are_off_for_all_images_alike_are_within_reach(relu):
     # without norms, most units of a deep net are on, or off, whatever the image
     layers = [layer for _ in range(12) for layer in (nn.Conv2d(3, 3, 3, 1, 1), relu)]
-    assert masks.unreachable(nn.Sequential(nn.Conv2d(1, 3, 3, 1, 1), *layers, nn.Flatten(), nn.Linear(48, 2)), (1, 4, 4)) == {}
+    assert (
+        reach.unreachable(nn.Sequential(nn.Conv2d(1, 3, 3, 1, 1), *layers, nn.Flatten(), nn.Linear(48, 2)), (1, 4, 4))
+        == {}
+    )
 
 
 def test_chance_by_hand():

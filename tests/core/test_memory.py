@@ -1,4 +1,5 @@
-"""Whether trainings write past their memory, as oneDNN's strided 1x1 convolutions of few channels do on AVX2 (its issue 6035)."""
+"""Whether trainings write past their memory, as oneDNN's strided 1x1 convolutions of few channels do on AVX2 (its issue
+6035)."""
 
 import os
 import platform
@@ -39,10 +40,17 @@ print("whole")
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ['nets.build(Net(name="resnet18", width=4), (1, 8, 8), 4, 0)', "Own()"])
 def test_a_training_leaves_the_heap_whole(model):
-    places = ("/lib64", "/usr/lib64", f"/lib/{platform.machine()}-linux-gnu", f"/usr/lib/{platform.machine()}-linux-gnu")
+    places = (
+        "/lib64",
+        "/usr/lib64",
+        f"/lib/{platform.machine()}-linux-gnu",
+        f"/usr/lib/{platform.machine()}-linux-gnu",
+    )
     found = [p for place in places if (p := Path(place) / CHECKED).exists()]
     if not found:
         pytest.skip(f"no {CHECKED} here: glibc's checking allocator")
     env = {**os.environ, "LD_PRELOAD": str(found[0]), "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
-    out = subprocess.run([sys.executable, "-c", CODE.format(model=model)], env=env, capture_output=True, text=True, timeout=300)
+    out = subprocess.run(
+        [sys.executable, "-c", CODE.format(model=model)], env=env, capture_output=True, text=True, timeout=300
+    )
     assert out.returncode == 0 and out.stdout == "whole\n", out.stderr[-2000:]

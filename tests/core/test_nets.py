@@ -12,9 +12,14 @@ from lotto.config import ConfigError, Net
     ("net", "shape", "parameters"),
     [
         (Net(name="resnet18", width=64), (3, 32, 32), 11_173_962),  # the usual count of the CIFAR ResNet-18
-        (Net(name="resnet20", width=16), (3, 32, 32), 272_474),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
+        (
+            Net(name="resnet20", width=16),
+            (3, 32, 32),
+            272_474,
+        ),  # with 1x1 shortcuts (option B): 2,752 above option A's 269,722
         (Net(name="resnet10", width=64), (3, 32, 32), 4_903_242),  # one block a stage
-        # convolutions 14,710,464, norms 2 x 4,224, linear 5,130: as torchvision's vgg16_bn without biases and hidden linear layers
+        # convolutions 14,710,464, norms 2 x 4,224, linear 5,130: as torchvision's vgg16_bn without biases and hidden
+        # linear layers
         (Net(name="vgg16", width=64), (3, 32, 32), 14_710_464 + 2 * 4224 + 5130),
         (Net(name="convnet", width=128, norm="instance"), (3, 32, 32), 320_010),  # DC's ConvNet-3 (Zhao et al. 2021)
     ],
@@ -55,7 +60,9 @@ def test_one_pixel_instance_norm_is_refused():
 
 
 def test_nets_that_see_one_pixel_through_instance_norm_are_refused(factory):
-    with pytest.raises(ConfigError, match="the same scores for two different images.*instance norm on features of one pixel"):
+    with pytest.raises(
+        ConfigError, match="the same scores for two different images.*instance norm on features of one pixel"
+    ):
         nets.build(Net(name="own_nets:one_pixel"), (1, 8, 8), 10, 0)
 
 
@@ -152,7 +159,8 @@ def test_evaluating_gives_every_modules_mode_back(net):
 
 
 @pytest.mark.parametrize(
-    ("side", "strides"), [(8, (1, 2, 2, 1)), (16, (1, 2, 2, 2)), (28, (1, 2, 2, 2)), (32, (1, 2, 2, 2)), (4, (1, 2, 1, 1))]
+    ("side", "strides"),
+    [(8, (1, 2, 2, 1)), (16, (1, 2, 2, 2)), (28, (1, 2, 2, 2)), (32, (1, 2, 2, 2)), (4, (1, 2, 1, 1))],
 )
 def test_a_resnet_halves_while_two_pixels_remain(side, strides):
     model = nets.build(Net(name="resnet18", width=4), (1, side, side), 10, 0)
@@ -171,7 +179,9 @@ def test_a_pointwise_convolution_is_torchs(stride, before, after, side):
     assert outs[0].shape == outs[1].shape
     assert torch.allclose(*outs, atol=1e-6)
     upstream = torch.randn(outs[0].shape)
-    grads = [torch.autograd.grad((out * upstream).sum(), (x, m.weight)) for out, m in zip(outs, (mine, torchs), strict=True)]
+    grads = [
+        torch.autograd.grad((out * upstream).sum(), (x, m.weight)) for out, m in zip(outs, (mine, torchs), strict=True)
+    ]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
 
 

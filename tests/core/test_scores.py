@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lotto import hessian, masks, modules, nets, scores
+from lotto import hessian, masks, modules, nets, reach, scores
 from lotto.config import Net
 from lotto.data import DataError
 
@@ -16,7 +16,11 @@ def test_magnitude_reads_the_present_weights(net):
 
 def test_random_is_keyed_and_uniform_over_all_layers(net):
     mask = masks.ones(net(width=8))
-    a, b, other = scores.random(mask, 0, "score", 1), scores.random(mask, 0, "score", 1), scores.random(mask, 0, "score", 2)
+    a, b, other = (
+        scores.random(mask, 0, "score", 1),
+        scores.random(mask, 0, "score", 1),
+        scores.random(mask, 0, "score", 2),
+    )
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert not torch.equal(a["head.weight"], other["head.weight"])
     kept = masks.prune(mask, a, 0.5)
@@ -36,7 +40,10 @@ def linear(width=6):
     """Two linear layers without biases in double, some images and labels for them."""
     draw = torch.Generator().manual_seed(1)
     model = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(4, width, bias=False), torch.nn.Tanh(), torch.nn.Linear(width, 3, bias=False)
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, width, bias=False),
+        torch.nn.Tanh(),
+        torch.nn.Linear(width, 3, bias=False),
     )
     model = model.double()
     with torch.no_grad():
@@ -137,7 +144,9 @@ def test_a_layer_the_outputs_do_not_depend_on_scores_nothing():
 
 
 def test_synflow_by_hand():
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False), torch.nn.ReLU(), torch.nn.Linear(2, 1)
+    )
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 4.0]]))
         model[3].weight.copy_(torch.tensor([[-5.0, 6.0]]))
@@ -160,7 +169,9 @@ def test_the_flow_through_every_layer_is_the_same(norm):
 @pytest.mark.parametrize("kind", [torch.nn.LayerNorm, torch.nn.RMSNorm])
 def test_a_norm_of_the_last_dimension_is_its_scale(kind):
     norm = kind(2)
-    model = torch.nn.Sequential(torch.nn.Flatten(2), torch.nn.Linear(2, 2), norm, torch.nn.ReLU(), norm, torch.nn.Flatten())
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(2), torch.nn.Linear(2, 2), norm, torch.nn.ReLU(), norm, torch.nn.Flatten()
+    )
     model.append(torch.nn.Linear(6, 1))
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 4.0]]))
@@ -196,7 +207,7 @@ def test_synflow_empties_no_layer_but_in_residual_branches(net, images):
     assert all(".conv" in n or ".shortcut" in n for n in gone)
     assert masks.count(kept) == 200
     model.load_state_dict(masks.apply(model.state_dict(), kept))
-    assert not masks.dead(model, images[0])
+    assert not reach.dead(model, images[0])
 
 
 @pytest.mark.parametrize(("name", "norm"), [("resnet18", "batch"), ("resnet18", "group"), ("convnet", "instance")])

@@ -92,7 +92,11 @@ def test_the_recalibrated_curve_recalibrates_its_ends(ends):
 def test_equal_noise_has_barrier_exactly_zero(ends):
     model, (a, b), split = ends
     curves = stability.path(model, a, a, split, split)
-    assert stability.barrier(curves["recalibrated"]["test_error"], TEN) == 0 == stability.barrier(curves["recalibrated"]["test_loss"], TEN)
+    assert (
+        stability.barrier(curves["recalibrated"]["test_error"], TEN)
+        == 0
+        == stability.barrier(curves["recalibrated"]["test_loss"], TEN)
+    )
     assert stability.barrier(stability.path(model, a, b, split, split)["recalibrated"]["train_loss"], TEN) > 0
 
 
@@ -139,6 +143,9 @@ def test_a_value_that_is_not_deterministic_is_refused():
 @pytest.mark.gpu
 def test_on_the_gpu(net, images):
     there = Split(*(t.cuda() for t in images))
-    children = [train.train(net(), there.images, there.labels, Recipe(steps=15, lr=0.3, batch=16), child=c).state for c in (1, 1)]
+    children = [
+        train.train(net(), there.images, there.labels, Recipe(steps=15, lr=0.3, batch=16), child=c).state
+        for c in (1, 1)
+    ]
     curves = stability.path(net().cuda(), *children, there, there)
     assert stability.barrier(curves["recalibrated"]["test_error"], TEN) == 0

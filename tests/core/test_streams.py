@@ -27,16 +27,23 @@ def test_every_part_of_the_key_matters_and_neighbours_do_not_collide():
 @pytest.mark.slow
 def test_the_same_in_another_process():
     code = (
-        "import torch; from lotto.streams import generator; print(torch.randint(2**31, (4,), generator=generator(7, 'init', 3)).tolist())"
+        "import torch; from lotto.streams import generator; print(torch.randint(2**31, (4,), "
+        "generator=generator(7, 'init', 3)).tolist())"
     )
     out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5", "PATH": ""}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "5", "PATH": ""},
     ).stdout
     assert out.strip() == str(numbers(7, "init", 3))
 
 
 def test_pinned_so_that_a_change_is_a_decision():
-    assert generator(0, "init").initial_seed() == int.from_bytes(__import__("hashlib").sha256(b"0:init").digest()[:7], "big")
+    assert generator(0, "init").initial_seed() == int.from_bytes(
+        __import__("hashlib").sha256(b"0:init").digest()[:7], "big"
+    )
 
 
 def test_unknown_stream_is_refused():

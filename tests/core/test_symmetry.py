@@ -100,10 +100,15 @@ def test_every_channel_between_input_and_scores_has_its_group():
 def test_a_mask_permutes_along(net):
     model = net()
     of, order = symmetry.symmetries(model), shuffled(symmetry.symmetries(model))
-    mask = {n: m & (torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) < 0.3) for n, m in masks.ones(model).items()}
+    mask = {
+        n: m & (torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) < 0.3)
+        for n, m in masks.ones(model).items()
+    }
     state = masks.apply(modules.copy_state(model), mask)
     assert all(
-        torch.equal(t != 0, symmetry.permute(mask, order, of)[n]) for n, t in symmetry.permute(state, order, of).items() if n in mask
+        torch.equal(t != 0, symmetry.permute(mask, order, of)[n])
+        for n, t in symmetry.permute(state, order, of).items()
+        if n in mask
     )
 
 
@@ -115,7 +120,9 @@ def test_nets_whose_symmetries_are_not_known():
         symmetry.symmetries(grouped)
     assert not symmetry.known(grouped)
     assert symmetry.known(build(NETS[0]))
-    assert symmetry.known(nets.build(Net(name="convnet", width=5, norm="group"), (1, 8, 8), 3, 0))  # one group: all may change places
+    assert symmetry.known(
+        nets.build(Net(name="convnet", width=5, norm="group"), (1, 8, 8), 3, 0)
+    )  # one group: all may change places
 
 
 def test_orders_that_are_none(net):

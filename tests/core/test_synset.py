@@ -103,5 +103,7 @@ def test_a_changed_file_is_found_out(small, tmp_path):
 def test_soft_labels_train_like_hard_ones_where_they_are_sure(real, small):
     model = nets.build(Net(name="convnet", width=4, depth=2), (3, 8, 8), 4, 0)
     split = small.split()
-    hard, soft = (train(model, split.images, y, Recipe(steps=4, lr=0.1)).state for y in (split.labels, torch.eye(4)[split.labels]))
+    hard, soft = (
+        train(model, split.images, y, Recipe(steps=4, lr=0.1)).state for y in (split.labels, torch.eye(4)[split.labels])
+    )
     assert all(torch.allclose(hard[n].double(), soft[n].double(), atol=1e-5) for n in hard)

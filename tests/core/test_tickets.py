@@ -26,7 +26,9 @@ def test_find_on_ones_own_module_and_images(net, images):
         assert masks.count(masks.intersection(a.mask, b.mask)) == masks.count(b.mask)
     assert equal(modules.copy_state(model), before)
     for name, t in levels[-1].state.items():  # rewound bit for bit: biases, norms and statistics too
-        assert torch.equal(t, torch.where(levels[-1].mask[name], before[name], 0) if name in levels[-1].mask else before[name])
+        assert torch.equal(
+            t, torch.where(levels[-1].mask[name], before[name], 0) if name in levels[-1].mask else before[name]
+        )
 
 
 def test_level_one_of_a_short_search_is_that_of_a_long_one(net, images):
@@ -35,7 +37,11 @@ def test_level_one_of_a_short_search_is_that_of_a_long_one(net, images):
 
 
 def test_rewinding_weights_only_keeps_norms_and_biases_of_the_inner_loop(net):
-    start, end, mask = modules.copy_state(net(0)), {n: t + 1 for n, t in modules.copy_state(net(0)).items()}, masks.ones(net(0))
+    start, end, mask = (
+        modules.copy_state(net(0)),
+        {n: t + 1 for n, t in modules.copy_state(net(0)).items()},
+        masks.ones(net(0)),
+    )
     everything, weights = tickets.rewind(start, end, mask), tickets.rewind(start, end, mask, "weights")
     assert equal(everything, start)
     assert all(torch.equal(t, start[n] if n in mask else end[n]) for n, t in weights.items())
@@ -52,10 +58,20 @@ def test_find_says_when_the_inner_loop_diverged(images):
 KEPT = {"w": torch.tensor([True, True, True, False])}
 
 
-START = {"w": torch.tensor([1.0, -2.0, 3.0, -4.0]), "bias": torch.tensor([0.5]), "mean": torch.tensor([7.0]), "seen": torch.tensor(0)}
+START = {
+    "w": torch.tensor([1.0, -2.0, 3.0, -4.0]),
+    "bias": torch.tensor([0.5]),
+    "mean": torch.tensor([7.0]),
+    "seen": torch.tensor(0),
+}
 
 
-END = {"w": torch.tensor([-0.1, -9.0, 0.2, 5.0]), "bias": torch.tensor([0.6]), "mean": torch.tensor([8.0]), "seen": torch.tensor(6)}
+END = {
+    "w": torch.tensor([-0.1, -9.0, 0.2, 5.0]),
+    "bias": torch.tensor([0.6]),
+    "mean": torch.tensor([8.0]),
+    "seen": torch.tensor(6),
+}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +103,9 @@ def test_what_every_rewinding_keeps(a, b, kept):
     for what, state in found.items():
         assert not state["w"][~live].any()
         assert torch.equal(state["w"].abs(), torch.where(live, start["w"].abs(), 0))
-        assert torch.equal(torch.signbit(state["w"][live]), torch.signbit((end if "signs" in what else start)["w"][live]))
+        assert torch.equal(
+            torch.signbit(state["w"][live]), torch.signbit((end if "signs" in what else start)["w"][live])
+        )
         assert torch.equal(state["norm"], (end if "weights" in what else start)["norm"])
     assert all(equal(tickets.rewind(start, start, mask, what), found["all"]) for what in found)
 
@@ -96,6 +114,7 @@ def test_find_warns_of_weights_out_of_reach():
     model = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1), nn.Flatten(), nn.Linear(2, 2))
     images = torch.randn(8, 1, 2, 2), torch.arange(8) % 2
     with pytest.warns(
-        UserWarning, match=r"42 of 58 prunable weights \(72.4 %\) can never get a gradient, in 0.weight \(10\), 1.weight \(32\)"
+        UserWarning,
+        match=r"42 of 58 prunable weights \(72.4 %\) can never get a gradient, in 0.weight \(10\), 1.weight \(32\)",
     ):
         assert len(list(tickets.find(model, *images, Recipe(steps=2, batch=4), rounds=1))) == 1

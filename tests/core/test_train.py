@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lotto import augment, masks, modules, train
+from lotto import augment, flat, masks, modules, train
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Recipe
 from lotto.data import DataError, Split
@@ -45,7 +45,9 @@ def test_three_steps_by_hand():
     assert end.flatten().tolist() == pytest.approx([w, -w], abs=1e-6)
 
 
-@pytest.mark.parametrize("changes", [dict(), dict(momentum=0.0), dict(weight_decay=0.1), dict(schedule="constant", lr=1.0)])
+@pytest.mark.parametrize(
+    "changes", [dict(), dict(momentum=0.0), dict(weight_decay=0.1), dict(schedule="constant", lr=1.0)]
+)
 def test_pruned_weights_are_exactly_zero_after_every_number_of_steps(net, images, changes):
     model, mask = net(), half(net())
     for stop in (0, 1, 2, 5, 12):
@@ -67,7 +69,7 @@ def test_gradient_and_momentum_of_pruned_weights_are_zero_too(net, images, tmp_p
     monkeypatch.setattr(torch.optim.SGD, "step", spy)
     model, mask = net(), half(net())
     run(model, images, mask=mask)
-    _, live = train.flatten(copy.deepcopy(model).to(memory_format=torch.channels_last), mask)
+    _, live = flat.flatten(copy.deepcopy(model).to(memory_format=torch.channels_last), mask)
     assert len(seen) == 12
     for tensors in seen:
         assert all((t[live == 0] == 0).all() for t in tensors)
@@ -83,23 +85,29 @@ def test_gradient_and_momentum_of_pruned_weights_are_zero_too(net, images, tmp_p
 )
 def test_the_masking_holds_for_any_optimiser(net, images, optimiser):
     model, mask = net().to(memory_format=torch.channels_last), half(net())
-    whole, live = train.flatten(model, mask)
-    train.clear(whole.detach(), live)
+    whole, live = flat.flatten(model, mask)
+    flat.clear(whole.detach(), live)
     opt = optimiser([whole])
     for _ in range(4):
         whole.grad.zero_()
         F.cross_entropy(model(images[0]), images[1]).backward()
-        train.clear(whole.grad, live)
+        flat.clear(whole.grad, live)
         opt.step()
         assert (whole.detach()[live == 0] == 0).all()
-        assert all((s[live == 0] == 0).all() for s in opt.state[whole].values() if torch.is_tensor(s) and s.shape == whole.shape)
+        assert all(
+            (s[live == 0] == 0).all()
+            for s in opt.state[whole].values()
+            if torch.is_tensor(s) and s.shape == whole.shape
+        )
 
 
 def test_clear_lets_no_infinity_through():
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         values = torch.tensor([float("inf"), float("nan"), -3.0, -1.0], dtype=dtype)
-        live = torch.tensor([0, 0, -1, 0]).to({torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}[dtype])
-        train.clear(values, live)
+        live = torch.tensor([0, 0, -1, 0]).to(
+            {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}[dtype]
+        )
+        flat.clear(values, live)
         assert values.tolist() == [0, 0, -3, 0]
 
 
@@ -135,7 +143,7 @@ def test_flatten_keeps_the_function_and_the_values(net, images):
     model = net().eval()
     before, state = model(images[0]), modules.copy_state(model)
     model = model.to(memory_format=torch.channels_last)
-    train.flatten(model, masks.ones(model))
+    flat.flatten(model, masks.ones(model))
     assert equal(modules.copy_state(model), state)
     assert torch.allclose(model(images[0]), before, atol=1e-5)
 
@@ -159,7 +167,10 @@ def test_noise_is_a_function_of_seed_and_child(net, images):
 def test_children_differ_in_order_and_in_augmentation():
     one, two = ([(i, d) for _, i, d in train.batches(64, RECIPE, 0, child, 0, 4)] for child in (1, 2))
     assert any(not torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
-    by_image = [{int(k): (int(r), int(c)) for i, d in run_ for k, r, c in zip(i, d.rows, d.columns, strict=True)} for run_ in (one, two)]
+    by_image = [
+        {int(k): (int(r), int(c)) for i, d in run_ for k, r, c in zip(i, d.rows, d.columns, strict=True)}
+        for run_ in (one, two)
+    ]
     assert by_image[0] != by_image[1]
 
 
@@ -188,7 +199,8 @@ def test_cutmix_is_a_matter_of_the_noise_and_leaves_the_images(net, images):
     before = images[0].clone()
     recipe = RECIPE.but(cutmix=1.0)
     a, b, plain, never = (
-        run(net(), images, r, child=c).state for r, c in ((recipe, 1), (recipe, 1), (RECIPE, 1), (RECIPE.but(cutmix=0.0), 1))
+        run(net(), images, r, child=c).state
+        for r, c in ((recipe, 1), (recipe, 1), (RECIPE, 1), (RECIPE.but(cutmix=0.0), 1))
     )
     assert equal(a, b)
     assert not equal(a, plain)
@@ -198,7 +210,9 @@ def test_cutmix_is_a_matter_of_the_noise_and_leaves_the_images(net, images):
 
 def test_cutmix_by_hand(net, images):
     """One step: the loss of mixed images is the two labels', by area."""
-    recipe = RECIPE.but(steps=1, cutmix=1.0, shift=0, batch=len(images[0]), schedule="constant", weight_decay=0.0, momentum=0.0)
+    recipe = RECIPE.but(
+        steps=1, cutmix=1.0, shift=0, batch=len(images[0]), schedule="constant", weight_decay=0.0, momentum=0.0
+    )
     done = run(net(), images, recipe).state
     model, mix = net().train(), train.generator(0, "cutmix", 0, 0)
     order = next(index for _, index, _ in train.batches(len(images[0]), recipe, 0, 0, 0, 1))

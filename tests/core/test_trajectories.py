@@ -16,7 +16,8 @@ def real(digits):
 
 
 def smooth():
-    """A small problem in double: weights of a two-layer net, as one row, and its loss on images, other images at each step."""
+    """A small problem in double: weights of a two-layer net, as one row, and its loss on images, other images at each
+    step."""
     torch.manual_seed(0)
     shapes = [(3, 12), (3,), (2, 3)]
     labels = torch.tensor([0, 1, 1, 0, 1])
@@ -34,7 +35,11 @@ def smooth():
 def test_the_gradient_at_one_steps_memory_is_that_of_the_unrolled_steps(steps):
     loss, begin, goal, pixels = smooth()
     value, gradient, slope = trajectories.followed(loss, begin, goal, pixels.clone().requires_grad_(), 0.7, steps)
-    x, lr, at = pixels.clone().requires_grad_(), torch.tensor(0.7, dtype=torch.float64, requires_grad=True), begin.clone().requires_grad_()
+    x, lr, at = (
+        pixels.clone().requires_grad_(),
+        torch.tensor(0.7, dtype=torch.float64, requires_grad=True),
+        begin.clone().requires_grad_(),
+    )
     for i in range(steps):
         at = at - lr * torch.autograd.grad(loss(at, x, i), at, create_graph=True)[0]
     whole = ((at - goal) ** 2).sum() / ((begin - goal) ** 2).sum()
@@ -71,7 +76,9 @@ def test_pixel_gradient_against_finite_differences():
     for index in [(0, 0, 0, 0), (3, 2, 1, 0), (4, 1, 1, 1)]:
         step = torch.zeros_like(pixels)
         step[index] = h
-        assert float(gradient[index]) == pytest.approx((value(pixels + step) - value(pixels - step)) / (2 * h), rel=1e-5, abs=1e-9)
+        assert float(gradient[index]) == pytest.approx(
+            (value(pixels + step) - value(pixels - step)) / (2 * h), rel=1e-5, abs=1e-9
+        )
     assert slope == pytest.approx((value(pixels, 0.3 + h) - value(pixels, 0.3 - h)) / (2 * h), rel=1e-5)
 
 
@@ -102,7 +109,8 @@ def test_batches_go_through_all_images_before_any_comes_twice():
 
 def test_experts_of_another_net_are_told(real):
     with pytest.raises(
-        ConfigError, match=r"expert 0 has weights of shape \(4, 7\); \(4, \d+\) is needed: 3 epochs of a ConvNet of width 4"
+        ConfigError,
+        match=r"expert 0 has weights of shape \(4, 7\); \(4, \d+\) is needed: 3 epochs of a ConvNet of width 4",
     ):
         match_trajectories(real, [torch.zeros(4, 7)], SMALL)
 

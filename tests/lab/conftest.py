@@ -7,7 +7,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def compared(tiny):
-    """A tiny study of five arms and two initialisations, with its tables: `accuracy`, `barrier`, `paths`, `densities`."""
+    """A tiny study of five arms and two initialisations, with its tables: `accuracy`, `barrier`, `paths`,
+    `densities`."""
     from lotto.lab.stability.tables import barriers, paths
     from lotto.lab.tickets.tables import accuracies, densities
 

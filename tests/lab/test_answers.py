@@ -11,7 +11,8 @@ STUDY = presets.study("digits", levels=[8], methods=["dense", "imp", "distilled"
 def table(column="barrier", **arms):
     """Arm -> values over initialisations, as a table of its level."""
     rows = [
-        dict(method=m, level=0 if m == "dense" else 8, seed=s, state="trained" if v is not None else "dead") | {column: v}
+        dict(method=m, level=0 if m == "dense" else 8, seed=s, state="trained" if v is not None else "dead")
+        | {column: v}
         for m, values in arms.items()
         for s, v in enumerate(values)
     ]
@@ -20,12 +21,17 @@ def table(column="barrier", **arms):
 
 def test_the_ends_are_named_with_their_intervals():
     told = answers.ends(table(imp=[1, 2, 3], distilled=[7, 8, 9], subset=[4, 5, 6]), "barrier", 8, "barrier")
-    assert told == "The barrier is highest for *distilled* (8.0 [5.5, 10.5] points) and lowest for *IMP* (2.0 [-0.5, 4.5] points), of 3."
+    assert told == (
+        "The barrier is highest for *distilled* (8.0 [5.5, 10.5] points) and lowest for *IMP* (2.0 [-0.5, "
+        "4.5] points), of 3."
+    )
 
 
 def test_ties_are_named_together():
     told = answers.ends(table(imp=[8, 8, 8], distilled=[8, 8, 8], subset=[4, 4, 4]), "barrier", 8, "barrier", "%")
-    assert told.startswith("The barrier is highest for *IMP* and *distilled* (8.0 [8.0, 8.0] %) and lowest for *random real*")
+    assert told.startswith(
+        "The barrier is highest for *IMP* and *distilled* (8.0 [8.0, 8.0] %) and lowest for *random real*"
+    )
     assert answers.ends(table(imp=[8], distilled=[8]), "barrier", 8, "barrier", "") == (
         "The barrier is 8.0 [no interval] for *IMP* and *distilled*."
     )
@@ -53,7 +59,9 @@ def test_stable_arms_are_counted_dense_ones_at_their_own_level():
     assert told == "At 97.2 % sparsity 2 of 4 arms have a mean barrier below 2 points: *dense* and *IMP*."
 
 
-@pytest.mark.parametrize(("fewer", "told"), [(2.5, "2.5 times fewer images than IMP"), (0.5, "2.0 times as many images as IMP")])
+@pytest.mark.parametrize(
+    ("fewer", "told"), [(2.5, "2.5 times fewer images than IMP"), (0.5, "2.0 times as many images as IMP")]
+)
 def test_times(fewer, told):
     assert answers.times(fewer, "IMP") == told
 

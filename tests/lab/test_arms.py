@@ -35,7 +35,8 @@ def test_titles_and_colours_are_unique(what):
 
 def test_the_plain_names_are_the_paper_lines_recipe():
     plain = {
-        n: (ARMS[n].images, ARMS[n].length, ARMS[n].rate, ARMS[n].rewinding, ARMS[n].from_k) for n in ("imp", "imp-rewound", "distilled")
+        n: (ARMS[n].images, ARMS[n].length, ARMS[n].rate, ARMS[n].rewinding, ARMS[n].from_k)
+        for n in ("imp", "imp-rewound", "distilled")
     }
     assert plain == {
         "imp": ("real", "long", "outer", "weights", False),
@@ -60,7 +61,10 @@ def test_the_plain_names_are_the_paper_lines_recipe():
         ("imp-rewound", "imp-rewound-all", "rewinding"),
         ("distilled", "distilled-rewound", "from_k"),
         ("dense", "dense-rewound", "from_k"),
-        *(("distilled", other, "images") for other in ("subset", "herding", "easy", "kcenter", "patches", "noise", "permuted", "own")),
+        *(
+            ("distilled", other, "images")
+            for other in ("subset", "herding", "easy", "kcenter", "patches", "noise", "permuted", "own")
+        ),
         *(("distilled", f"distilled-{m}", "images") for m in ("dist", "grad", "traj")),
         *(("distilled", other, "then") for other in ("random-layerwise", "reinit", "hybrid")),
         ("imp-short", "hybrid-real", "then"),

@@ -57,7 +57,13 @@ def test_a_mask_is_settled_at_the_end_of_its_loop(study, monkeypatch):
 
 
 def test_a_cell_is_the_study_with_that_recipe(tiny):
-    study = tiny(methods=["imp"], map_methods=["distilled-gentle", "imp-short-gentle"], map_lrs=[0.1, 0.4], map_steps=[6, 12], levels=[1])
+    study = tiny(
+        methods=["imp"],
+        map_methods=["distilled-gentle", "imp-short-gentle"],
+        map_lrs=[0.1, 0.4],
+        map_steps=[6, 12],
+        levels=[1],
+    )
     table = tables.inner(study)
     assert len(table) == 2 * 2 * 2
     assert list(table.columns[:5]) == ["method", "lr", "steps", "level", "seed"]
@@ -70,8 +76,12 @@ def test_a_cell_is_the_study_with_that_recipe(tiny):
 def test_the_named_cells_are_cells(tiny):
     study = tiny()
     assert study.ticket("distilled", 1, 0) == study.but(inner_lr=study.outer.lr).ticket("distilled-gentle", 1, 0)
-    assert study.ticket("distilled-all", 1, 0) == study.but(inner_lr=study.outer.lr).ticket("distilled-gentle-all", 1, 0)
-    assert study.ticket("distilled-long-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket("distilled-gentle", 1, 0)
+    assert study.ticket("distilled-all", 1, 0) == study.but(inner_lr=study.outer.lr).ticket(
+        "distilled-gentle-all", 1, 0
+    )
+    assert study.ticket("distilled-long-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket(
+        "distilled-gentle", 1, 0
+    )
     assert study.ticket("imp-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket("imp-short-gentle", 1, 0)
 
 

@@ -8,7 +8,9 @@ from lotto.lab.check import check
 
 
 def test_an_image_that_holds_several_needs_as_many_real_ones(tiny):
-    with pytest.raises(DataError, match=r"ipc = 3: the smallest class has \d+ training images, and one stored holds 4; give at most 2"):
+    with pytest.raises(
+        DataError, match=r"ipc = 3: the smallest class has \d+ training images, and one stored holds 4; give at most 2"
+    ):
         check(tiny(train_size=100, ipc=3, distill_factor=2))
 
 
@@ -25,14 +27,16 @@ def test_check_refuses_before_anything_is_computed(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("first", "seeds", "fine"), [(95, 5, True), (96, 5, False), (0, 101, False), (109, 1, False), (103, 3, False), (110, 3, True)]
+    ("first", "seeds", "fine"),
+    [(95, 5, True), (96, 5, False), (0, 101, False), (109, 1, False), (103, 3, False), (110, 3, True)],
 )
 def test_initialisations_of_the_reference_run_are_kept_for_it(tiny, first, seeds, fine):
     study = tiny(first_seed=first, seeds=seeds)
     if fine:
         return check(study)
     with pytest.raises(
-        ConfigError, match=f"first_seed = {first} with seeds = {seeds}: initialisations 100 to 109 are the reference run's.*110"
+        ConfigError,
+        match=f"first_seed = {first} with seeds = {seeds}: initialisations 100 to 109 are the reference run's.*110",
     ):
         check(study)
 
@@ -48,7 +52,8 @@ def net(channels, classes, image_size):
 def test_a_net_with_weights_out_of_reach_is_refused(tiny, tmp_path, monkeypatch):
     (tmp_path / "narrowing.py").write_text(NARROWING)
     monkeypatch.syspath_prepend(tmp_path)
-    # 8, 4, 2, 1 pixels a side: the third kernel has 4 of 9 taps in the image, the fourth 1; in all 18 + 3 x 36 + 20 weights
+    # 8, 4, 2, 1 pixels a side: the third kernel has 4 of 9 taps in the image, the fourth 1; in all 18 + 3 x 36 + 20
+    # weights
     said = r"net = 'narrowing:net' at 8 pixels: 52 of 146 prunable weights \(35.6 %\) can never get a gradient, "
     said += r"in 4.weight \(20\), 6.weight \(32\)"
     with pytest.raises(ConfigError, match=said + ".*take larger images, or a net that halves them less often"):

@@ -18,7 +18,9 @@ def test_incomplete_descriptions_are_refused():
         Setup(rewind=500)
 
 
-@pytest.mark.parametrize("recipe", [Distill(pool=2, life=20, net_steps=2, factor=2), Gradient(life=20, factor=2), Trajectory(), Distill()])
+@pytest.mark.parametrize(
+    "recipe", [Distill(pool=2, life=20, net_steps=2, factor=2), Gradient(life=20, factor=2), Trajectory(), Distill()]
+)
 def test_a_distillation_is_read_back_as_what_it_was(recipe):
     images = Images(kind="distilled", distill=recipe)
     assert Images(**images.model_dump()).distill == recipe == Images(**images.model_dump(mode="json")).distill

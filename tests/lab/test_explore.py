@@ -5,7 +5,10 @@ from lotto.lab import explore
 
 
 def make(power, points):
-    return go.Figure([go.Scatter(x=list(range(points)), y=[v**power for v in range(points)])], dict(title=dict(text=f"power {power}")))
+    return go.Figure(
+        [go.Scatter(x=list(range(points)), y=[v**power for v in range(points)])],
+        dict(title=dict(text=f"power {power}")),
+    )
 
 
 def test_a_slider_redraws_from_what_is_chosen(monkeypatch):

@@ -1,4 +1,5 @@
-"""Kill the study at several moments, resume it, and find the same products, bit for bit; and two studies at once in one store."""
+"""Kill the study at several moments, resume it, and find the same products, bit for bit; and two studies at once in one
+store."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""What all else leans on: a description's key leads to one product, in whatever order products are asked for, by however many
-processes, and wherever the computation is ended and taken up again."""
+"""What all else leans on: a description's key leads to one product, in whatever order products are asked for, by
+however many processes, and wherever the computation is ended and taken up again."""
 
 import sys
 import tempfile
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lotto.config import Recipe
 from lotto.lab import parallel, store
-from lotto.lab.store import Product, cached
+from lotto.lab.product import Product
+from lotto.lab.store import cached
 from lotto.streams import generator
 
 
@@ -60,7 +61,8 @@ def fresh_store(patch, folder, jobs):
 
 
 def send_workers_home():
-    """Workers keep the environment that they were started in, and with it the store: each store has workers of its own."""
+    """Workers keep the environment that they were started in, and with it the store: each store has workers of its
+    own."""
     if loky := sys.modules.get("joblib.externals.loky"):
         loky.get_reusable_executor().shutdown(wait=True)
 
@@ -79,7 +81,11 @@ def histories(draw):
 
 def check(history, jobs):
     every, requests, ends = history
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as other:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as plain,
+        tempfile.TemporaryDirectory() as other,
+    ):
         fresh_store(patch, plain, 1)
         expected = {r: grown(r).metrics for r in every}
         whole = contents(Path(plain))
@@ -106,7 +112,8 @@ def test_a_key_leads_to_one_product_whatever_the_order_and_the_interruptions(his
 
 @pytest.mark.slow
 def test_and_whatever_the_number_of_processes():
-    """One history, as workers take seconds to start: two descriptions share what they are made from, one is asked for twice."""
+    """One history, as workers take seconds to start: two descriptions share what they are made from, one is asked for
+    twice."""
     a, b, c = (Recipe(steps=steps, lr=lr) for steps, lr in ((1, 0.1), (3, 0.1), (3, 0.2)))
     send_workers_home()
     try:

@@ -29,7 +29,11 @@ def test_products_come_in_order_and_equal_descriptions_once(own_store, monkeypat
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("LOTTO_DEVICE", "gpu", "device = 'gpu'"), ("LOTTO_JOBS", "0", "jobs = '0'"), ("LOTTO_JOBS", "two", "jobs = 'two'")],
+    [
+        ("LOTTO_DEVICE", "gpu", "device = 'gpu'"),
+        ("LOTTO_JOBS", "0", "jobs = '0'"),
+        ("LOTTO_JOBS", "two", "jobs = 'two'"),
+    ],
 )
 def test_bad_settings(monkeypatch, name, value, said):
     monkeypatch.setenv(name, value)

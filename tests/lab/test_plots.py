@@ -1,6 +1,6 @@
 import plotly.graph_objects as go
 
-from lotto.lab import plots
+from lotto.lab import curves, plots
 from lotto.lab.arms import ARMS
 
 
@@ -38,7 +38,7 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     study, accuracy = compared.study, compared.accuracy
     accuracy = accuracy.assign(accuracy=50.0, state="trained")
     accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 2) & (accuracy.seed == 1), "state"] = "failed"
-    fig = plots.curves(accuracy, study, "accuracy", "accuracy (%)", "title")
+    fig = curves.curves(accuracy, study, "accuracy", "accuracy (%)", "title")
     lines = {t.name: t for t in fig.data}
     imp = lines[ARMS["imp"].title]
     # from the dense net on; a band has no name
@@ -46,7 +46,9 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     assert list(imp.marker.color) == [plots.COLOURS["imp"]] * 2 + ["white"]
     assert imp.x[0] == 100
     assert set(lines) == {None, *(ARMS[m].title for m in study.arms if not ARMS[m].dense)}
-    accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = 1.0  # a line is shown whole, and so is the rule
-    fig = plots.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
+    accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = (
+        1.0  # a line is shown whole, and so is the rule
+    )
+    fig = curves.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
     assert fig.layout.yaxis.range[0] < 1
     assert "stable: below 2" in {t.name for t in fig.data}

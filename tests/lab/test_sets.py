@@ -72,7 +72,8 @@ def test_a_set_of_ones_own_is_an_arm(tiny, tmp_path):
     other = subset(sources.load(Data(train_size=200, image_size=6)), 2)
     other.save(tmp_path / "set-0.safetensors")
     with pytest.raises(
-        DataError, match=r"images of shape \(1, 6, 6\) and 10 classes, the real data \(1, 8, 8\) and 10; use it with the data"
+        DataError,
+        match=r"images of shape \(1, 6, 6\) and 10 classes, the real data \(1, 8, 8\) and 10; use it with the data",
     ):
         check(study)
     with pytest.raises(ConfigError, match="own_set = None: the arm 'own' needs the file of its images"):
@@ -112,7 +113,9 @@ def test_experts_ways_are_one_training_each_and_they_differ(real):
     net.load_state_dict(trajectories.shaped(ways[0][-1], net))
     assert torch.equal(trajectories.flat(net), ways[0][-1])
     before, after = (
-        F.cross_entropy(torch.func.functional_call(net, trajectories.shaped(ways[0][k], net), real.train.images), real.train.labels)
+        F.cross_entropy(
+            torch.func.functional_call(net, trajectories.shaped(ways[0][k], net), real.train.images), real.train.labels
+        )
         for k in (0, -1)
     )
     assert after < before
@@ -126,7 +129,9 @@ def test_trajectories_through_the_study(tiny):
     assert len(products.inner_images(study.data, study.images("distilled", 0))) == 80
 
 
-@pytest.mark.parametrize("recipe", [Distill(pool=3), Gradient(factor=2), Trajectory(student_steps=2)], ids=lambda r: r.method)
+@pytest.mark.parametrize(
+    "recipe", [Distill(pool=3), Gradient(factor=2), Trajectory(student_steps=2)], ids=lambda r: r.method
+)
 def test_an_estimate_beforehand(real, recipe):
     recipe = recipe.but(ipc=2, width=4, batch=8)
     cost = loop.estimate(products.stand_in(real, recipe), real, recipe.but(steps=1000))
@@ -138,7 +143,9 @@ def test_an_estimate_beforehand(real, recipe):
 def test_every_set_is_judged_in_equal_steps(tiny):
     study = tiny(seeds=2)
     table = tables.judgements(study)
-    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in study.judge.kinds for i in (1, 2)} | {("real", 0)}
+    assert set(map(tuple, table[["method", "level"]].values)) == {(k, i) for k in study.judge.kinds for i in (1, 2)} | {
+        ("real", 0)
+    }
     assert len(table) == 2 * (2 * 3 + 1)
     assert table.accuracy.between(0, 100).all()
     assert sorted(set(table.images)) == [10, 20, 100]
@@ -183,7 +190,16 @@ def worth(**accuracies):
     rows = []
     for name, accuracy in accuracies.items():
         method, recipe = name.split("_")
-        rows.append(dict(method=method, level=0 if method == "real" else 10, seed=0, net="convnet", recipe=recipe, accuracy=accuracy))
+        rows.append(
+            dict(
+                method=method,
+                level=0 if method == "real" else 10,
+                seed=0,
+                net="convnet",
+                recipe=recipe,
+                accuracy=accuracy,
+            )
+        )
     return pd.DataFrame(rows)
 
 
@@ -194,9 +210,13 @@ def test_scores_by_hand():
     assert found.LRS == pytest.approx(squash(0.5 * 0.2 - 0.5 * 0.1))
     assert found.ARS == pytest.approx(squash(0.5 * 0.1 + 0.5 * 0.2))
     # the best that can be: all that the real images give, and nothing from random ones; the worst, the other way round
-    best = dict(distilled_plain=100.0, subset_plain=0.0, real_plain=100.0, distilled_augmented=100.0, subset_augmented=0.0)
+    best = dict(
+        distilled_plain=100.0, subset_plain=0.0, real_plain=100.0, distilled_augmented=100.0, subset_augmented=0.0
+    )
     assert tables.scored(worth(**best)).iloc[0].ARS == pytest.approx(1)
-    worst = dict(distilled_plain=0.0, subset_plain=100.0, real_plain=100.0, distilled_augmented=0.0, subset_augmented=100.0)
+    worst = dict(
+        distilled_plain=0.0, subset_plain=100.0, real_plain=100.0, distilled_augmented=0.0, subset_augmented=100.0
+    )
     assert tables.scored(worth(**worst)).iloc[0][["LRS", "ARS"]].tolist() == pytest.approx([0, 0])
     found = tables.scored(worth(**plain)).iloc[0]
     assert found.LRS == pytest.approx(squash(0.05))
@@ -207,7 +227,12 @@ def test_scores_by_hand():
 def test_robustness_judges_every_set_in_every_net_and_recipe_by_equal_steps(tiny):
     study = tiny(ipcs=[1], judge_on=["convnet", "resnet10"], distill_method="grad", distill_factor=2)
     table = tables.robustness(study)
-    arms = {("distilled", 1), ("subset", 1), ("subset", 4), ("real", 0)}  # one image stored, four real ones in its place
+    arms = {
+        ("distilled", 1),
+        ("subset", 1),
+        ("subset", 4),
+        ("real", 0),
+    }  # one image stored, four real ones in its place
     cells = {(m, i, n, r) for m, i in arms for n in study.judge.on for r in study.judge.recipes}
     assert set(table[["method", "level", "net", "recipe"]].itertuples(index=False, name=None)) == cells
     assert len(table) == len(cells)
@@ -236,11 +261,15 @@ def test_any_set_in_hand_is_judged_as_the_studys_are(tiny):
     study = tiny(judge_steps=30)
     real = sources.load(study.data)
     small = products.small_set(SetOf(data=study.data, images=study.but(ipc=2).images("subset", 0)))
-    table = pd.DataFrame(judge.evaluate(small, real, {"convnet": tables.described(study, "convnet")}, tables.recipes(study), repeats=2))
+    table = pd.DataFrame(
+        judge.evaluate(small, real, {"convnet": tables.described(study, "convnet")}, tables.recipes(study), repeats=2)
+    )
     product = products.judged(tables.judging(study, "subset", 2, 0, 1)).metrics
     assert len(table) == 4
     assert table[table.recipe == "plain"].accuracy.iloc[1] == pytest.approx(100 * (1 - product["test"]["error"]))
-    with pytest.raises(DataError, match=r"the set has images of shape \(1, 8, 8\) and 10 classes, the real data \(1, 6, 6\) and 10"):
+    with pytest.raises(
+        DataError, match=r"the set has images of shape \(1, 8, 8\) and 10 classes, the real data \(1, 6, 6\) and 10"
+    ):
         judge.evaluate(small, sources.load(Data(train_size=100, image_size=6)), {}, {})
 
 

@@ -64,9 +64,9 @@ def test_steepness_and_spectra_of_a_small_study(tiny):
     one = spectra["imp", 2, 0]
     assert one.metrics["live"] == masks.count(level(study.ticket("imp", 2, 0)).tensors)
     assert torch.allclose(one.tensors["weights"].sum(1), torch.ones(2, dtype=torch.float64))
-    assert products.curvature(Curvature(training=study.training("imp", 2, 0, 1), images=16, probes=4)).metrics["trace"] == pytest.approx(
-        sum(one.metrics["traces"].values()), rel=1e-4
-    )
+    assert products.curvature(Curvature(training=study.training("imp", 2, 0, 1), images=16, probes=4)).metrics[
+        "trace"
+    ] == pytest.approx(sum(one.metrics["traces"].values()), rel=1e-4)
 
 
 def test_what_is_discarded_stands_beside_chance(compared):
@@ -89,7 +89,11 @@ def test_curvature_figures(compared):
     left, planes = tables.curvatures(study).assign(state="trained"), tables.scapes(study)
     fig = plots.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
     assert {t.name for t in fig.data} == {ARMS[m].title for m in study.arms}
-    made = [figures.spectrum_and_plane(left, planes, study, m, 2, k) for m in study.arms for k in ("test_error", "train_loss")]
+    made = [
+        figures.spectrum_and_plane(left, planes, study, m, 2, k)
+        for m in study.arms
+        for k in ("test_error", "train_loss")
+    ]
     assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them
     by = {f.layout.title.text: f for f in made}
     assert len(by["distilled, 59.0 % sparse"].data[-2].x) == study.plane_points

@@ -8,7 +8,7 @@ import torch
 
 from lotto.config import Net
 from lotto.data import DataError
-from lotto.lab import sources
+from lotto.lab import downloads, sources
 from lotto.lab.describe import Data, Setup
 from lotto.lab.store import canonical, fingerprint
 
@@ -63,22 +63,23 @@ def cifar_folder(tmp_path, monkeypatch):
     """Ten-byte files under CIFAR-10's names, with their MD5s taken for the right ones."""
     place = tmp_path / "cifar-10-batches-py"
     place.mkdir()
-    for name in sources.SOURCES["cifar10"].files:
+    for name in downloads.SOURCES["cifar10"].files:
         (place / name).write_bytes(name.encode())
-    real = sources.SOURCES["cifar10"]
+    real = downloads.SOURCES["cifar10"]
     fake = dataclasses.replace(real, files={n: hashlib.md5(n.encode()).hexdigest() for n in real.files})
-    monkeypatch.setitem(sources.SOURCES, "cifar10", fake)
+    monkeypatch.setitem(downloads.SOURCES, "cifar10", fake)
     monkeypatch.setenv("LOTTO_DATA", str(tmp_path))
-    sources._md5.cache_clear()
+    downloads._md5.cache_clear()
     return place
 
 
 def test_missing_and_damaged_files_are_named_before_anything_is_unpickled(cifar_folder):
-    sources.check_files(Data(name="cifar10"))
+    downloads.check_files(Data(name="cifar10"))
     (cifar_folder / "data_batch_3").write_bytes(b"cut")
-    sources._md5.cache_clear()
+    downloads._md5.cache_clear()
     with pytest.raises(
-        DataError, match="data_batch_3 is damaged: its MD5 is .* expected .*; delete it, then run again with --download .170 MB"
+        DataError,
+        match="data_batch_3 is damaged: its MD5 is .* expected .*; delete it, then run again with --download .170 MB",
     ):
         sources.load(Data(name="cifar10"))
     (cifar_folder / "data_batch_3").unlink()
@@ -99,8 +100,8 @@ def test_md5s_are_torchvisions():
 
     for name, theirs in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
         listed = dict([*theirs.train_list, *theirs.test_list, (theirs.meta["filename"], theirs.meta["md5"])])
-        assert sources.SOURCES[name].files == listed
-        assert sources.SOURCES[name].place == theirs.base_folder
+        assert downloads.SOURCES[name].files == listed
+        assert downloads.SOURCES[name].place == theirs.base_folder
 
 
 def test_mnist_files_are_measured_then_read(tmp_path, monkeypatch):
@@ -118,14 +119,19 @@ def test_mnist_files_are_measured_then_read(tmp_path, monkeypatch):
     monkeypatch.setenv("LOTTO_DATA", str(tmp_path))
     with pytest.raises(DataError, match="train-images-idx3-ubyte is damaged: its size is 23536, expected 47040016"):
         sources.load(Data(name="fashion-mnist", held_out=0))
-    monkeypatch.setitem(sources.SOURCES, "fashion-mnist", dataclasses.replace(sources.SOURCES["fashion-mnist"], files=sizes))
+    monkeypatch.setitem(
+        downloads.SOURCES, "fashion-mnist", dataclasses.replace(downloads.SOURCES["fashion-mnist"], files=sizes)
+    )
     real = sources.load(Data(name="fashion-mnist", held_out=5))
     assert (len(real.train), len(real.held_out), len(real.test), real.shape) == (25, 5, 20, (1, 28, 28))
     assert real.classes[9] == "Ankle boot"
 
 
 def npz(path, n=50, **changes):
-    arrays = {"images": np.random.default_rng(0).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), "labels": np.arange(n) % 5} | changes
+    arrays = {
+        "images": np.random.default_rng(0).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8),
+        "labels": np.arange(n) % 5,
+    } | changes
     np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
     return Data(name=str(path), held_out=0)
 
@@ -138,7 +144,9 @@ def test_own_files(tmp_path):
     whole = np.load(tmp_path / "a.npz")["images"].astype("float32") / 255
     found = {tuple(x.round(4)) for x in real.pixels(real.train.images).flatten(1).numpy()}
     assert found <= {tuple(x.round(4)) for x in whole.reshape(50, -1)}
-    more = dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.float32), test_labels=np.arange(5), classes=np.array(list("abcde")))
+    more = dict(
+        test_images=np.zeros((5, 3, 8, 8), dtype=np.float32), test_labels=np.arange(5), classes=np.array(list("abcde"))
+    )
     two = npz(tmp_path / "b.npz", **more)
     assert len(sources.load(two).train) == 50
     assert sources.load(two).classes == tuple("abcde")
@@ -162,10 +170,19 @@ def test_own_files(tmp_path):
         (dict(images=np.zeros((0, 3, 8, 8), dtype=np.uint8), labels=np.arange(0)), "there are no images"),
         (dict(labels=np.arange(50)[:, None] % 5), r"labels have shape \(50, 1\)"),
         (dict(labels=np.arange(50) % 5 - 1), "label 0 is -1"),
-        (dict(labels=np.where(np.arange(50) == 7, 10**12, 0)), "a label is 1000000000000 with 50 images"),  # before anything is counted
+        (
+            dict(labels=np.where(np.arange(50) == 7, 10**12, 0)),
+            "a label is 1000000000000 with 50 images",
+        ),  # before anything is counted
         (dict(classes=np.array(["a", "b"])), "a label is 4; labels run from 0 to 1"),
-        (dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.uint8), test_labels=np.arange(5) + 1), "a label is 5; labels run from 0 to 4"),
-        (dict(test_images=np.zeros((5, 3, 4, 4), dtype=np.uint8), test_labels=np.arange(5)), r"test images have shape \(3, 4, 4\)"),
+        (
+            dict(test_images=np.zeros((5, 3, 8, 8), dtype=np.uint8), test_labels=np.arange(5) + 1),
+            "a label is 5; labels run from 0 to 4",
+        ),
+        (
+            dict(test_images=np.zeros((5, 3, 4, 4), dtype=np.uint8), test_labels=np.arange(5)),
+            r"test images have shape \(3, 4, 4\)",
+        ),
         (dict(test_images=np.zeros((5, 3, 8, 8)), test_labels=np.zeros(5)), "`test_labels` is of type float64"),
     ],
 )
@@ -174,7 +191,9 @@ def test_own_files_that_will_not_do(tmp_path, changes, said):
         sources.load(npz(tmp_path / "a.npz", **changes))
 
 
-@pytest.mark.parametrize(("pixels", "numbers"), [("float64", "int32"), (">f4", ">i8"), ("float16", "uint8"), ("uint8", "uint16")])
+@pytest.mark.parametrize(
+    ("pixels", "numbers"), [("float64", "int32"), (">f4", ">i8"), ("float16", "uint8"), ("uint8", "uint16")]
+)
 def test_own_files_come_in_the_types_nets_take(tmp_path, pixels, numbers):
     one = np.full((50, 1, 8, 8), 1).astype(pixels)
     real = sources.load(npz(tmp_path / "a.npz", images=one, labels=(np.arange(50) % 5).astype(numbers)))
@@ -195,11 +214,11 @@ def test_other_bytes_under_the_same_name_are_other_data(tmp_path):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        sources.check_files(Data(name=str(tmp_path / "x.npz")))
+        downloads.check_files(Data(name=str(tmp_path / "x.npz")))
     whole = npz(tmp_path / "cut.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:300])
     with pytest.raises(DataError, match="cannot be read as plain arrays"):
-        sources.check_files(whole)
+        downloads.check_files(whole)
 
 
 def test_the_source_of_a_factory_is_in_the_key(tmp_path, monkeypatch):

@@ -14,10 +14,15 @@ def test_matching_stops_at_the_first_gap(monkeypatch):
         ("random", 6): (97, 97),
     }
     rows = [dict(method="dense", level=0, seed=s, state="trained", accuracy=97.0) for s in (0, 1)]
-    rows += [dict(method=m, level=at, seed=s, state="trained", accuracy=v) for (m, at), vs in values.items() for s, v in enumerate(vs)]
+    rows += [
+        dict(method=m, level=at, seed=s, state="trained", accuracy=v)
+        for (m, at), vs in values.items()
+        for s, v in enumerate(vs)
+    ]
     monkeypatch.setattr(tables, "accuracies", lambda _: pd.DataFrame(rows))
     found = {(r.method, r.seed): (r.rounds, round(r.sparsity, 1)) for r in tables.matching(study).itertuples()}
-    # digits have 500 test images, so 1 point: imp 0 matches at 96.5 and 96.0, not at 95.0; imp 1 fails at once; random has nothing at 4
+    # digits have 500 test images, so 1 point: imp 0 matches at 96.5 and 96.0, not at 95.0; imp 1 fails at once; random
+    # has nothing at 4
     assert found == {("imp", 0): (4, 83.2), ("imp", 1): (0, 0.0), ("random", 0): (2, 59.0), ("random", 1): (2, 59.0)}
 
 

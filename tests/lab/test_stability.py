@@ -60,7 +60,9 @@ def test_paths_that_leave_a_ticket(tiny):
     line = products.pairs(study, "imp", 2, 0)[0]
     plain, matched = products.segment(line).metrics, products.matched_segment(line).metrics
     for end in (0, -1):  # a net in another order of its channels is the same net
-        assert plain["recalibrated"]["test_error"][end] == pytest.approx(matched["recalibrated"]["test_error"][end], abs=0.003)
+        assert plain["recalibrated"]["test_error"][end] == pytest.approx(
+            matched["recalibrated"]["test_error"][end], abs=0.003
+        )
     assert plain["recalibrated"]["test_loss"][1] != matched["recalibrated"]["test_loss"][1]
 
 

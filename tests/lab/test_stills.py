@@ -1,4 +1,5 @@
-"""Stills where there is no browser, and where what is called one is none. What a real browser draws is tests/test_pages.py's."""
+"""Stills where there is no browser, and where what is called one is none. What a real browser draws is
+tests/test_pages.py's."""
 
 import os
 import subprocess
@@ -42,7 +43,10 @@ def test_no_browser_is_told_once_and_at_once(monkeypatch, capsys):
     assert stills.still(go.Figure()) is None
     assert stills.still(go.Figure()) is None
     assert time.monotonic() - begun < 3
-    assert capsys.readouterr().err == "no still pictures: no Chromium or Chrome is found here (BROWSER_PATH can name one)\n"
+    assert (
+        capsys.readouterr().err
+        == "no still pictures: no Chromium or Chrome is found here (BROWSER_PATH can name one)\n"
+    )
 
 
 def test_a_path_that_is_no_program(tmp_path, monkeypatch, capsys):
@@ -57,7 +61,9 @@ def test_a_path_that_is_no_program(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")  # of what is left behind when a browser dies: choreographer's own
-@pytest.mark.parametrize("text", ["exit 1", "echo nonsense >&4; exit 0", "exec cat <&3 >&4"], ids=["dies", "talks and dies", "echoes"])
+@pytest.mark.parametrize(
+    "text", ["exit 1", "echo nonsense >&4; exit 0", "exec cat <&3 >&4"], ids=["dies", "talks and dies", "echoes"]
+)
 def test_a_program_that_is_no_browser(program, capfd, text):
     path = program(text)
     assert stills.still(go.Figure()) is None
@@ -87,7 +93,10 @@ def test_a_process_that_gave_a_browser_up_ends(program, tmp_path):
     import sys
 
     program("sleep 600")
-    code = "import plotly.graph_objects as go; from lotto.lab import stills; stills.LIMIT = 2; print(stills.still(go.Figure()))"
+    code = (
+        "import plotly.graph_objects as go; from lotto.lab import stills; stills.LIMIT = 2; "
+        "print(stills.still(go.Figure()))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert out.returncode == 0
     assert out.stdout == "None\n"

@@ -19,8 +19,9 @@ from lotto.distill.distributions import match_distributions
 from lotto.distill.recipes import Distill
 from lotto.lab import parallel, sources, store
 from lotto.lab.describe import Data, Images, SetOf, Setup
+from lotto.lab.product import Product
 from lotto.lab.sets.products import distilled
-from lotto.lab.store import Product, StoreError, cached
+from lotto.lab.store import StoreError, cached
 
 calls = []
 PINNED = "b510a84e4a3463c01680ff76e800067a639e0d03e23994c3cad9cbf1dac3b8c2"
@@ -65,10 +66,17 @@ def test_readable_without_lotto():
     from safetensors.torch import load_file
 
     folder = square(Recipe(steps=3)).path
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "done.json", "metrics.json", "tensors.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "done.json",
+        "metrics.json",
+        "tensors.safetensors",
+    ]
     assert json.loads((folder / "config.json").read_text())["config"]["steps"] == 3
     assert load_file(folder / "tensors.safetensors")["x"].tolist() == [9, 9, 9]
-    assert {"torch", "device", "seconds", "peak_memory_mib", "format"} <= json.loads((folder / "done.json").read_text()).keys()
+    assert {"torch", "device", "seconds", "peak_memory_mib", "format"} <= json.loads(
+        (folder / "done.json").read_text()
+    ).keys()
 
 
 @given(st.integers(0, 5), st.floats(0.01, 10), st.booleans())
@@ -154,7 +162,9 @@ def test_time_that_is_up_pauses_after_a_state_is_saved_and_before_anything_new(m
     clock = itertools.count(1e9)
     for module in (store, checkpoint):
         monkeypatch.setattr(module, "time", types.SimpleNamespace(**{**vars(time), "time": lambda: next(clock)}))
-    monkeypatch.setenv("LOTTO_DEADLINE", str(1e9 + 4))  # looked at once at the start and once a step: up at the fourth step
+    monkeypatch.setenv(
+        "LOTTO_DEADLINE", str(1e9 + 4)
+    )  # looked at once at the start and once a step: up at the fourth step
     with pytest.raises(Paused, match="the same command goes on from there"):
         distilled(what)
     assert distilled.read(what) is None

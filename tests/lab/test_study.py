@@ -64,7 +64,9 @@ def test_a_level_is_a_prefix_of_a_longer_search():
 
 def test_the_deciding_arms_differ_in_one_thing_only():
     s = lotto.study()
-    distilled, short, long, imp = (s.ticket(m, 1, 0).rounds[0] for m in ("distilled", "imp-short", "distilled-long", "imp"))
+    distilled, short, long, imp = (
+        s.ticket(m, 1, 0).rounds[0] for m in ("distilled", "imp-short", "distilled-long", "imp")
+    )
     assert distilled.recipe == short.recipe
     assert distilled.images != short.images
     assert distilled.images == long.images
@@ -134,5 +136,7 @@ def test_each_distillation_has_its_own_rate(method, rate):
 
 
 def test_kinds_that_are_none(tiny):
-    with pytest.raises(ConfigError, match="judge_kinds: 'real' is not a kind of set; use distilled, .*, permuted, own, subset"):
+    with pytest.raises(
+        ConfigError, match="judge_kinds: 'real' is not a kind of set; use distilled, .*, permuted, own, subset"
+    ):
         tiny(judge_kinds=["real"])

@@ -26,7 +26,10 @@ def test_every_method_gives_levels_of_the_exact_size(tiny, method, tmp_path):
         assert product.metrics["live"] == live == masks.count(product.tensors)
         assert product.metrics["prunable"] == n
         if at == 2:
-            assert masks.count(masks.intersection(product.tensors, products.level(study.ticket(method, 1, 0)).tensors)) == live
+            assert (
+                masks.count(masks.intersection(product.tensors, products.level(study.ticket(method, 1, 0)).tensors))
+                == live
+            )
 
 
 def test_the_study_finds_what_find_finds(tiny):
@@ -57,7 +60,9 @@ def test_the_rewind_point_is_a_step_of_the_dense_training_on_real_data(tiny):
     point = products.rewind_point(study.setup(0, study.rewind)).tensors
     expect = train(products.network(study.setup(0)), real.images, real.labels, study.outer, stop=study.rewind).state
     assert equal(point, {n: t.cpu() for n, t in expect.items()})
-    assert equal(products.rewind_point(study.setup(0)).tensors, modules.copy_state(products.network(study.setup(0)).cpu()))
+    assert equal(
+        products.rewind_point(study.setup(0)).tensors, modules.copy_state(products.network(study.setup(0)).cpu())
+    )
 
 
 def test_level_zero_is_plain_training(tiny):
@@ -158,13 +163,17 @@ def test_norms_kept_are_those_of_the_inner_loop(tiny):
     assert torch.equal(state["stem.1.weight"], end["stem.1.weight"])
     assert torch.equal(state["stem.1.running_mean"], end["stem.1.running_mean"])
     first = products.rewind_point(ticket.setup).tensors
-    assert torch.equal(products.start_of(study.ticket("distilled-all", 1, 0)).state["stem.1.weight"], first["stem.1.weight"])
+    assert torch.equal(
+        products.start_of(study.ticket("distilled-all", 1, 0)).state["stem.1.weight"], first["stem.1.weight"]
+    )
 
 
 @pytest.mark.parametrize("at", [1, 2])
 def test_controls_keep_of_the_inner_loop_what_the_ticket_keeps(tiny, at):
     study = tiny()
-    ticket, shuffled, other = (products.start_of(study.ticket(m, at, 0)) for m in ("distilled", "random-layerwise", "reinit"))
+    ticket, shuffled, other = (
+        products.start_of(study.ticket(m, at, 0)) for m in ("distilled", "random-layerwise", "reinit")
+    )
     rest = [n for n in ticket.state if n not in ticket.mask]
     first = products.rewind_point(study.setup(0)).tensors
     assert any(not torch.equal(ticket.state[n], first[n]) for n in rest)
@@ -173,7 +182,11 @@ def test_controls_keep_of_the_inner_loop_what_the_ticket_keeps(tiny, at):
         assert {n: int(m.sum()) for n, m in control.mask.items()} == {n: int(m.sum()) for n, m in ticket.mask.items()}
     assert not equal(shuffled.mask, ticket.mask)
     assert equal(other.mask, ticket.mask)
-    assert all(torch.equal(t, torch.where(shuffled.mask[n], first[n], 0)) for n, t in shuffled.state.items() if n in shuffled.mask)
+    assert all(
+        torch.equal(t, torch.where(shuffled.mask[n], first[n], 0))
+        for n, t in shuffled.state.items()
+        if n in shuffled.mask
+    )
 
 
 def test_round_one_is_the_same_however_a_search_rewinds(tiny):
@@ -182,7 +195,9 @@ def test_round_one_is_the_same_however_a_search_rewinds(tiny):
     assert products.inner_loop(one) == products.inner_loop(two)
     assert one.parent == two.parent == study.ticket("dense", 0, 0)
     assert equal(products.level(one).tensors, products.level(two).tensors)
-    assert not equal(products.level(study.ticket("imp", 2, 0)).tensors, products.level(study.ticket("imp-all", 2, 0)).tensors)
+    assert not equal(
+        products.level(study.ticket("imp", 2, 0)).tensors, products.level(study.ticket("imp-all", 2, 0)).tensors
+    )
 
 
 def test_a_rewound_net_goes_on_at_step_k_and_its_steps_are_told(tiny):

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval with the weights
-    rewound (filled) and with everything rewound (hollow)."""
+def factorial(
+    table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None
+) -> go.Figure:
+    """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval
+    with the weights rewound (filled) and with everything rewound (hollow)."""
     arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
     label = {m: f"{ARMS[m].images} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
     order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
-    rows = list(dict.fromkeys(label[m] for m in sorted(arms, key=lambda m: order.index((ARMS[m].images, ARMS[m].length, ARMS[m].rate)))))
+    rows = list(
+        dict.fromkeys(
+            label[m] for m in sorted(arms, key=lambda m: order.index((ARMS[m].images, ARMS[m].length, ARMS[m].rate)))
+        )
+    )
     panels = [sparsity(study, level) for level in study.levels]
     fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
     for c, level in enumerate(study.levels, 1):
@@ -35,29 +41,40 @@ def factorial(table: pd.DataFrame, study: Study, column: str, axis: str, title: 
             bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=4, color=grey)
             hover = dict(text=[str(f) for f in found], hovertemplate=f"%{{text}}<extra>%{{y}}, {what} rewound</extra>")
             look = dict(mode="markers", showlegend=False, marker=marker, error_x=bars)
-            fig.add_trace(go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], **look, **hover), row=1, col=c)
+            fig.add_trace(
+                go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], **look, **hover), row=1, col=c
+            )
         if mark is not None:
             fig.add_vline(x=mark, line=RULE, row=1, col=c)
         if (dense := interval(list(by_seed(table, "dense", 0, column).values()))).mean is not None:
             fig.add_vline(x=dense.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title=axis, row=1, col=c)
-    for name, look in (("weights rewound", dict(color=FONT)), ("all rewound", dict(color="white", line=dict(color=FONT, width=2)))):
+    for name, look in (
+        ("weights rewound", dict(color=FONT)),
+        ("all rewound", dict(color="white", line=dict(color=FONT, width=2))),
+    ):
         fig.add_trace(go.Scatter(x=[None], y=rows[:1], mode="markers", marker=dict(size=10, **look), name=name))
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=rows[::-1])
     return legend_below(styled(fig, title, 150 + 20 * len(rows))).update_layout(margin=dict(t=60, b=85))
 
 
 def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column: str = "barrier") -> go.Figure:
-    """Heat maps over peak learning rate (x) and steps (y) of the inner recipe, one a method: mean and half its 95 % interval.
+    """Heat maps over peak learning rate (x) and steps (y) of the inner recipe, one a method: mean and half its 95 %
+    interval.
 
-    tables: title -> rows of one method with `lr`, `steps`, `level`, `seed`, `state` and `column`. All panels share one scale, that of all
-    levels, so that choices can be compared. A cell where not all trained says how many did; IMP's recipe and the distilled arm's are named.
+    tables: title -> rows of one method with `lr`, `steps`, `level`, `seed`, `state` and `column`. All panels share one
+    scale, that of all levels, so that choices can be compared. A cell where not all trained says how many did; IMP's
+    recipe and the distilled arm's are named.
     """
     import pandas as pd
 
     every = pd.concat(tables.values())
     known = every[every.state == "trained"][column].dropna()
-    low, high = (0.0, max(5.0, float(known.quantile(0.98)))) if column == "barrier" else (float(known.quantile(0.02)), float(known.max()))
+    low, high = (
+        (0.0, max(5.0, float(known.quantile(0.98))))
+        if column == "barrier"
+        else (float(known.quantile(0.02)), float(known.max()))
+    )
     fig = make_subplots(cols=len(tables), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=list(tables))
     for c, table in enumerate(tables.values(), 1):
         rows = table[table.level == level]
@@ -68,19 +85,32 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
             found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
             z.append([f.mean for f in found])
             marks = [
-                _MARKS.get((lr == study.outer.lr and s == study.outer.steps, lr == study.inner.lr and s == study.inner.steps), "")
+                _MARKS.get(
+                    (lr == study.outer.lr and s == study.outer.steps, lr == study.inner.lr and s == study.inner.steps),
+                    "",
+                )
                 for lr in lrs
             ]
             words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
         colours = "RdYlBu_r" if column == "barrier" else "Viridis"
-        cells = heat(z, [f"{lr:g}" for lr in lrs], [str(s) for s in steps], words, colours, (low, high), showscale=c == len(tables))
+        cells = heat(
+            z,
+            [f"{lr:g}" for lr in lrs],
+            [str(s) for s in steps],
+            words,
+            colours,
+            (low, high),
+            showscale=c == len(tables),
+        )
         fig.add_trace(cells, row=1, col=c)
         fig.update_xaxes(title="peak learning rate", type="category", row=1, col=c)
     fig.update_yaxes(title="steps", type="category", row=1, col=1)
     fig.update_annotations(font_size=12)
     name = {"barrier": "Error barrier (points)", "accuracy": "Test accuracy (%)"}[column]
     height = 190 + 48 * max(len(set(t.steps)) for t in tables.values())
-    return styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(margin=dict(l=70, b=70))
+    return styled(fig, f"{name} over the recipe, {sparsity(study, level)}", height).update_layout(
+        margin=dict(l=70, b=70)
+    )
 
 
 _MARKS = {(True, False): "<br><b>outer</b>", (False, True): "<br><b>gentle</b>", (True, True): "<br><b>both</b>"}
@@ -96,11 +126,15 @@ def _cell(found: Interval, runs: int) -> str:
     return f"{found.mean:.1f}{half}" + (f"<br>{found.n} of {runs}" if found.n < runs else "")
 
 
-def over_time(table: pd.DataFrame, study: Study, level: int, column: str = "barrier", mark: float | None = 2.0) -> go.Figure:
+def over_time(
+    table: pd.DataFrame, study: Study, level: int, column: str = "barrier", mark: float | None = 2.0
+) -> go.Figure:
     """A line a method over the step k from which nets train anew: mean with 95 % interval; dense nets in black."""
     fig = go.Figure()
     for m in dict.fromkeys(table.method):
-        rows = table[(table.method == m) & (table.level == (0 if ARMS[m].dense else level)) & (table.state == "trained")]
+        rows = table[
+            (table.method == m) & (table.level == (0 if ARMS[m].dense else level)) & (table.state == "trained")
+        ]
         at = sorted(set(rows.k))
         error_line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], ARMS[m].title, COLOURS[m])
     if mark is not None and column == "barrier":
@@ -116,7 +150,10 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
     """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
     arms = [m for m in study.arms if not ARMS[m].dense]
     mean = table[table.level == level].groupby(["method", "other"])[column].mean()
-    z = [[float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms] for a in arms]
+    z = [
+        [float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms]
+        for a in arms
+    ]
     titles = [ARMS[m].title for m in arms]
     sizes = sorted(abs(v) for row in z for v in row if v is not None) or [1.0]
     top = sizes[9 * (len(sizes) - 1) // 10]  # masks that are the same one would else leave all others pale
@@ -124,12 +161,15 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
     fig = go.Figure(heat(z, titles, titles, None, "RdBu_r" if signed else "Blues", (-top if signed else 0, top)))
     fig.update_yaxes(autorange="reversed")
     fig.update_xaxes(tickangle=-40)
-    name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[column]
+    name = {"excess": "Overlap above chance (points)", "overlap": "Overlap (%)", "chance": "Overlap by chance (%)"}[
+        column
+    ]
     return styled(fig, f"{name}, {sparsity(study, level)}", 260 + 26 * len(arms)).update_layout(margin=dict(b=150))
 
 
 def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
-    """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept overall."""
+    """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept
+    overall."""
     fig = go.Figure()
     for m in (m for m in study.arms if not ARMS[m].dense):
         rows = table[(table.method == m) & (table.level == level)]
@@ -139,7 +179,9 @@ def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
     fig.update_xaxes(title="magnitude of the weight at the start, percentile of its layer")
     fig.update_yaxes(title="kept (%)", rangemode="tozero")
-    return styled(fig, f"Who survives, {sparsity(study, level)}", 420).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+    return styled(fig, f"Who survives, {sparsity(study, level)}", 420).update_layout(
+        margin=dict(l=70), legend=dict(font=dict(size=11))
+    )
 
 
 def settled(table: pd.DataFrame, study: Study) -> go.Figure:
@@ -148,10 +190,18 @@ def settled(table: pd.DataFrame, study: Study) -> go.Figure:
     for m in dict.fromkeys(table.method):
         rows = table[table.method == m]
         at = sorted(set(rows.share))
-        error_line(fig, [100 * s for s in at], [interval(rows[rows.share == s].overlap.tolist()) for s in at], ARMS[m].title, COLOURS[m])
+        error_line(
+            fig,
+            [100 * s for s in at],
+            [interval(rows[rows.share == s].overlap.tolist()) for s in at],
+            ARMS[m].title,
+            COLOURS[m],
+        )
         lucky = [interval(rows[rows.share == s].chance.tolist()).mean for s in at]
         dots = dict(color=COLOURS[m], dash="dot", width=1)
         fig.add_trace(go.Scatter(x=[100 * s for s in at], y=lucky, mode="lines", showlegend=False, line=dots))
     fig.update_xaxes(title="share of the inner loop done (%)", range=[0, 100])
     fig.update_yaxes(title="overlap with the final mask (%)", range=[0, 102])
-    return styled(fig, "How early a mask is settled (first round; dotted: chance)", 380, 760).update_layout(margin=dict(l=70))
+    return styled(fig, "How early a mask is settled (first round; dotted: chance)", 380, 760).update_layout(
+        margin=dict(l=70)
+    )

@@ -1,4 +1,5 @@
-"""What stability may be owed to: masks themselves, the ways and signs of their weights, and the recipe they were found with."""
+"""What stability may be owed to: masks themselves, the ways and signs of their weights, and the recipe they were found
+with."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from lotto.lab import parallel
 from lotto.lab.arms import ARMS
 from lotto.lab.causes.products import settling
 from lotto.lab.describe import Ticket
+from lotto.lab.product import Product
 from lotto.lab.stability.tables import measured, swept
-from lotto.lab.store import Product
 from lotto.lab.study import Study
 from lotto.lab.tables import ALL, rows
 from lotto.lab.tickets.products import children, inner_loop, levels, rewind_point, start_of, trained
@@ -22,10 +23,11 @@ from lotto.stats import rank_correlation
 
 
 def overlaps(study: Study, within: str = "seed") -> pd.DataFrame:
-    """Table of overlaps in percent: one row per (method, other, level, seed), with `overlap`, `chance` and `excess`, their difference.
+    """Table of overlaps in percent: one row per (method, other, level, seed), with `overlap`, `chance` and `excess`,
+    their difference.
 
-    Pairs of methods over one initialisation (`within` "seed"), or one method over pairs of initialisations ("method"; `seed` is then
-    the first, `other` the second's number). At the same level both masks keep equally many weights.
+    Pairs of methods over one initialisation (`within` "seed"), or one method over pairs of initialisations ("method";
+    `seed` is then the first, `other` the second's number). At the same level both masks keep equally many weights.
     """
     kept = dict(zip(study.cells(dense=False), (p.tensors for p in levels(study, dense=False)), strict=True))
     arms, cells, found = [m for m in study.arms if not ARMS[m].dense], [], []
@@ -43,12 +45,16 @@ def overlaps(study: Study, within: str = "seed") -> pd.DataFrame:
 
 
 def survival(study: Study, bins: int = 10) -> pd.DataFrame:
-    """Table of who survives: one row per (method, level, seed, bin), with `survived`, the percentage of the weights that are kept.
+    """Table of who survives: one row per (method, level, seed, bin), with `survived`, the percentage of the weights
+    that are kept.
 
     Bins hold equally many weights of a layer each, by the magnitude they have at the rewind point: 0 the smallest.
     """
     cells = study.cells(dense=False)
-    found = [_survived(study.ticket(*cell), mask.tensors, bins) for cell, mask in zip(cells, levels(study, dense=False), strict=True)]
+    found = [
+        _survived(study.ticket(*cell), mask.tensors, bins)
+        for cell, mask in zip(cells, levels(study, dense=False), strict=True)
+    ]
     return rows(cells, found, ["method", "level", "seed", "bin", "survived"])
 
 
@@ -64,11 +70,12 @@ def _survived(ticket: Ticket, mask: masks.Mask, bins: int) -> list[dict[str, flo
 
 
 def journeys(study: Study) -> pd.DataFrame:
-    """Table of ways: one row per (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the live weights go in
-    the inner loop that made the mask, and `distance`, that of the first child's training, both relative to where they start.
+    """Table of ways: one row per (method, level, seed), with `dead_channels` (percent), `inner`, the distance that the
+    live weights go in the inner loop that made the mask, and `distance`, that of the first child's training, both
+    relative to where they start.
 
-    Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's end, and how many
-    it has `kept` from its own start."""
+    Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's
+    end, and how many it has `kept` from its own start."""
     found = [_journey(study.ticket(*cell), runs[0]) for cell, runs in zip(study.cells(), children(study), strict=True)]
     columns = ["state", "dead_channels", "inner", "distance", "turned", "agree", "kept"]
     return rows(study.cells(), found, ["method", "level", "seed", *columns])
@@ -97,7 +104,8 @@ def explained(study: Study) -> pd.DataFrame:
 
 
 def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subset")) -> pd.DataFrame:
-    """Table of how early masks are settled: one row per (method, seed, share of the first inner loop), with `overlap` and `chance` (percent).
+    """Table of how early masks are settled: one row per (method, seed, share of the first inner loop), with `overlap`
+    and `chance` (percent).
 
     `overlap`: of the mask found by stopping there (same schedule) with that of the whole loop.
     """
@@ -107,14 +115,19 @@ def settled(study: Study, methods: tuple[str, ...] = ("imp", "distilled", "subse
     def percent(row: dict[str, float]) -> dict[str, float]:
         return dict(share=row["share"], overlap=100 * row["overlap"], chance=100 * row["chance"])
 
-    return rows(cells, [[percent(row) for row in p.metrics["rows"]] for p in found], ["method", "seed", "share", "overlap", "chance"])
+    return rows(
+        cells,
+        [[percent(row) for row in p.metrics["rows"]] for p in found],
+        ["method", "seed", "share", "overlap", "chance"],
+    )
 
 
 def inner(study: Study) -> pd.DataFrame:
-    """Table over the inner recipe: one row per (method, lr, steps, level, seed), with the columns of `stability.measured`.
+    """Table over the inner recipe: one row per (method, lr, steps, level, seed), with the columns of
+    `stability.measured`.
 
-    Every method of `study.sweeps.map_methods`, whose inner loops are short and gentle, at every peak learning rate of `map_lrs` and number
-    of steps of `map_steps`.
+    Every method of `study.sweeps.map_methods`, whose inner loops are short and gentle, at every peak learning rate of
+    `map_lrs` and number of steps of `map_steps`.
     """
     cells = {
         (lr, steps): study.but(inner_lr=lr, inner_steps=steps, methods=study.sweeps.map_methods)
@@ -135,13 +148,18 @@ def outer(study: Study) -> pd.DataFrame:
 
 
 def over_time(study: Study) -> pd.DataFrame:
-    """Table over the step k from which nets train anew: one row per (method, k, level, seed); k = 0 is the initialisation.
+    """Table over the step k from which nets train anew: one row per (method, k, level, seed); k = 0 is the
+    initialisation.
 
-    The rewound methods of `study.sweeps.rewind_methods` at each k of `study.sweeps.rewinds`, and at 0 the same methods without rewinding, under whose
-    names all rows stand.
+    The rewound methods of `study.sweeps.rewind_methods` at each k of `study.sweeps.rewinds`, and at 0 the same methods
+    without rewinding, under whose names all rows stand.
     """
     cells = {(0,): study.but(methods=tuple(map(unrewound, study.sweeps.rewind_methods)))}
-    cells |= {(k,): study.but(rewind=k, methods=study.sweeps.rewind_methods) for k in study.sweeps.rewinds if k <= study.outer.steps}
+    cells |= {
+        (k,): study.but(rewind=k, methods=study.sweeps.rewind_methods)
+        for k in study.sweeps.rewinds
+        if k <= study.outer.steps
+    }
     table = swept(cells, ("k",))
     table["method"] = table.method.map(unrewound)
     return table
@@ -153,7 +171,8 @@ def unrewound(method: str) -> str:
 
 
 def stable_from(table, limit: float = 2.0) -> pd.DataFrame:
-    """The first k of `over_time` from which on the barrier stays below `limit` points: one row per (method, level, seed); None where none does.
+    """The first k of `over_time` from which on the barrier stays below `limit` points: one row per (method, level,
+    seed); None where none does.
 
     A net that did not train is not stable.
     """
@@ -168,15 +187,30 @@ def stable_from(table, limit: float = 2.0) -> pd.DataFrame:
 
 
 def capacity(table) -> pd.DataFrame:
-    """Whether stability is lost capacity, or a short way: one row per seed, with rank correlations over that initialisation's trained tickets.
+    """Whether stability is lost capacity, or a short way: one row per seed, with rank correlations over that
+    initialisation's trained tickets.
 
-    table: rows with `seed`, `state`, `barrier`, `train_loss`, `distance`. Returned: `loss`, barrier with final training loss; `way`,
-    barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones; `tickets`, how many.
+    table: rows with `seed`, `state`, `barrier`, `train_loss`, `distance`. Returned: `loss`, barrier with final training
+    loss; `way`, barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones;
+    `tickets`, how many.
     """
 
     found = []
-    for seed, group in table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed"):
+    for seed, group in (
+        table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed")
+    ):
         b, loss, way = (group[c].tolist() for c in ("barrier", "train_loss", "distance"))
-        row = dict(method=ALL, level=0, seed=seed, tickets=len(group), loss=rank_correlation(b, loss), way=rank_correlation(b, way))
-        found.append(row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss)))
-    return pd.DataFrame(found, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"])
+        row = dict(
+            method=ALL,
+            level=0,
+            seed=seed,
+            tickets=len(group),
+            loss=rank_correlation(b, loss),
+            way=rank_correlation(b, way),
+        )
+        found.append(
+            row | dict(loss_given_way=rank_correlation(b, loss, way), way_given_loss=rank_correlation(b, way, loss))
+        )
+    return pd.DataFrame(
+        found, columns=["method", "level", "seed", "tickets", "loss", "way", "loss_given_way", "way_given_loss"]
+    )

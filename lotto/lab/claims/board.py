@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lotto.lab.claims import runs
+from lotto.lab.claims import plans, runs
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, judge
 from lotto.lab.claims.rules import CLAIMS, REGIMES
 from lotto.lab.study import Study
@@ -35,8 +35,8 @@ WORDS = {
 def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
-    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level. Words stand
-    only under the reference, for a run of a few initialisations has none.
+    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level.
+    Words stand only under the reference, for a run of a few initialisations has none.
     """
     kept = runs.known(study.preset)
     theirs = {j.claim.id: j for j in kept.judged(notebook)} if kept else {}
@@ -82,7 +82,15 @@ def markdown(table: Sequence[dict[str, str]]) -> str:
         return "No claim is judged here."
     head = list(table[0])
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(CHIPS.get(r[h], r[h]).replace("|", "\\|") for h in head) + " |" for r in table)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                *("| " + " | ".join(CHIPS.get(r[h], r[h]).replace("|", "\\|") for h in head) + " |" for r in table),
+            ]
+        )
+        + "\n"
+    )
 
 
 def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str) -> str:
@@ -92,11 +100,18 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
         if not j.parts:
             lines.append(f"- {j.claim.id}, {j.claim.text}: its arms were not run here.")
             continue
-        side = "on the claim's side" if j.fits else "not on the claim's side" if len(j.parts) == 1 else "not all on the claim's side"
+        side = (
+            "on the claim's side"
+            if j.fits
+            else "not on the claim's side"
+            if len(j.parts) == 1
+            else "not all on the claim's side"
+        )
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
         lines.append(
-            f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the means are {side}."
+            f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} "
+            f"initialisation{'s' if j.n > 1 else ''} the means are {side}."
         )
     return "\n".join(lines)
 
@@ -112,7 +127,11 @@ def short() -> str:
         for p in REGIMES:
             j = judged.get(p, {}).get(claim.id)
             at = where(j.parts, kept[p].study) if j else ""
-            cells.append(f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(map(_brief, j.parts))}" if j and j.parts else "not run yet")
+            cells.append(
+                f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(map(_brief, j.parts))}"
+                if j and j.parts
+                else "not run yet"
+            )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -126,12 +145,22 @@ def _brief(e: Estimate) -> str:
     return f"{name} {e.value.mean:.1f} against {e.other.mean:.1f} ({ARMS[e.part.than].title})"
 
 
+MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"
+"""Between these lines of the README stands the board."""
+
+
+def readme(text: str) -> str:
+    """The README's text with its board made anew from the reference runs."""
+    before, rest = text.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{short()}{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
 def page() -> str:
     """The page of all claims: every run, every comparison with interval, twin and control, as Markdown."""
     parts = ["# Claims and what the reference runs say of them\n"]
     parts += ["Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n"]
     parts += ["\n".join(f"- **{w}**: {what}." for w, what in WORDS.items()) + "\n"]
-    for name in runs.PLANS:
+    for name in plans.PLANS:
         if not (runs.FOLDER / f"{name}.json").exists():
             parts.append(f"## {name}\n\nNot run yet.\n")
             continue
@@ -143,7 +172,14 @@ def page() -> str:
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
             lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{said}. *{j.claim.source}; {primary}.*"]
             lines += [f"- {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.parts]
-            lines += [f"- control, must come out: {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.controls]
-            lines += [f"- beside it: {j.twin.text()}{where([j.twin], kept.study)}, n = {j.twin.difference.n}"] if j.twin else []
+            lines += [
+                f"- control, must come out: {e.text()}{where([e], kept.study)}, n = {e.difference.n}"
+                for e in j.controls
+            ]
+            lines += (
+                [f"- beside it: {j.twin.text()}{where([j.twin], kept.study)}, n = {j.twin.difference.n}"]
+                if j.twin
+                else []
+            )
             parts.append("\n".join([lines[0], "", lines[1], "", *(lines[2:] or ["- not run"])]) + "\n")
     return "\n".join(parts)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def forest(judged: Sequence[Judged], title: str) -> go.Figure:
-    """Every comparison of some claims: the difference with its 95 % interval, turned so that the right side is the claim's; a tick where it
-    has to lie to the right of. Hollow: not on that side."""
+    """Every comparison of some claims: the difference with its 95 % interval, turned so that the right side is the
+    claim's; a tick where it has to lie to the right of. Hollow: not on that side."""
     rows = [(j, e) for j in judged for e in j.parts if e.difference.mean is not None]
     names = [f"{j.claim.id}  {e.named()}" for j, e in rows]
     fig = go.Figure()

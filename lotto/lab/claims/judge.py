@@ -32,11 +32,14 @@ def regime(study: Study) -> Regime:
     return Regime(main, fine, high, study.first_seed, study.seeds)
 
 
-def counted(table: Any, measure: str, arm: str, level: int, guess: float, worst: float | None = None) -> dict[int, float]:
+def counted(
+    table: Any, measure: str, arm: str, level: int, guess: float, worst: float | None = None
+) -> dict[int, float]:
     """Initialisation -> value of a measure, with nets that did not train counted as what they are.
 
-    guess: accuracy of guessing, in percent. A net without an accuracy (dead, diverged) has that; one that did not train has the barrier
-    `worst`, or without it the highest there can be, 100 - guess. Values that are missing for another reason stay missing.
+    guess: accuracy of guessing, in percent. A net without an accuracy (dead, diverged) has that; one that did not train
+    has the barrier `worst`, or without it the highest there can be, 100 - guess. Values that are missing for another
+    reason stay missing.
     """
     what = MEASURES[measure]
     rows = table[(table.method == arm) & (table.level == level)]
@@ -133,7 +136,10 @@ class Estimate:
         beside = ARMS[self.part.than].title if self.other else ""
         told = f"{unit}{arm} {self.value.text(digits)}"
         if self.other:
-            told = f"{unit}{arm} {self.value.mean:.{digits}f}, {beside} {self.other.mean:.{digits}f}: {self.difference.text(digits)}"
+            told = (
+                f"{unit}{arm} {self.value.mean:.{digits}f}, {beside} {self.other.mean:.{digits}f}: "
+                f"{self.difference.text(digits)}"
+            )
         lost = [(arm, self.untrained), (beside, self.others)]
         if lost := [f"{name}: {some} of {every} did not train" for name, (some, every) in lost if some]:
             told += f" ({'; '.join(lost)})"
@@ -187,17 +193,24 @@ def estimate(part: Part, tables: Mapping[str, Any], levels: Regime, guess: float
         return None
     found = interval(differences)
     spread = math.sqrt(math.fsum((d - found.mean) ** 2 for d in differences) / max(1, len(differences) - 1))
-    return Estimate(part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level), lost)
+    return Estimate(
+        part, level, interval(list(mine.values())), other, found, spread, failures(table, part.arm, level), lost
+    )
 
 
 def judge(
-    tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None, confirmatory: bool = False, planned: int = ENOUGH
+    tables: Mapping[str, Any],
+    study: Study,
+    classes: int,
+    notebook: str | None = None,
+    confirmatory: bool = False,
+    planned: int = ENOUGH,
 ) -> list[Judged]:
     """The claims of a notebook (None: all), judged from tables by name.
 
-    confirmatory: whether words may be given, as in a reference run made under today's rules on initialisations kept for it. Without it
-    primary claims are estimates; so are those that do not have all the `planned` initialisations yet, as a look on the way is no test.
-    Holm's correction is over all primary claims, run or not.
+    confirmatory: whether words may be given, as in a reference run made under today's rules on initialisations kept for
+    it. Without it primary claims are estimates; so are those that do not have all the `planned` initialisations yet, as
+    a look on the way is no test. Holm's correction is over all primary claims, run or not.
     """
     levels, guess = regime(study), 100 / classes
     found = []
@@ -206,7 +219,9 @@ def judge(
         controls = [estimate(p, tables, levels, guess) for p in claim.controls]
         twin = estimate(claim.twin, tables, levels, guess) if claim.twin else None
         whole = None not in parts
-        found.append((claim, tuple(p for p in parts if p), twin, tuple(c for c in controls if c), whole and None not in controls))
+        found.append(
+            (claim, tuple(p for p in parts if p), twin, tuple(c for c in controls if c), whole and None not in controls)
+        )
     words = _words(found, max(ENOUGH, planned)) if confirmatory else {}
     judged = []
     for claim, parts, twin, controls, whole in found:
@@ -251,8 +266,9 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
 
 
 def agrees(mine: Estimate, theirs: Estimate, level: float = 0.95) -> bool | None:
-    """Whether a run's mean is one that the reference leads one to expect: within the `level` prediction interval, by the reference's mean
-    and spread, for the mean of as many fresh initialisations. None where the reference has fewer than three."""
+    """Whether a run's mean is one that the reference leads one to expect: within the `level` prediction interval, by
+    the reference's mean and spread, for the mean of as many fresh initialisations. None where the reference has fewer
+    than three."""
     n, m = theirs.difference.n, mine.difference.n
     if n < 3 or m < 1:
         return None

@@ -1,7 +1,8 @@
 """Reference runs: planned here, computed part by part and seed by seed, kept as small tables in notebooks/reference.
 
-A run's file of facts, with the digest of the rules, is written before anything is computed; rows are added as initialisations are done. So
-a stopped run goes on from its tables alone, on another machine too, without what the store had.
+A run's file of facts, with the digest of the rules, is written before anything is computed; rows are added as
+initialisations are done. So a stopped run goes on from its tables alone, on another machine too, without what the store
+had.
 """
 
 from __future__ import annotations
@@ -20,83 +21,12 @@ from typing import Any
 
 from lotto.config import ConfigError, nearest
 from lotto.lab import device, parallel, presets, sources
-from lotto.lab.arms import FACTORIAL
 from lotto.lab.claims import judge
+from lotto.lab.claims.plans import PLANS, Batch, Plan
 from lotto.lab.claims.rules import ENOUGH, REGIMES
 from lotto.lab.study import Study
 
 FOLDER = Path(__file__).resolve().parents[3] / "notebooks" / "reference"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some arms of a run at some levels, and the tables made of them."""
-
-    methods: tuple[str, ...]
-    levels: tuple[int, ...]
-    tables: tuple[str, ...] = ("accuracy", "barrier")
-    children: int = 2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A reference run: its study, and its batches in the order in which they are computed."""
-
-    preset: str
-    batches: dict[str, Batch]
-    at_once: int = 1
-    """Initialisations computed together, for the workers' sake."""
-    more: tuple[tuple[str, Any], ...] = ()
-    """Parameters that differ from the preset's."""
-    seeds: int | None = None
-    first_seed: int | None = None
-    """None: those of `rules.REGIMES`."""
-
-
-_CURVES = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
-_DENSE = ("dense", "dense-rewound", "dense-norms", "dense-norms-distilled")
-_MAIN = ("imp", "imp-rewound", "distilled", "imp-short", "subset", "herding", "noise", "random-layerwise", "reinit")
-_WHY = ("distilled-signs", "distilled-weights-signs", "permuted", "easy", "hybrid-real", "initial", "snip", "synflow")
-
-PLANS: dict[str, Plan] = {
-    "digits": Plan(
-        "digits",
-        {
-            "main level": Batch((*_DENSE, *_MAIN), (8,), children=3),
-            "fine level": Batch(("imp-rewound", "distilled", "random-layerwise", "noise"), (10,), children=3),
-            "high level": Batch(("imp", "imp-rewound", "distilled", "hybrid"), (12,), children=3),
-            "sharpness": Batch(
-                ("dense", "imp", "imp-rewound", "distilled", "subset", "imp-short", "random-layerwise", "noise"),
-                (8,),
-                ("discarded", "curvature"),
-            ),
-            "sets": Batch((), (), ("judged",)),
-            "curves": Batch(_CURVES, (2, 4, 6, 8, 10, 12), children=3),
-            "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-gentle"), (4, 8)),
-            "why": Batch(_WHY, (8,)),
-            "factorial": Batch(FACTORIAL, (4, 8)),
-        },
-        at_once=2,
-    ),
-    "cifar10-small": Plan(
-        "cifar10-small",
-        {
-            "main level": Batch((*_DENSE, *_MAIN, "hybrid"), (8,)),
-            "sharpness": Batch(("dense", "imp", "distilled", "random-layerwise"), (8,), ("discarded",)),
-            "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-short-gentle"), (8,)),
-            "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
-        },
-    ),
-    # twice the steps: whether the words depend on the fit; two initialisations, so never a word of its own
-    "cifar10-small-fitted": Plan(
-        "cifar10-small",
-        {"main level": Batch(("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "subset", "imp-short"), (8,))},
-        more=(("steps", 6000),),
-        seeds=2,
-        first_seed=200,
-    ),
-}
-"""By name. What is not in a plan was not run; a row that needs it says so."""
 
 
 def tables() -> dict[str, Callable[[Study], Any]]:
@@ -161,11 +91,16 @@ class Reference:
     def origin(self) -> str:
         """What run it is, as Markdown."""
         f, s = self.facts, self.study
-        when = "rule fixed before this run" if self.current else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
+        when = (
+            "rule fixed before this run"
+            if self.current
+            else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
+        )
         done = " · ".join(f"{n} {len(b['done'])} of {self.planned}" for n, b in f["batches"].items())
         made = f"{f['device']}, torch {f['torch']}, {f['core_hours']:.1f} core-hours"
         return (
-            f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations {s.first_seed} to "
+            f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
+            f"{s.first_seed} to "
             f"{s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. Initialisations done: {done}."
         )
 
@@ -191,8 +126,9 @@ def known(preset: str, folder: Path | None = None) -> Reference | None:
 def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: Path | None = None) -> Path:
     """Compute a planned run, or go on with it: batch by batch, and in each the initialisations that are not done yet.
 
-    seeds: fewer initialisations than the plan has, to be said when the run is begun. only: these batches. ConfigError for an unknown name,
-    fewer initialisations than a verdict needs, or a run that was begun for another number or under other rules.
+    seeds: fewer initialisations than the plan has, to be said when the run is begun. only: these batches. ConfigError
+    for an unknown name, fewer initialisations than a verdict needs, or a run that was begun for another number or under
+    other rules.
     """
     if name not in PLANS:
         raise ConfigError(f"reference {name!r} is not planned; {nearest(name, list(PLANS))}")
@@ -203,7 +139,10 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     whole = plan.seeds or kept.seeds
     fewest = min(ENOUGH, whole)
     if seeds is not None and not fewest <= seeds <= whole:
-        raise ConfigError(f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {fewest} to {whole}")
+        raise ConfigError(
+            f"seeds = {seeds}: a verdict needs {ENOUGH} initialisations, and {name} has {whole}; give {fewest} "
+            f"to {whole}"
+        )
     first = kept.first_seed if plan.first_seed is None else plan.first_seed
     described = presets.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
     file, facts = folder / f"{name}.json", _facts(plan, described)
@@ -211,21 +150,26 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         old = json.loads(file.read_text())
         if old["rules"] != facts["rules"]:
             raise ConfigError(
-                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are {facts['rules'][:12]}: rows under two "
+                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are "
+                f"{facts['rules'][:12]}: rows under two "
                 f"rules would be one table. Go back to those rules, or delete {file.name} and its tables to begin anew"
             )
         if old["study"] != facts["study"]:
-            raise ConfigError(f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew")
+            raise ConfigError(
+                f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew"
+            )
         for n, b in old["batches"].items():
             if b["done"] and {**b, "done": []} != facts["batches"].get(n):
                 raise ConfigError(
-                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is planned otherwise "
+                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and "
+                    "is planned otherwise "
                     f"today: give what is new a batch of its own, or delete {file.name} and its tables to begin anew"
                 )
         begun = old.get("planned", whole)
         if seeds is not None and seeds != begun:
             raise ConfigError(
-                f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its results; give {begun}"
+                f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its "
+                f"results; give {begun}"
             )
         facts |= {n: old[n] for n in ("begun", "commit", "core_hours")} | {"planned": begun}
         for n, b in facts["batches"].items():

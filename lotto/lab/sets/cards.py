@@ -19,8 +19,8 @@ from lotto.stats import interval
 
 
 def card(study: Study, ipc: int) -> dict[str, Any]:
-    """All that is to be said of the study's distilled sets of `ipc` images a class, as plain data for JSON: what they are, what they cost
-    here, and what they are worth beside real images, with intervals over the distillations."""
+    """All that is to be said of the study's distilled sets of `ipc` images a class, as plain data for JSON: what they
+    are, what they cost here, and what they are worth beside real images, with intervals over the distillations."""
     here = study.but(ipcs=(ipc,))
     table = robustness(here)
     sets = [SetOf(data=here.data, images=here.but(ipc=ipc).images("distilled", s)) for s in here.initialisations]
@@ -33,14 +33,21 @@ def card(study: Study, ipc: int) -> dict[str, Any]:
             "device": products[0].info["device"],
             "torch": products[0].info["torch"],
         },
-        "worth": {"distillations": here.seeds, "nets each": here.judge.nets, "steps": here.judge.steps, **_worth(table)},
+        "worth": {
+            "distillations": here.seeds,
+            "nets each": here.judge.nets,
+            "steps": here.judge.steps,
+            **_worth(table),
+        },
     }
 
 
 def card_of(small: SynSet, study: Study) -> dict[str, Any]:
-    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set, so no interval.
+    """The same for any set in hand (`SynSet.load` reads those of others), on the study's data, by its judges; one set,
+    so no interval.
 
-    The real images beside it, in equal number and all, are seen as the set is: whitened, where it is, in training and in tests.
+    The real images beside it, in equal number and all, are seen as the set is: whitened, where it is, in training and
+    in tests.
     """
     real = sources.load(study.data)
     asked = {name: recipes(study)[name] for name in study.judge.recipes}
@@ -50,7 +57,9 @@ def card_of(small: SynSet, study: Study) -> dict[str, Any]:
     arms = {("distilled", ipc): (small, real), ("subset", ipc): (equal, seen), ("real", 0): (seen.train, seen)}
     tables = []
     for (method, level), pair in arms.items():
-        found = pd.DataFrame(evaluate(*pair, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets))
+        found = pd.DataFrame(
+            evaluate(*pair, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets)
+        )
         means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}
@@ -65,7 +74,9 @@ def _about(small: SynSet) -> dict[str, Any]:
         "shape": list(small.images.shape[1:]),
         "factor": small.factor,
         "labels": "soft" if small.labels.is_floating_point() else "hard",
-        "pixels": "ZCA-whitened, and so are the real images beside them" if small.whitening else "in [0, 1], not whitened",
+        "pixels": "ZCA-whitened, and so are the real images beside them"
+        if small.whitening
+        else "in [0, 1], not whitened",
         "mean": [round(x, 6) for x in small.mean.tolist()],
         "std": [round(x, 6) for x in small.std.tolist()],
         "recipe": {k: v for k, v in small.recipe.items() if k not in ("seed", "learned_lr")},
@@ -78,7 +89,8 @@ def _worth(table) -> dict[str, Any]:
         for key, rows in table.groupby(["method", "level", "net", "recipe"], sort=False)
     ]
     scores = [
-        {"net": net, **{name: _interval(rows[name]) for name in ("LRS", "ARS")}} for net, rows in scored(table).groupby("net", sort=False)
+        {"net": net, **{name: _interval(rows[name]) for name in ("LRS", "ARS")}}
+        for net, rows in scored(table).groupby("net", sort=False)
     ]
     return {"accuracy": means, "scores": scores}
 
@@ -86,6 +98,7 @@ def _worth(table) -> dict[str, Any]:
 def _interval(values) -> dict[str, Any]:
 
     found = interval(list(values))
-    return {name: None if v is None else round(v, 4) for name, v in (("mean", found.mean), ("low", found.low), ("high", found.high))} | {
-        "n": found.n
-    }
+    return {
+        name: None if v is None else round(v, 4)
+        for name, v in (("mean", found.mean), ("low", found.low), ("high", found.high))
+    } | {"n": found.n}

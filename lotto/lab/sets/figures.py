@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 
 def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
-    """The loss of distillations, each step against other random nets, so smoothed over 5 % of the steps; thin lines, one a distillation."""
+    """The loss of distillations, each step against other random nets, so smoothed over 5 % of the steps; thin lines,
+    one a distillation."""
     fig = go.Figure()
     for i, (name, several) in enumerate(runs.items()):
         colour = ("#d95f0e", "#1f5fbf", "#1b8a5a", "#8e44ad")[i % 4]
         for j, values in enumerate(several):
             window = max(1, len(values) // 20)
-            smooth = [sum(values[max(0, k - window + 1) : k + 1]) / len(values[max(0, k - window + 1) : k + 1]) for k in range(len(values))]
+            smooth = [
+                sum(values[max(0, k - window + 1) : k + 1]) / len(values[max(0, k - window + 1) : k + 1])
+                for k in range(len(values))
+            ]
             at = range(0, len(smooth), max(1, len(smooth) // 100))
             fig.add_trace(
                 go.Scatter(
@@ -43,7 +47,8 @@ def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
 
 
 def judged(table: pd.DataFrame, study: Study) -> go.Figure:
-    """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the ceiling as a line."""
+    """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the
+    ceiling as a line."""
     kinds = [k for k in dict.fromkeys(table.method) if k != "real"][::-1]
     names = {k: ARMS[k].title for k in kinds}
     titles = [f"{i} image{'s' if i > 1 else ''} a class" for i in study.judge.ipcs]
@@ -59,9 +64,9 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
         if ceiling.mean is not None:
             fig.add_vline(x=ceiling.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title="test accuracy of fresh nets (%)", range=[0, 100], row=1, col=c)
-    return styled(fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 196 + 28 * len(kinds)).update_layout(
-        margin=dict(l=200)
-    )
+    return styled(
+        fig, f"What a set is worth to a fresh net (line: all training images, {ceiling})", 196 + 28 * len(kinds)
+    ).update_layout(margin=dict(l=200))
 
 
 def grid(images, labels, per_class: int, title: str) -> go.Figure:

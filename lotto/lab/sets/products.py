@@ -21,15 +21,17 @@ from lotto.distill.trajectories import Trajectories, flat, match_trajectories
 from lotto.lab import sources
 from lotto.lab.describe import Data, Expert, Images, Judges, Judging, SetOf
 from lotto.lab.device import device, single_thread
+from lotto.lab.product import Product
 from lotto.lab.progress import Progress
-from lotto.lab.store import Cached, Product, cached, fingerprint
+from lotto.lab.store import Cached, cached, fingerprint
 from lotto.streams import generator
 from lotto.train import train
 
 
 @cached(version=1, label="train experts")
 def expert(what: Expert) -> Product:
-    """That way, as the tensor `weights`: a row an epoch, its start included; metrics hold the mean loss of each epoch."""
+    """That way, as the tensor `weights`: a row an epoch, its start included; metrics hold the mean loss of each
+    epoch."""
     real = sources.load(what.data)
     seed = generator(what.number, "expert").initial_seed()
     net = nets.build(what.net, real.shape, len(real.classes), seed).to(device())
@@ -37,7 +39,9 @@ def expert(what: Expert) -> Product:
     for epoch in range(what.epochs):  # without momentum and at a constant rate, so epochs one by one are one training
         end = train(net, real.train.images, real.train.labels, what.recipe, seed=seed, child=epoch)
         if not end.finite:
-            raise ConfigError(f"expert {what.number} diverged in epoch {epoch}; give a smaller expert_lr than {what.recipe.lr}")
+            raise ConfigError(
+                f"expert {what.number} diverged in epoch {epoch}; give a smaller expert_lr than {what.recipe.lr}"
+            )
         net.load_state_dict(end.state)
         way.append(flat(net))
         losses.append(end.losses[-1])
@@ -111,16 +115,17 @@ def distilled(what: SetOf, checkpoint: Checkpoint) -> Product:
 def own(file: str, real: RealData) -> SynSet:
     """The set in a file, as its makers trained on it. DataError where it is none, or does not fit the real data.
 
-    An inner loop sees a whitened set whitened, and what it hands over is a mask (with the weights that the ticket's rewinding keeps): the
-    outer training, tests and barriers are those of the study's plain real images, as for every other arm. To whiten these too would be
-    another task, with a dense net and an IMP of its own. So such an arm asks what masks are worth that were found with the set as
-    published, and part of its distance to the other arms may be that first layers saw other inputs; the set's own worth is judged on
-    whitened real images (`judge`).
+    An inner loop sees a whitened set whitened, and what it hands over is a mask (with the weights that the ticket's
+    rewinding keeps): the outer training, tests and barriers are those of the study's plain real images, as for every
+    other arm. To whiten these too would be another task, with a dense net and an IMP of its own. So such an arm asks
+    what masks are worth that were found with the set as published, and part of its distance to the other arms may be
+    that first layers saw other inputs; the set's own worth is judged on whitened real images (`judge`).
     """
     made = SynSet.load(file, real=real)
     if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
         raise DataError(
-            f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data {real.shape} and "
+            f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real "
+            f"data {real.shape} and "
             f"{len(real.classes)}; use it with the data it was made for"
         )
     return made
@@ -140,13 +145,17 @@ def stand_in(real: RealData, recipe: Matching) -> loop.Method:
     """The method of a distillation, to be timed: along trajectories without experts, a random way, of equal cost."""
     if isinstance(recipe, Trajectory):
         weights, draw = flat(random_net(recipe, real, 0, 0)), torch.Generator().manual_seed(0)
-        way = [weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights) for k in range(recipe.epochs + 1)]
+        way = [
+            weights + 0.01 * k * torch.randn(weights.shape, generator=draw).to(weights)
+            for k in range(recipe.epochs + 1)
+        ]
         return Trajectories(real, [torch.stack(way)], recipe, 0)
     return (Gradients if isinstance(recipe, Gradient) else Distributions)(real, recipe, 0)
 
 
 def estimate(what: SetOf) -> dict[str, float]:
-    """What the distillation of a set will cost here, from a few of its steps (`loop.estimate`); without the experts of trajectories."""
+    """What the distillation of a set will cost here, from a few of its steps (`loop.estimate`); without the experts of
+    trajectories."""
     real = sources.load(what.data)
     with single_thread():
         return loop.estimate(stand_in(real, what.images.distill), real, what.images.distill)
@@ -154,8 +163,9 @@ def estimate(what: SetOf) -> dict[str, float]:
 
 @cached(version=1, label="score images")
 def difficulty(what: Judges) -> Product:
-    """What fresh nets, early in training, make of each training image, as tensors: `el2n` (Paul et al. 2021, arXiv 2107.07075), the length
-    of softmax minus one-hot label, mean over the nets; `features`, what the first net's head sees."""
+    """What fresh nets, early in training, make of each training image, as tensors: `el2n` (Paul et al. 2021, arXiv
+    2107.07075), the length of softmax minus one-hot label, mean over the nets; `features`, what the first net's head
+    sees."""
     real, total, features = sources.load(what.data), 0.0, []
     for number in range(what.nets):
         seed = generator(what.seed, "judge", number).initial_seed()
@@ -195,14 +205,20 @@ def small_set(what: SetOf) -> SynSet:
 
 
 def inner_images(source: Data, images: Images) -> Split:
-    """Training images of an inner loop as its net sees them: normalised, and whitened where the set is; on the device."""
+    """Training images of an inner loop as its net sees them: normalised, and whitened where the set is; on the
+    device."""
     if images.kind == "real":
         return sources.load(source).train
     small = small_set(SetOf(data=source, images=images)).split()
     return Split(small.images.to(device()), small.labels.to(device()))
 
 
-@cached(version=1, uses=(distilled,), label="judge sets", needs=lambda what: made_of(SetOf(data=what.data, images=what.images)))
+@cached(
+    version=1,
+    uses=(distilled,),
+    label="judge sets",
+    needs=lambda what: made_of(SetOf(data=what.data, images=what.images)),
+)
 def judged(what: Judging) -> Product:
     """Loss and error of that net on all three splits after its last step, and how it came out."""
     real = sources.load(what.data)

@@ -1,7 +1,7 @@
 """Tables of curvature. Two questions are kept apart.
 
-What is discarded: how much of the dense net's curvature lies on the weights that a method removes (`discarded`). What is left: the
-curvature of the trained ticket on its live weights (`curvatures`).
+What is discarded: how much of the dense net's curvature lies on the weights that a method removes (`discarded`). What
+is left: the curvature of the trained ticket on its live weights (`curvatures`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from lotto import masks
 from lotto.hessian import magnitudes, share
 from lotto.lab import parallel
 from lotto.lab.describe import Scape
+from lotto.lab.product import Product
 from lotto.lab.sharpness.products import RADII, curvature, dense_points, first_children, profile, scape, steepness
-from lotto.lab.store import Product
 from lotto.lab.study import Cell, Study
 from lotto.lab.tables import rows
 from lotto.lab.tickets.products import levels, network
 
 
 def discarded(study: Study) -> pd.DataFrame:
-    """Table of what is discarded: one row per (point, method, level, seed), in percent of the dense net's Hessian over the prunable weights.
+    """Table of what is discarded: one row per (point, method, level, seed), in percent of the dense net's Hessian over
+    the prunable weights.
 
-    `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and `absolute_matched`: what
-    equally many weights of each layer, drawn at random, would carry; `trace_excess` and `absolute_excess`: the differences; `error`:
-    half the difference of the two halves of the probes, for `trace`. No numbers where the dense net, or the search, diverged.
+    `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and
+    `absolute_matched`: what equally many weights of each layer, drawn at random, would carry; `trace_excess` and
+    `absolute_excess`: the differences; `error`: half the difference of the two halves of the probes, for `trace`. No
+    numbers where the dense net, or the search, diverged.
     """
     points = [(point, seed, c) for seed in study.initialisations for point, c in dense_points(study, seed).items()]
     found = parallel.compute(curvature, [c for *_, c in points])
@@ -50,15 +52,19 @@ def _shares(halves: Tensor, mask: masks.Mask) -> dict[str, float]:
     found = {"error": 50 * abs(a - b)}
     for name, values in (("trace", halves.mean(0)), ("absolute", magnitudes(halves))):
         s = share(values, mask)
-        found |= {name: 100 * s.share, f"{name}_matched": 100 * s.matched, f"{name}_excess": 100 * (s.share - s.matched)}
+        found |= {
+            name: 100 * s.share,
+            f"{name}_matched": 100 * s.matched,
+            f"{name}_excess": 100 * (s.share - s.matched),
+        }
     return found
 
 
 def curvatures(study: Study) -> pd.DataFrame:
     """Table of what is left: one row per (method, level, seed), the first child on its live weights.
 
-    `trace` (nats) with `error`, its standard error from the probes; `highest` and `lowest` eigenvalue; `spectrum`: all eigenvalues
-    found, both ends; `norm` of the live weights; `mean`: trace a live weight.
+    `trace` (nats) with `error`, its standard error from the probes; `highest` and `lowest` eigenvalue; `spectrum`: all
+    eigenvalues found, both ends; `norm` of the live weights; `mean`: trace a live weight.
     """
 
     found = [_curvature(p.metrics) for p in first_children(study, curvature, ends=study.sharp.eigenvalues)]
@@ -77,8 +83,8 @@ def _curvature(m: dict[str, Any]) -> dict[str, Any]:
 def steepnesses(study: Study) -> pd.DataFrame:
     """Table of how the loss rises around trained tickets: one row per (method, level, seed), the first child.
 
-    `sam`, the rise (nats) up the gradient; `rise 0.05` and so on, along random directions inside the mask; `norm` of the live weights;
-    `train`, the final training loss; `gap`, test minus training loss.
+    `sam`, the rise (nats) up the gradient; `rise 0.05` and so on, along random directions inside the mask; `norm` of
+    the live weights; `train`, the final training loss; `gap`, test minus training loss.
     """
 
     columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
@@ -86,14 +92,17 @@ def steepnesses(study: Study) -> pd.DataFrame:
 
 
 def profiles(study: Study) -> dict[Cell, Product]:
-    """Spectral density and layer traces (`profile`) of the first child of each ticket of `planes` at the last level, and of the dense net
-    where it is among them."""
-    one = study.but(methods=tuple(m for m in study.arms if m in study.sharp.planes) or study.arms[:1], levels=study.levels[-1:])
+    """Spectral density and layer traces (`profile`) of the first child of each ticket of `planes` at the last level,
+    and of the dense net where it is among them."""
+    one = study.but(
+        methods=tuple(m for m in study.arms if m in study.sharp.planes) or study.arms[:1], levels=study.levels[-1:]
+    )
     return {cell: p for cell, p in zip(one.cells(), first_children(one, profile), strict=True) if "nodes" in p.tensors}
 
 
 def scapes(study: Study, seed: int = 0) -> dict[tuple[str, int], dict[str, Any]]:
-    """The planes of one initialisation, through the first three children of the tickets of `planes`: (method, level) -> survey.
+    """The planes of one initialisation, through the first three children of the tickets of `planes`: (method, level) ->
+    survey.
 
     Tickets whose children did not train are left out.
     """

@@ -27,7 +27,12 @@ def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column:
         error_line(fig, list(by), found, sparsity(study, at), shades[i % len(shades)], **look)
     here = table[(table.method == "hybrid") & (table.level == level) & (table.switch == switch)]
     found = interval(here[here.state == "trained"][column].tolist())
-    fig.update_xaxes(title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.sweeps.switches))
+    fig.update_xaxes(
+        title="distilled rounds before IMP on real images (0: IMP alone)", tickvals=list(study.sweeps.switches)
+    )
     fig.update_yaxes(title=axis)
-    title = f"Hybrid, switch after {switch}, {sparsity(study, level)}: {found} over {found.n} of {study.seeds} initialisations"
+    title = (
+        f"Hybrid, switch after {switch}, {sparsity(study, level)}: {found} over {found.n} of {study.seeds} "
+        "initialisations"
+    )
     return styled(fig, title, 400, 760).update_layout(margin=dict(l=70))

@@ -19,9 +19,10 @@ from lotto.stats import resolution
 def matching(study: Study) -> pd.DataFrame:
     """Table of how far each method goes: one row per (method, seed).
 
-    `rounds`: the highest of the study's levels up to which, without a gap, the ticket's accuracy is not below the dense net's (same
-    initialisation) by more than the resolution of the test set; 0 where the first level already is. `sparsity` in percent is that
-    level's. Only as fine as the levels are. Initialisations whose dense net did not train are left out.
+    `rounds`: the highest of the study's levels up to which, without a gap, the ticket's accuracy is not below the dense
+    net's (same initialisation) by more than the resolution of the test set; 0 where the first level already is.
+    `sparsity` in percent is that level's. Only as fine as the levels are. Initialisations whose dense net did not train
+    are left out.
     """
 
     table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(sources.load(study.data).test))
@@ -33,8 +34,13 @@ def matching(study: Study) -> pd.DataFrame:
         found = {at: by_seed(table, method, at, "accuracy") for at in study.levels}
         for seed, goal in dense.items():
             matches = [found[at].get(seed, -math.inf) >= goal - margin for at in study.levels]
-            rounds = max((at for at, _ in itertools.takewhile(lambda m: m[1], zip(study.levels, matches, strict=True))), default=0)
-            rows.append(dict(method=method, level=0, seed=seed, rounds=rounds, sparsity=100 * (1 - study.density(rounds))))
+            rounds = max(
+                (at for at, _ in itertools.takewhile(lambda m: m[1], zip(study.levels, matches, strict=True))),
+                default=0,
+            )
+            rows.append(
+                dict(method=method, level=0, seed=seed, rounds=rounds, sparsity=100 * (1 - study.density(rounds)))
+            )
     return pd.DataFrame(rows, columns=["method", "level", "seed", "rounds", "sparsity"])
 
 
@@ -43,9 +49,13 @@ def _with_dense(study: Study) -> tuple[str, ...]:
 
 
 def switched(study: Study) -> pd.DataFrame:
-    """Table of the hybrid over its switch point: one row per (method, switch, level, seed), with `state`, `accuracy` and `barrier`.
+    """Table of the hybrid over its switch point: one row per (method, switch, level, seed), with `state`, `accuracy`
+    and `barrier`.
 
-    `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the short search alone.
+    `method`: hybrid (and hybrid-real where it is among the study's). Switch 0 is IMP; from the level on, it is the
+    short search alone.
     """
     methods = ("hybrid", *(m for m in study.arms if m == "hybrid-real"))
-    return swept({(switch,): study.but(switch=switch, methods=methods) for switch in study.sweeps.switches}, ("switch",))
+    return swept(
+        {(switch,): study.but(switch=switch, methods=methods) for switch in study.sweeps.switches}, ("switch",)
+    )

@@ -24,8 +24,11 @@ METRICS = {
 }
 
 
-def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error") -> go.Figure:
-    """The path between two children: recalibrated statistics bold, interpolated ones thin; a line an initialisation, their mean thick."""
+def path(
+    table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error"
+) -> go.Figure:
+    """The path between two children: recalibrated statistics bold, interpolated ones thin; a line an initialisation,
+    their mean thick."""
     level = 0 if ARMS[method].dense else level
     column, axis = METRICS[metric]
     rows = table[(table.method == method) & (table.level == level) & (table.pair == pair)] if len(table) else table
@@ -63,7 +66,8 @@ def path(table: pd.DataFrame, study: Study, method: str, level: int, pair: int =
 
 
 def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
-    """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets first."""
+    """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets
+    first."""
     arms = list(study.arms)
     columns = 4
     fig = make_subplots(
@@ -98,19 +102,26 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
         if len(rows):
             mean = rows.groupby("alpha").test_error.mean()
             fig.add_trace(
-                go.Scatter(x=mean.index.tolist(), y=mean.tolist(), mode="lines", showlegend=False, line=dict(color=COLOURS[m], width=3)),
+                go.Scatter(
+                    x=mean.index.tolist(),
+                    y=mean.tolist(),
+                    mode="lines",
+                    showlegend=False,
+                    line=dict(color=COLOURS[m], width=3),
+                ),
                 **where,
             )
     fig.update_annotations(font_size=11)
     fig.update_yaxes(range=[0, 100], tickvals=[0, 50, 100])
     fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1])
-    return styled(fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480).update_layout(
-        margin=dict(l=50, t=90, b=40)
-    )
+    return styled(
+        fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480
+    ).update_layout(margin=dict(l=50, t=90, b=40))
 
 
 def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
-    """Barriers of `stability.between` as the nets are (black) and with channels permuted to match (red): mean with 95 % interval."""
+    """Barriers of `stability.between` as the nets are (black) and with channels permuted to match (red): mean with 95 %
+    interval."""
     rows = table[(table.level == level) & (table.state == "trained")]
     fig, names = go.Figure(), []
     for (kind, m, other), group in rows.groupby(["kind", "method", "other"], sort=False):

@@ -9,7 +9,8 @@ from lotto import symmetry
 from lotto.lab import parallel, sources
 from lotto.lab.describe import Segment, Training
 from lotto.lab.device import device
-from lotto.lab.store import Cached, Product, cached
+from lotto.lab.product import Product
+from lotto.lab.store import Cached, cached
 from lotto.lab.study import Cell, Study
 from lotto.lab.tables import batches
 from lotto.lab.tickets.products import network, trained
@@ -28,8 +29,8 @@ def segment(line: Segment) -> Product:
 
 @cached(version=1, uses=(trained,), label="match and walk", needs=_ends)
 def matched_segment(line: Segment) -> Product:
-    """The same with the second child's channels permuted to match the first's (`symmetry.matched`): is it another basin, or the same one
-    up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""
+    """The same with the second child's channels permuted to match the first's (`symmetry.matched`): is it another
+    basin, or the same one up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""
     return _walk(line, up_to_permutation=True)
 
 
@@ -50,7 +51,10 @@ def _walk(line: Segment, up_to_permutation: bool = False) -> Product:
 def pairs(study: Study, cell: Cell) -> list[Segment]:
     """All pairs of children of one ticket."""
     children = [study.training(*cell, child) for child in range(1, study.children + 1)]
-    return [Segment(a=a, b=b, points=study.points, train_images=study.path_images) for a, b in itertools.combinations(children, 2)]
+    return [
+        Segment(a=a, b=b, points=study.points, train_images=study.path_images)
+        for a, b in itertools.combinations(children, 2)
+    ]
 
 
 def segments(study: Study) -> list[list[Product]]:

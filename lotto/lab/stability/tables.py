@@ -20,8 +20,12 @@ from lotto.stability import barrier
 
 
 def paths(study: Study) -> pd.DataFrame:
-    """Table of the curves: one row per (method, level, seed, pair, statistics, alpha), with train and test loss (nats) and error (points)."""
-    return rows(study.cells(), [[row for n, p in enumerate(lines) for row in _points(n, p.metrics)] for lines in segments(study)])
+    """Table of the curves: one row per (method, level, seed, pair, statistics, alpha), with train and test loss (nats)
+    and error (points)."""
+    return rows(
+        study.cells(),
+        [[row for n, p in enumerate(lines) for row in _points(n, p.metrics)] for lines in segments(study)],
+    )
 
 
 def _points(number: int, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,10 +48,10 @@ def _points(number: int, found: dict[str, Any]) -> list[dict[str, Any]]:
 def barriers(study: Study) -> pd.DataFrame:
     """Table of the barriers: one row per (method, level, seed), pairs averaged; test-error barriers in points of error.
 
-    `barrier` is the headline: recalibrated statistics, above the mean of the ends. Beside it `interpolated` statistics, the `chord`
-    baseline, the `midpoint` alone (None for an even number of points), the barrier in training loss (nats), and `moved`: how far
-    recalibrating moves the ends' error (points).
-    None where the net did not train: a dead net has no barrier.
+    `barrier` is the headline: recalibrated statistics, above the mean of the ends. Beside it `interpolated` statistics,
+    the `chord` baseline, the `midpoint` alone (None for an even number of points), the barrier in training loss (nats),
+    and `moved`: how far recalibrating moves the ends' error (points). None where the net did not train: a dead net has
+    no barrier.
     """
     return rows(study.cells(), [_barrier([p.metrics for p in lines]) for lines in segments(study)])
 
@@ -61,11 +65,13 @@ def _barrier(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def between(study: Study) -> pd.DataFrame:
-    """Table of paths that leave a ticket: one row per (kind, method, other, level, seed), with `barrier` and, up to permutation, `matched`.
+    """Table of paths that leave a ticket: one row per (kind, method, other, level, seed), with `barrier` and, up to
+    permutation, `matched`.
 
-    Over `match_methods`. Kind "children": two children of one ticket, as everywhere (`other` is the method itself); "levels": a child of a
-    level and one of the level before (`other`); "methods": children of two methods at one level. Child 1 and child 2, so the noise differs
-    always. `matched` is None where the net's symmetries are not known. Dense nets stand at every level.
+    Over `match_methods`. Kind "children": two children of one ticket, as everywhere (`other` is the method itself);
+    "levels": a child of a level and one of the level before (`other`); "methods": children of two methods at one level.
+    Child 1 and child 2, so the noise differs always. `matched` is None where the net's symmetries are not known. Dense
+    nets stand at every level.
     """
     one, cells, lines = study.but(methods=study.sweeps.match_methods), [], []
 
@@ -75,7 +81,9 @@ def between(study: Study) -> pd.DataFrame:
 
     for seed in one.initialisations:
         for before, level in itertools.pairwise((0, *one.levels)):
-            ends = {m: [one.training(m, 0 if ARMS[m].dense else level, seed, child) for child in (1, 2)] for m in one.arms}
+            ends = {
+                m: [one.training(m, 0 if ARMS[m].dense else level, seed, child) for child in (1, 2)] for m in one.arms
+            }
             for m in one.arms:
                 line("children", m, m, level, seed, *ends[m])
             for m, n in itertools.combinations(one.arms, 2):
@@ -85,8 +93,15 @@ def between(study: Study) -> pd.DataFrame:
                     line("levels", m, str(before), level, seed, one.training(m, before, seed, 1), ends[m][1])
     plain = [p.metrics for p in parallel.compute(segment, lines)]
     known = symmetry.known(network(one.setup(0)))
-    matched = [p.metrics for p in parallel.compute(matched_segment, lines)] if known else [{"states": ["failed"]}] * len(lines)
-    found = [dict(state=worst(p["states"]), barrier=_height(p), matched=_height(q)) for p, q in zip(plain, matched, strict=True)]
+    matched = (
+        [p.metrics for p in parallel.compute(matched_segment, lines)]
+        if known
+        else [{"states": ["failed"]}] * len(lines)
+    )
+    found = [
+        dict(state=worst(p["states"]), barrier=_height(p), matched=_height(q))
+        for p, q in zip(plain, matched, strict=True)
+    ]
     return rows(cells, found, ["kind", "method", "other", "level", "seed", "state", "barrier", "matched"])
 
 
@@ -96,11 +111,14 @@ def _height(found: dict[str, Any]) -> float | None:
 
 def measured(study: Study) -> pd.DataFrame:
     """`accuracies` with the column `barrier`."""
-    return accuracies(study).merge(barriers(study)[["method", "level", "seed", "barrier"]], on=["method", "level", "seed"])
+    return accuracies(study).merge(
+        barriers(study)[["method", "level", "seed", "barrier"]], on=["method", "level", "seed"]
+    )
 
 
 def swept(studies: dict[tuple, Study], names: tuple[str, ...]) -> pd.DataFrame:
-    """`measured` of several studies below each other; columns `names`, after `method`, hold what each differs in (its key)."""
+    """`measured` of several studies below each other; columns `names`, after `method`, hold what each differs in (its
+    key)."""
     # all of them at once, so that no worker waits between one and the next
     parallel.compute(segment, [pair for one in studies.values() for cell in one.cells() for pair in pairs(one, cell)])
     parts = []
@@ -123,7 +141,9 @@ def _heights(f: dict[str, Any]) -> dict[str, float | None]:
         barrier=100 * barrier(new["test_error"], at),
         interpolated=100 * barrier(old["test_error"], at),
         chord=100 * barrier(new["test_error"], at, "chord"),
-        midpoint=100 * barrier([new["test_error"][i] for i in (0, len(at) // 2, -1)], (0, 0.5, 1)) if len(at) % 2 else None,
+        midpoint=100 * barrier([new["test_error"][i] for i in (0, len(at) // 2, -1)], (0, 0.5, 1))
+        if len(at) % 2
+        else None,
         train_loss_barrier=barrier(new["train_loss"], at) if finite else None,
         moved=100 * (new["test_error"][0] + new["test_error"][-1] - old["test_error"][0] - old["test_error"][-1]) / 2,
     )

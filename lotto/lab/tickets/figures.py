@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: str, level: int) -> go.Figure:
-    """Where the live weights are: share alive in each layer, mean over initialisations, with the tickets' accuracy in the title."""
+    """Where the live weights are: share alive in each layer, mean over initialisations, with the tickets' accuracy in
+    the title."""
     level = 0 if ARMS[method].dense else level
     rows = table[(table.method == method) & (table.level == level)]
     mean = rows.groupby("layer", sort=False)[["live", "size", "density"]].mean()
@@ -34,11 +35,14 @@ def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: st
     fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
     fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
-    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(margin=dict(l=70, b=130))
+    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
+        margin=dict(l=70, b=130)
+    )
 
 
 def states(table: pd.DataFrame, study: Study) -> go.Figure:
-    """How tickets came out: for each method and level the number of initialisations that trained, failed, died or diverged."""
+    """How tickets came out: for each method and level the number of initialisations that trained, failed, died or
+    diverged."""
     arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     counts, words = [], []
     for m in arms:
@@ -51,7 +55,8 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
 
 
 def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: str) -> go.Figure:
-    """Accuracy over the cost of the search, a line a method through its levels; a search that costs nothing stands at the left edge."""
+    """Accuracy over the cost of the search, a line a method through its levels; a search that costs nothing stands at
+    the left edge."""
     fig = go.Figure()
     known = [v for v in costs[cost] if v > 0]
     edge = min(known, default=1) / 3
@@ -78,4 +83,6 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
     fig.update_xaxes(title=names[cost], **LOG)
     low, high = value_range(table, study, "accuracy")
     fig.update_yaxes(title="test accuracy (%)", range=[low, high])
-    return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(margin=dict(l=70))
+    return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(
+        margin=dict(l=70)
+    )

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from lotto import masks, modules, nets, scores
+from lotto import masks, modules, nets, reach, scores
 from lotto.checkpoint import Checkpoint
 from lotto.lab import parallel, sources
 from lotto.lab.describe import SetOf, Setup, Ticket, Training
 from lotto.lab.device import device
+from lotto.lab.product import Product
 from lotto.lab.sets.products import difficulty, distilled, inner_images, made_of, small_set
-from lotto.lab.store import Cached, Product, cached
+from lotto.lab.store import Cached, cached
 from lotto.lab.study import Study
 from lotto.lab.tables import batches
 from lotto.modules import State
@@ -39,7 +40,14 @@ def rewind_point(setup: Setup, checkpoint: Checkpoint) -> Product:
         return Product({"step": 0}, modules.copy_state(network(setup)))
     real = sources.load(setup.data).train
     end = train(
-        network(setup), real.images, real.labels, setup.pretrain, seed=setup.seed, child=0, stop=setup.rewind, checkpoint=checkpoint
+        network(setup),
+        real.images,
+        real.labels,
+        setup.pretrain,
+        seed=setup.seed,
+        child=0,
+        stop=setup.rewind,
+        checkpoint=checkpoint,
     )
     return Product({"step": setup.rewind}, end.state)
 
@@ -53,7 +61,10 @@ SEARCH = 2
 
 def _searched_with(ticket: Ticket) -> list[tuple[Cached, Any]]:
     if ticket.then:
-        return [(level, ticket.but(then=None)), *([(rewind_point, _other(ticket.setup))] if ticket.then == "new weights" else [])]
+        return [
+            (level, ticket.but(then=None)),
+            *([(rewind_point, _other(ticket.setup))] if ticket.then == "new weights" else []),
+        ]
     sets = dict.fromkeys(SetOf(data=ticket.setup.data, images=r.images) for r in ticket.rounds if r.images)
     return [(rewind_point, ticket.setup), *(pair for what in sets for pair in made_of(what))]
 
@@ -67,7 +78,8 @@ def _searched_with(ticket: Ticket) -> list[tuple[Cached, Any]]:
     cost=lambda ticket: sum(r.recipe.steps for r in ticket.rounds if r.recipe),
 )
 def level(ticket: Ticket) -> Product:
-    """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share prefixes."""
+    """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share
+    prefixes."""
     start = rewind_point(ticket.setup).tensors
     if not ticket.rounds:
         mask, state = masks.ones(network(ticket.setup)), "alive"
@@ -79,7 +91,7 @@ def level(ticket: Ticket) -> Product:
     else:
         mask, state = _pruned(ticket, start)
     model = network(ticket.setup, masks.apply(start, mask))
-    if state == "alive" and masks.dead(model, sources.load(ticket.setup.data).train.images[:64]):
+    if state == "alive" and reach.dead(model, sources.load(ticket.setup.data).train.images[:64]):
         state = "dead"
     return Product(
         {
@@ -140,11 +152,14 @@ def inner_loop(ticket: Ticket) -> Training:
 
 def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
     model = level(ticket.but(then=None))
-    return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics["state"]
+    return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics[
+        "state"
+    ]
 
 
 def start_of(ticket: Ticket) -> Level:
-    """A ticket's mask and the state it is trained from. Where its last inner loop did not train, there is nothing to keep of it."""
+    """A ticket's mask and the state it is trained from. Where its last inner loop did not train, there is nothing to
+    keep of it."""
     mask = level(ticket).tensors
     start = rewind_point(_other(ticket.setup) if ticket.then == "new weights" else ticket.setup).tensors
     if ticket.rewinding == "all":
@@ -160,7 +175,8 @@ def start_of(ticket: Ticket) -> Level:
     needs=lambda run: [(level, run.ticket), *made_of(SetOf(data=run.ticket.setup.data, images=run.images))],
 )
 def trained(run: Training, checkpoint: Checkpoint) -> Product:
-    """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came out."""
+    """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came
+    out."""
     real, setup = sources.load(run.ticket.setup.data), run.ticket.setup
     mask, state = start_of(run.ticket)
     images = inner_images(setup.data, run.images)
@@ -170,7 +186,14 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
         # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
         return Product({"state": found, "epoch_losses": [], "passes": 0, "images": len(images)}, {})
     end = train(
-        network(setup, state), images.images, images.labels, run.recipe, mask, seed=setup.seed, child=run.child, checkpoint=checkpoint
+        network(setup, state),
+        images.images,
+        images.labels,
+        run.recipe,
+        mask,
+        seed=setup.seed,
+        child=run.child,
+        checkpoint=checkpoint,
     )
     model = network(setup, end.state)
     if run.images.kind == "own":  # a net trained on a whitened set is judged on whitened images

@@ -9,16 +9,16 @@ import pandas as pd
 
 from lotto.lab.arms import ARMS
 from lotto.lab.describe import SetOf, Ticket
+from lotto.lab.product import Product
 from lotto.lab.sets.products import distilled
-from lotto.lab.store import Product
 from lotto.lab.study import Cell, Study
 from lotto.lab.tables import batches, mean, rows, worst
 from lotto.lab.tickets.products import children, inner_loop, level, levels, trained
 
 
 def accuracies(study: Study) -> pd.DataFrame:
-    """Table of the tickets: one row per (method, level, seed), children averaged; accuracy in points, `state` the worst of theirs, `steps`
-    those of the dense training up to step k and of the ticket's, together."""
+    """Table of the tickets: one row per (method, level, seed), children averaged; accuracy in points, `state` the worst
+    of theirs, `steps` those of the dense training up to step k and of the ticket's, together."""
     runs = children(study)
     masks = [p.metrics for p in levels(study)]
     return rows(study.cells(), [_reached(study, *each) for each in zip(study.cells(), masks, runs, strict=True)])
@@ -52,12 +52,14 @@ def densities(study: Study) -> pd.DataFrame:
 
 
 def costs(study: Study) -> pd.DataFrame:
-    """Table of what a search costs: one row per (method, level), mean over initialisations, from the first round to that level.
+    """Table of what a search costs: one row per (method, level), mean over initialisations, from the first round to
+    that level.
 
-    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used); `passes`: images
-    seen in the inner loops, each time counted; `with distillation`: plus the real images that making the set looked at; and IMP's passes
-    over these two ("x fewer"). `core-seconds`: what the products of the search took when they were made (distillation included), on the
-    machine that made them. Training the ticket afterwards costs every method the same and is not in it.
+    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used);
+    `passes`: images seen in the inner loops, each time counted; `with distillation`: plus the real images that making
+    the set looked at; and IMP's passes over these two ("x fewer"). `core-seconds`: what the products of the search took
+    when they were made (distillation included), on the machine that made them. Training the ticket afterwards costs
+    every method the same and is not in it.
     """
     levels(study)
     found = []
@@ -65,7 +67,13 @@ def costs(study: Study) -> pd.DataFrame:
         each = [_cost(study.ticket(*cell)) for cell in cells]
         mean = {k: sum(e[k] for e in each) / len(each) for k in ("passes", "making", "seconds")}
         stored, imp = max(e["stored"] for e in each), cells[0].level * study.outer.steps * study.outer.batch
-        row = {"method": cells[0].method, "level": cells[0].level, "stored": stored, "decoded": stored, "passes": round(mean["passes"])}
+        row = {
+            "method": cells[0].method,
+            "level": cells[0].level,
+            "stored": stored,
+            "decoded": stored,
+            "passes": round(mean["passes"]),
+        }
         row |= {"with distillation": round(mean["passes"] + mean["making"]), "core-seconds": round(mean["seconds"], 1)}
         for column in ("passes", "with distillation"):
             row[f"x fewer {column}"] = round(imp / row[column], 2) if row[column] else None

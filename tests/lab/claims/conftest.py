@@ -18,7 +18,8 @@ def study():
 
 @pytest.fixture
 def tables():
-    """tables(accuracy={"imp": [90.0, ...]}, barrier=...): by name, at level 8 (dense arms at 0), a value of None being a net that died."""
+    """tables(accuracy={"imp": [90.0, ...]}, barrier=...): by name, at level 8 (dense arms at 0), a value of None being
+    a net that died."""
 
     def make(level=8, **measures):
         found = {}

@@ -1,6 +1,6 @@
 import pytest
 
-from lotto.lab.claims import board, judge, runs
+from lotto.lab.claims import board, judge, plans, runs
 from lotto.lab.claims.rules import CLAIMS, Claim, Part
 
 BASE = [90.0, 80.0, 70.0, 85.0, 75.0]
@@ -27,7 +27,12 @@ def reference(study, tables, monkeypatch):
     monkeypatch.setattr(board, "CLAIMS", (X,))
     made = tables(accuracy={"distilled": raised(10), "imp": BASE}, barrier={"distilled": [5.0] * 5, "imp": [3.0] * 5})
     batch = {"methods": ["imp", "distilled"], "levels": [8], "done": [100, 101, 102, 103, 104]}
-    facts = {"preset": "digits", "study": study.but(seeds=10).model_dump(mode="json"), "rules": judge.digest(), "classes": 10}
+    facts = {
+        "preset": "digits",
+        "study": study.but(seeds=10).model_dump(mode="json"),
+        "rules": judge.digest(),
+        "classes": 10,
+    }
     facts |= {"batches": {"primary": batch}, "device": "cpu", "torch": "2", "core_hours": 1.25, "planned": 5}
     kept = runs.Reference("digits", facts, made)
     monkeypatch.setattr(runs, "known", lambda preset: kept if preset == "digits" else None)
@@ -72,18 +77,29 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
         "Over 5 initialisations the means are on the claim's side."
     )
     assert board.sentences({}, study, 10, "02") == "- X1, the distilled ticket is better: its arms were not run here."
-    two = Claim(*("X2", "02", "s", "twice", "source"), (*X.parts, Part("accuracy", "distilled", "better", "subset")), primary=True)
+    two = Claim(
+        *("X2", "02", "s", "twice", "source"),
+        (*X.parts, Part("accuracy", "distilled", "better", "subset")),
+        primary=True,
+    )
     monkeypatch.setattr(judge, "CLAIMS", (two,))
     told = board.sentences(made, study, 10, "02")
-    assert told.endswith("Over 5 initialisations the means are on the claim's side; 1 of its 2 comparisons were not run here.")
+    assert told.endswith(
+        "Over 5 initialisations the means are on the claim's side; 1 of its 2 comparisons were not run here."
+    )
     one = tables(accuracy={"distilled": [80.0], "imp": [90.0], "subset": [70.0]})
-    assert board.sentences(one, study, 10, "02").endswith("Over 1 initialisation the means are not all on the claim's side.")
+    assert board.sentences(one, study, 10, "02").endswith(
+        "Over 1 initialisation the means are not all on the claim's side."
+    )
 
 
 def test_the_short_board_has_a_row_a_primary_claim_and_a_column_a_regime(reference):
     lines = board.short().splitlines()
     assert lines[0] == "| claim | digits | cifar10-small |" and len(lines) == 3
-    assert lines[2] == "| X1 it is better | **holds**, n = 5 (97.2 % sparse)<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
+    assert (
+        lines[2]
+        == "| X1 it is better | **holds**, n = 5 (97.2 % sparse)<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
+    )
 
 
 def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, tmp_path):
@@ -91,10 +107,14 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     (tmp_path / "digits.json").touch()
     monkeypatch.setattr(runs, "reference", lambda name: reference)
     text = board.page()
-    assert "### X1 it is better: holds, p = " in text and "*a source; primary.*" in text and "rule fixed before this run" in text
+    assert (
+        "### X1 it is better: holds, p = " in text
+        and "*a source; primary.*" in text
+        and "rule fixed before this run" in text
+    )
     assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse), n = 5" in text
     assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (97.2 % sparse), n = 5" in text
-    assert text.count("Not run yet.") == len(runs.PLANS) - 1
+    assert text.count("Not run yet.") == len(plans.PLANS) - 1
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
 
 
@@ -108,4 +128,4 @@ def test_today_every_claim_has_a_place_without_any_run(monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
     text = board.short()
     assert text.count("not run yet") == 2 * sum(c.primary for c in CLAIMS)
-    assert board.page().count("Not run yet.") == len(runs.PLANS)
+    assert board.page().count("Not run yet.") == len(plans.PLANS)

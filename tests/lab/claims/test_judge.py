@@ -1,4 +1,5 @@
-"""Decisions against numbers worked out by hand: 5 initialisations have 4 degrees of freedom, where Student's t has a closed form."""
+"""Decisions against numbers worked out by hand: 5 initialisations have 4 degrees of freedom, where Student's t has a
+closed form."""
 
 import dataclasses
 import math
@@ -54,13 +55,23 @@ def decide(study, monkeypatch):
 def test_the_closed_form_is_students():
     from scipy.stats import t
 
-    assert [tail(x) for x in (-3.0, 0.0, 2.1318, 2.7764)] == pytest.approx([float(t.sf(x, 4)) for x in (-3.0, 0.0, 2.1318, 2.7764)])
+    assert [tail(x) for x in (-3.0, 0.0, 2.1318, 2.7764)] == pytest.approx(
+        [float(t.sf(x, 4)) for x in (-3.0, 0.0, 2.1318, 2.7764)]
+    )
 
 
 @pytest.mark.parametrize(
     ("t", "word"),
     # one claim alone: two-sided at 5 %, so beyond 2.7764
-    [(2.80, "holds"), (2.75, "undecided"), (0.0, "undecided"), (-2.75, "undecided"), (-2.80, "fails"), (9.0, "holds"), (-9.0, "fails")],
+    [
+        (2.80, "holds"),
+        (2.75, "undecided"),
+        (0.0, "undecided"),
+        (-2.75, "undecided"),
+        (-2.80, "fails"),
+        (9.0, "holds"),
+        (-9.0, "fails"),
+    ],
 )
 @pytest.mark.parametrize("rule", ["better", "worse", "above", "below"])
 @pytest.mark.parametrize("measure", ["accuracy", "barrier"])
@@ -68,9 +79,15 @@ def test_words_by_known_t_values(decide, tables, t, word, rule, measure):
     up = rule == "above" or (rule == "better") == (measure == "accuracy") and rule != "below"
     values = apart(t if up else -t)
     if rule in ("above", "below"):
-        made, part = tables(**{measure: {"distilled": [2.0 + v for v in values]}}), Part(measure, "distilled", rule, 2.0)
+        made, part = (
+            tables(**{measure: {"distilled": [2.0 + v for v in values]}}),
+            Part(measure, "distilled", rule, 2.0),
+        )
     else:
-        made, part = tables(**{measure: {"distilled": beside(values), "imp": BASE}}), Part(measure, "distilled", rule, "imp")
+        made, part = (
+            tables(**{measure: {"distilled": beside(values), "imp": BASE}}),
+            Part(measure, "distilled", rule, "imp"),
+        )
     found = decide(made, claim(part))["X"]
     assert found.word == word and found.p == pytest.approx(2 * tail(abs(t))) and found.n == 5
     assert found.fits == (t > 0)
@@ -103,12 +120,18 @@ def test_not_worse_is_a_test_against_the_margin(decide, tables, mean, word):
 def test_worse_within_the_margin_is_told_as_both(decide, tables, measure, sign):
     part = Part(measure, "distilled", "not worse", "imp-rewound", 1.0)
     # standard error sqrt(0.005 / 5) = 0.0316, so the interval is +- 0.088
-    made = tables(**{measure: {"distilled": beside([sign * (0.5 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}})
+    made = tables(
+        **{measure: {"distilled": beside([sign * (0.5 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}}
+    )
     found = decide(made, claim(part))["X"]
     assert found.word == "holds" and found.parts[0].text().endswith(" (worse, within the margin)")
-    about = tables(**{measure: {"distilled": beside([sign * (0.05 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}})
+    about = tables(
+        **{measure: {"distilled": beside([sign * (0.05 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}}
+    )
     assert "within the margin" not in decide(about, claim(part))["X"].parts[0].text()
-    beyond = tables(**{measure: {"distilled": beside([sign * (3 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}})
+    beyond = tables(
+        **{measure: {"distilled": beside([sign * (3 + d) for d in (-0.1, 0, 0, 0, 0.1)]), "imp-rewound": BASE}}
+    )
     found = decide(beyond, claim(part))["X"]
     assert found.word == "fails" and "within the margin" not in found.parts[0].text()
 
@@ -142,7 +165,9 @@ def test_all_comparisons_must_come_out(decide, tables, ts, word, p):
 def test_holm_by_hand():
     found = judge.holm({"c": 0.03, "a": 0.005, "d": 0.04, "b": 0.012})
     assert list(found) == ["a", "b", "c", "d"]
-    assert found == pytest.approx({"a": 0.02, "b": 0.036, "c": 0.06, "d": 0.06})  # 4 x, 3 x, 2 x, and no less than the one before
+    assert found == pytest.approx(
+        {"a": 0.02, "b": 0.036, "c": 0.06, "d": 0.06}
+    )  # 4 x, 3 x, 2 x, and no less than the one before
     assert judge.holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0} and judge.holm({}) == {}
 
 
@@ -160,7 +185,9 @@ def test_holm_is_monotone_bounded_and_blind_to_order(ps, random):
 
 def test_words_are_corrected_over_the_primary_claims(decide, tables):
     others = ("imp", "subset", "noise")
-    arms = {n: [b - d for b, d in zip(BASE, apart(t), strict=True)] for n, t in zip(others, (4.2, 2.9, 0.5), strict=True)}
+    arms = {
+        n: [b - d for b, d in zip(BASE, apart(t), strict=True)] for n, t in zip(others, (4.2, 2.9, 0.5), strict=True)
+    }
     made = tables(accuracy={"distilled": BASE, **arms})
     a, b, c = (claim(Part("accuracy", "distilled", "better", n), name=n) for n in others)
     two = decide(made, b, a)
@@ -170,8 +197,17 @@ def test_words_are_corrected_over_the_primary_claims(decide, tables):
     assert [three[n].p for n in others] == pytest.approx([6 * tail(4.2), 4 * tail(2.9), 2 * tail(0.5)])
     assert [three[n].word for n in others] == ["holds", "undecided", "undecided"]
     # an exploratory claim is not of the family, and has no word; a primary one that was not run is of it all the same
-    more = decide(made, b, a, dataclasses.replace(c, primary=False), claim(Part("accuracy", "herding", "better", "imp"), name="absent"))
-    assert more["imp"].p == pytest.approx(6 * tail(4.2)) and (more["noise"].word, more["noise"].p) == ("exploratory", None)
+    more = decide(
+        made,
+        b,
+        a,
+        dataclasses.replace(c, primary=False),
+        claim(Part("accuracy", "herding", "better", "imp"), name="absent"),
+    )
+    assert more["imp"].p == pytest.approx(6 * tail(4.2)) and (more["noise"].word, more["noise"].p) == (
+        "exploratory",
+        None,
+    )
     assert (more["absent"].word, more["absent"].p) == ("not run", None)
 
 
@@ -179,7 +215,8 @@ def test_the_family_is_the_regimes_not_the_notebooks(study, tables, monkeypatch)
     others = ("imp", "subset")
     arms = {n: [b - d for b, d in zip(BASE, apart(4.2), strict=True)] for n in others}
     both = [
-        dataclasses.replace(claim(Part("accuracy", "distilled", "better", n), name=n), notebook=f"0{i}") for i, n in enumerate(others, 2)
+        dataclasses.replace(claim(Part("accuracy", "distilled", "better", n), name=n), notebook=f"0{i}")
+        for i, n in enumerate(others, 2)
     ]
     monkeypatch.setattr(judge, "CLAIMS", both)
     (alone,) = judge.judge(tables(accuracy={"distilled": BASE, **arms}), study, 10, notebook="02", confirmatory=True)
@@ -242,9 +279,16 @@ def test_without_its_control_a_claim_has_no_word(decide, tables):
 
 def test_the_twin_decides_nothing(decide, tables):
     twin = Part("barrier", "distilled", "better", "imp")
-    made = tables(accuracy={"distilled": beside(apart(9.0)), "imp": BASE}, barrier={"distilled": BASE, "imp": [0.0] * 5})
+    made = tables(
+        accuracy={"distilled": beside(apart(9.0)), "imp": BASE}, barrier={"distilled": BASE, "imp": [0.0] * 5}
+    )
     found = decide(made, claim(BETTER, twin=twin))["X"]
-    assert found.word == "holds" and found.p == pytest.approx(2 * tail(9.0)) and not found.twin.fits and found.twin.difference.mean == 80.0
+    assert (
+        found.word == "holds"
+        and found.p == pytest.approx(2 * tail(9.0))
+        and not found.twin.fits
+        and found.twin.difference.mean == 80.0
+    )
 
 
 def failing(**columns):
@@ -254,7 +298,12 @@ def failing(**columns):
 
 def test_nets_that_did_not_train_are_counted():
     accuracy = failing(accuracy=[97.0, 12.0, None, float("nan")])
-    assert judge.counted(accuracy, "accuracy", "distilled", 8, 10.0) == {0: 97.0, 1: 12.0, 2: 10.0, 3: 10.0}  # as it is, or guessing
+    assert judge.counted(accuracy, "accuracy", "distilled", 8, 10.0) == {
+        0: 97.0,
+        1: 12.0,
+        2: 10.0,
+        3: 10.0,
+    }  # as it is, or guessing
     barrier = failing(barrier=[1.5, None, None, None])
     assert judge.counted(barrier, "barrier", "distilled", 8, 10.0) == {0: 1.5, 1: 90.0, 2: 90.0, 3: 90.0}
     assert judge.counted(barrier, "barrier", "distilled", 8, 1.0)[1] == 99.0  # a hundred classes
@@ -277,7 +326,9 @@ def test_an_untrained_net_is_neither_stable_nor_unstable(decide, tables):
 def test_failures_of_both_arms_are_told(decide, tables):
     made = tables(barrier={"distilled": [1.0, 1.0, 1.0, 1.0, None], "imp": [None, None, 5.0, 5.0, 5.0]})
     (part,) = decide(made, claim(Part("barrier", "distilled", "better", "imp")))["X"].parts
-    assert part.text().endswith("(distilled: 1 of 5 did not train; IMP: 2 of 5 did not train)") and part.difference.n == 5
+    assert (
+        part.text().endswith("(distilled: 1 of 5 did not train; IMP: 2 of 5 did not train)") and part.difference.n == 5
+    )
     assert part.difference.mean == pytest.approx((-89 - 89 - 4 - 4 + 85) / 5)
 
 
@@ -288,9 +339,15 @@ def test_curvature_is_compared_on_a_log_scale(decide):
         for s in range(3)
     ]
     rows.append(dict(method="distilled", level=8, seed=3, state="trained", trace=-2.0))  # has no logarithm
-    (part,) = decide({"curvature": pd.DataFrame(rows)}, claim(Part("curvature", "distilled", "better", "imp")))["X"].parts
+    (part,) = decide({"curvature": pd.DataFrame(rows)}, claim(Part("curvature", "distilled", "better", "imp")))[
+        "X"
+    ].parts
     assert part.value.mean == pytest.approx(1.0) and part.other.mean == pytest.approx(4.0) and part.difference.n == 3
-    assert part.difference.mean == pytest.approx(-3.0) and part.fits and part.text() == "log10 trace distilled 1.00, IMP 4.00: -3.00 [-3.00, -3.00]"
+    assert (
+        part.difference.mean == pytest.approx(-3.0)
+        and part.fits
+        and part.text() == "log10 trace distilled 1.00, IMP 4.00: -3.00 [-3.00, -3.00]"
+    )
 
 
 def test_shares_of_curvature_are_read_at_their_point(decide):
@@ -300,7 +357,9 @@ def test_shares_of_curvature_are_read_at_their_point(decide):
         for s in range(5)
     ]
     found = decide({"discarded": pd.DataFrame(rows)}, claim(Part("excess", "distilled", "above", 0.0)))["X"]
-    assert found.parts[0].value.mean == 5.0 and found.word == "holds" and found.p == pytest.approx(2 * tail(5.0 / SPREAD))
+    assert (
+        found.parts[0].value.mean == 5.0 and found.word == "holds" and found.p == pytest.approx(2 * tail(5.0 / SPREAD))
+    )
 
 
 @pytest.mark.parametrize("absent", ["distilled", "imp", "table", "level"])
@@ -328,14 +387,19 @@ def test_levels_are_the_regimes_where_the_study_has_them():
 
 
 def test_equal_values_are_as_sure_as_can_be(decide, tables):
-    ps = [decide(tables(accuracy={"distilled": beside([d] * 5), "imp": BASE}), claim(BETTER))["X"] for d in (1.0, 0.0, -1.0)]
+    ps = [
+        decide(tables(accuracy={"distilled": beside([d] * 5), "imp": BASE}), claim(BETTER))["X"]
+        for d in (1.0, 0.0, -1.0)
+    ]
     assert [(j.word, j.p) for j in ps] == [("holds", 0.0), ("undecided", 1.0), ("fails", 0.0)]
 
 
 @given(st.lists(st.integers(-20, 20), min_size=5, max_size=9))
 def test_a_comparison_and_its_opposite(differences):
     rows = [
-        dict(method=m, level=8, seed=i, accuracy=float(v)) for i, d in enumerate(differences) for m, v in (("distilled", d), ("imp", 0))
+        dict(method=m, level=8, seed=i, accuracy=float(v))
+        for i, d in enumerate(differences)
+        for m, v in (("distilled", d), ("imp", 0))
     ]
     made = {"accuracy": pd.DataFrame(rows)}
     one = judge.estimate(BETTER, made, LEVELS, 10.0)
@@ -354,6 +418,14 @@ def run(n, mean, spread=2.5**0.5):
 def test_agreement_by_the_prediction_interval():
     # t(0.975, 4) = 2.7764; 2.7764 * sqrt(2.5) * sqrt(1/5 + 1/3) = 3.2060
     theirs = run(5, 3.0)
-    assert [judge.agrees(run(3, m), theirs) for m in (3.0, 6.20, 6.21, -0.20, -0.21)] == [True, True, False, True, False]
-    assert judge.agrees(run(1, 3 + 4.80), theirs) and not judge.agrees(run(1, 3 + 4.82), theirs)  # sqrt(1/5 + 1) instead: 4.8088
+    assert [judge.agrees(run(3, m), theirs) for m in (3.0, 6.20, 6.21, -0.20, -0.21)] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert judge.agrees(run(1, 3 + 4.80), theirs) and not judge.agrees(
+        run(1, 3 + 4.82), theirs
+    )  # sqrt(1/5 + 1) instead: 4.8088
     assert judge.agrees(run(3, 3.0), run(2, 3.0)) is None and judge.agrees(run(1, 3.0, 0.0), run(3, 3.0)) is True

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 import lotto
-from lotto.lab.arms import ARMS
 from lotto.lab import presets
+from lotto.lab.arms import ARMS
 from lotto.lab.claims import judge, rules, runs
 from lotto.lab.claims.rules import CLAIMS, ENOUGH, MEASURES, REGIMES
 
@@ -27,7 +27,9 @@ def test_every_arm_measure_and_level_exists(claim, part):
     assert part.arm in ARMS and part.measure in MEASURES and part.margin >= 0
     assert part.than in ARMS if isinstance(part.than, str) else part.rule in ("above", "below")
     assert (part.rule in ("above", "below")) == (not isinstance(part.than, str))
-    assert part.at in ("dense", "main", "fine", "high") or (isinstance(part.at, int) and MEASURES[part.measure].table == "judged")
+    assert part.at in ("dense", "main", "fine", "high") or (
+        isinstance(part.at, int) and MEASURES[part.measure].table == "judged"
+    )
     assert ARMS[part.arm].dense == (part.at == "dense")
     assert part.than != part.arm
 
@@ -37,7 +39,9 @@ def test_every_primary_claim_has_a_twin_and_every_matching_its_controls():
         assert c.twin or not c.primary
         assert c.twin not in c.parts
         if c.primary and [p.rule for p in c.parts] == ["not worse"]:
-            assert {"random-layerwise", "noise"} == {p.arm for p in c.controls} and {p.rule for p in c.controls} == {"worse"}
+            assert {"random-layerwise", "noise"} == {p.arm for p in c.controls} and {p.rule for p in c.controls} == {
+                "worse"
+            }
             assert {p.margin for p in c.controls} == {c.parts[0].margin}
 
 
@@ -52,5 +56,9 @@ def test_the_digest_is_that_of_the_files_bytes():
 @pytest.mark.parametrize("preset", REGIMES)
 def test_a_regime_lies_in_its_preset_and_has_enough_initialisations(preset):
     kept, study = REGIMES[preset], lotto.study(preset)
-    assert kept.main in study.levels and kept.high in presets.study(preset, "high-sparsity").levels and kept.seeds >= ENOUGH
+    assert (
+        kept.main in study.levels
+        and kept.high in presets.study(preset, "high-sparsity").levels
+        and kept.seeds >= ENOUGH
+    )
     assert study.first_seed + study.seeds <= kept.first_seed

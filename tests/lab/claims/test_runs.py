@@ -10,9 +10,9 @@ import pytest
 from lotto.config import ConfigError
 from lotto.lab import presets
 from lotto.lab.arms import ARMS, FACTORIAL
-from lotto.lab.claims import board, judge, rules, runs
+from lotto.lab.claims import board, judge, plans, rules, runs
+from lotto.lab.claims.plans import Batch, Plan
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
-from lotto.lab.claims.runs import Batch, Plan
 
 PLAN = Plan(
     "digits",
@@ -29,7 +29,8 @@ class Stopped(Exception):
 
 
 class Tables:
-    """Stands in for what makes the tables: numbers that follow from (arm, level, seed), a list of what was asked, and a stop."""
+    """Stands in for what makes the tables: numbers that follow from (arm, level, seed), a list of what was asked, and a
+    stop."""
 
     def __init__(self):
         self.asked, self.stop_after = [], None
@@ -45,7 +46,13 @@ class Tables:
                 else [(k, i) for k in ("distilled", "subset") for i in (1, 10)]
             )
             rows = [
-                dict(method=m, level=at, seed=s, state="trained", **{name if name != "judged" else "accuracy": 50 + len(m) + s % 7 / 3})
+                dict(
+                    method=m,
+                    level=at,
+                    seed=s,
+                    state="trained",
+                    **{name if name != "judged" else "accuracy": 50 + len(m) + s % 7 / 3},
+                )
                 for m, at in cells
                 for s in study.initialisations
             ]
@@ -72,7 +79,9 @@ def written(folder):
 
 def same(a, b):
     by = ["method", "level", "seed"]
-    return a.keys() == b.keys() and all(a[n].sort_values(by, ignore_index=True).equals(b[n].sort_values(by, ignore_index=True)) for n in a)
+    return a.keys() == b.keys() and all(
+        a[n].sort_values(by, ignore_index=True).equals(b[n].sort_values(by, ignore_index=True)) for n in a
+    )
 
 
 def test_the_rules_are_recorded_before_anything_is_computed(fake, tmp_path):
@@ -105,13 +114,26 @@ def test_a_whole_run(fake):
     assert kept.view("second").arms == ("dense", "noise", "random-layerwise") and kept.study.levels == (8,)
     assert kept.view("first", methods=["imp"]).arms == ("imp",)
     words = {j.claim.id: j.word for j in kept.judged()}
-    assert words["P1"] in ("holds", "fails", "undecided", "cannot tell") and words["P3"] in ("holds", "fails", "undecided")
-    assert words["P2"] in ("holds", "fails", "undecided") and words["P4"] == words["C1"] == "not run" and words["D1"] == "exploratory"
-    assert f"rules {judge.digest()[:12]}, rule fixed before this run" in kept.origin and "initialisations 100 to 109" in kept.origin
+    assert words["P1"] in ("holds", "fails", "undecided", "cannot tell") and words["P3"] in (
+        "holds",
+        "fails",
+        "undecided",
+    )
+    assert (
+        words["P2"] in ("holds", "fails", "undecided")
+        and words["P4"] == words["C1"] == "not run"
+        and words["D1"] == "exploratory"
+    )
+    assert (
+        f"rules {judge.digest()[:12]}, rule fixed before this run" in kept.origin
+        and "initialisations 100 to 109" in kept.origin
+    )
 
 
 def test_initialisations_are_computed_as_many_at_once_as_planned(fake, monkeypatch):
-    monkeypatch.setattr(runs, "PLANS", {"digits": Plan("digits", {"one": Batch(("imp",), (8,), ("accuracy",), children=3)}, at_once=4)})
+    monkeypatch.setattr(
+        runs, "PLANS", {"digits": Plan("digits", {"one": Batch(("imp",), (8,), ("accuracy",), children=3)}, at_once=4)}
+    )
     runs.make("digits")
     assert [(seeds, children) for *_, seeds, children in fake.asked] == [
         ((100, 101, 102, 103), 3),
@@ -136,10 +158,22 @@ def test_a_stopped_run_goes_on_and_asks_for_nothing_that_is_there(fake, tmp_path
     }
     first, fake.asked, fake.stop_after = fake.asked, [], None
     runs.make("digits", folder=tmp_path / "cut")
-    asked_again = {(t, m, at, s) for t, arms, levels, seeds, _ in fake.asked if t != "judged" for m in arms for at in levels for s in seeds}
+    asked_again = {
+        (t, m, at, s)
+        for t, arms, levels, seeds, _ in fake.asked
+        if t != "judged"
+        for m in arms
+        for at in levels
+        for s in seeds
+    }
     assert not there & asked_again
-    assert not {(s) for t, *_, seeds, _ in fake.asked if t == "judged" for s in seeds} & {s for t, *_, s in there if t == "judged"}
-    assert same(written(tmp_path / "cut"), written(tmp_path / "whole")) and len(first) + len(fake.asked) <= len(everything) + 1
+    assert not {(s) for t, *_, seeds, _ in fake.asked if t == "judged" for s in seeds} & {
+        s for t, *_, s in there if t == "judged"
+    }
+    assert (
+        same(written(tmp_path / "cut"), written(tmp_path / "whole"))
+        and len(first) + len(fake.asked) <= len(everything) + 1
+    )
     fake.asked = []
     runs.make("digits", folder=tmp_path / "cut")
     assert fake.asked == []
@@ -155,11 +189,17 @@ def test_tables_of_one_initialisation_are_written_together(fake, tmp_path):
 def test_the_number_of_initialisations_is_said_at_the_beginning(fake, tmp_path):
     runs.make("digits", seeds=5, folder=tmp_path)
     kept = runs.reference("digits", tmp_path)
-    assert kept.facts["batches"]["first"]["done"] == [100, 101, 102, 103, 104] and kept.planned == 5 and "first 5 of 5" in kept.origin
+    assert (
+        kept.facts["batches"]["first"]["done"] == [100, 101, 102, 103, 104]
+        and kept.planned == 5
+        and "first 5 of 5" in kept.origin
+    )
     fake.asked = []
     runs.make("digits", folder=tmp_path)
     assert fake.asked == []
-    with pytest.raises(ConfigError, match="seeds = 10: reference 'digits' was begun for 5, and its number may not follow its results"):
+    with pytest.raises(
+        ConfigError, match="seeds = 10: reference 'digits' was begun for 5, and its number may not follow its results"
+    ):
         runs.make("digits", seeds=10, folder=tmp_path)
 
 
@@ -188,7 +228,9 @@ def test_wrong_calls_are_refused_and_leave_nothing(fake, given, said):
 
 
 def test_a_run_of_fewer_than_a_verdict_needs_says_so_rightly(fake, monkeypatch):
-    monkeypatch.setattr(runs, "PLANS", {"small": Plan("digits", {"one": Batch(("imp",), (8,))}, seeds=2, first_seed=200)})
+    monkeypatch.setattr(
+        runs, "PLANS", {"small": Plan("digits", {"one": Batch(("imp",), (8,))}, seeds=2, first_seed=200)}
+    )
     with pytest.raises(ConfigError, match="small has 2; give 2 to 2"):
         runs.make("small", seeds=1)
     runs.make("small")
@@ -202,7 +244,8 @@ def test_another_digest_is_refused_with_both_and_the_fix(fake, tmp_path, monkeyp
     old = judge.digest()
     monkeypatch.setattr(judge, "digest", lambda: "f" * 64)
     with pytest.raises(
-        ConfigError, match=f"begun under rules {old[:12]}, and today's are {'f' * 12}.*or delete digits.json and its tables"
+        ConfigError,
+        match=f"begun under rules {old[:12]}, and today's are {'f' * 12}.*or delete digits.json and its tables",
     ):
         runs.make("digits", folder=tmp_path)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before and fake.asked == asked
@@ -215,12 +258,21 @@ def test_a_run_under_other_rules_gives_no_word_and_says_so(fake, monkeypatch):
     monkeypatch.setattr(judge, "digest", lambda: "f" * 64)
     kept = runs.reference("digits")
     assert not kept.current and not kept.confirmatory
-    assert {j.word for j in kept.judged()} <= {"estimate", "exploratory", "not run"} and {j.p for j in kept.judged()} == {None}
-    assert f"rules have changed since (it began under {old[:12]}): exploratory" in kept.origin and "fixed before" not in kept.origin
+    assert {j.word for j in kept.judged()} <= {"estimate", "exploratory", "not run"} and {
+        j.p for j in kept.judged()
+    } == {None}
+    assert (
+        f"rules have changed since (it began under {old[:12]}): exploratory" in kept.origin
+        and "fixed before" not in kept.origin
+    )
     page, short = board.page(), board.short()
     headings = re.findall(r"^### .*: (.*)$", page, re.M)
     assert set(headings) == {"estimate", "exploratory", "not run"} and len(headings) == len(CLAIMS)
-    assert "rules have changed since" in page and "| estimate, n = 10" in short and not re.search("holds|fails|undecided", short)
+    assert (
+        "rules have changed since" in page
+        and "| estimate, n = 10" in short
+        and not re.search("holds|fails|undecided", short)
+    )
 
 
 def test_a_change_of_the_rules_file_changes_the_digest(tmp_path, monkeypatch):
@@ -244,7 +296,9 @@ def test_a_batch_that_was_begun_stays_what_it_was(fake, tmp_path, monkeypatch):
     runs.make("digits", only=["second"], folder=tmp_path)
     more = Batch(("dense", "random-layerwise", "noise", "herding"), (8,), ("accuracy",))
     monkeypatch.setattr(runs, "PLANS", {"digits": Plan("digits", {**PLAN.batches, "second": more})})
-    with pytest.raises(ConfigError, match=r"batch 'second' of reference 'digits' was begun as \['dense', 'random-layerwise', 'noise'\]"):
+    with pytest.raises(
+        ConfigError, match=r"batch 'second' of reference 'digits' was begun as \['dense', 'random-layerwise', 'noise'\]"
+    ):
         runs.make("digits", folder=tmp_path)
     # a batch more, or one not begun, is no matter
     new = {**PLAN.batches, "first": more, "third": Batch(("herding",), (8,), ("accuracy",))}
@@ -289,22 +343,32 @@ def test_a_small_real_run_goes_on_without_its_store(own_store, tmp_path, monkeyp
 
 
 def test_every_arm_of_every_plan_exists():
-    for plan in runs.PLANS.values():
+    for plan in plans.PLANS.values():
         for b in plan.batches.values():
-            assert set(b.methods) <= set(ARMS) and set(b.tables) <= set(runs.tables()) and bool(b.methods) == bool(b.levels)
+            assert (
+                set(b.methods) <= set(ARMS)
+                and set(b.tables) <= set(runs.tables())
+                and bool(b.methods) == bool(b.levels)
+            )
         assert plan.preset in REGIMES
-    assert set(FACTORIAL) <= {m for b in runs.PLANS["digits"].batches.values() for m in b.methods if 8 in b.levels}
+    assert set(FACTORIAL) <= {m for b in plans.PLANS["digits"].batches.values() for m in b.methods if 8 in b.levels}
 
 
 def planned(plan):
     """(table, arm, level) that a plan computes."""
-    return {(t, m, 0 if ARMS[m].dense else at) for b in plan.batches.values() for t in b.tables for m in b.methods for at in b.levels}
+    return {
+        (t, m, 0 if ARMS[m].dense else at)
+        for b in plan.batches.values()
+        for t in b.tables
+        for m in b.methods
+        for at in b.levels
+    }
 
 
 @pytest.mark.parametrize("preset", REGIMES)
 def test_every_primary_claim_can_be_judged_by_its_regimes_plan(preset):
-    there, kept = planned(runs.PLANS[preset]), REGIMES[preset]
-    assert not runs.PLANS[preset].more and runs.PLANS[preset].seeds is None and runs.PLANS[preset].first_seed is None
+    there, kept = planned(plans.PLANS[preset]), REGIMES[preset]
+    assert not plans.PLANS[preset].more and plans.PLANS[preset].seeds is None and plans.PLANS[preset].first_seed is None
     for claim in (c for c in CLAIMS if c.primary):
         for part in (*claim.parts, *claim.controls, claim.twin):
             at = {"dense": 0, "main": kept.main, "fine": kept.fine, "high": kept.high}[part.at]
@@ -312,18 +376,25 @@ def test_every_primary_claim_can_be_judged_by_its_regimes_plan(preset):
                 assert (MEASURES[part.measure].table, arm, 0 if ARMS[arm].dense else at) in there, (claim.id, part)
 
 
-@pytest.mark.parametrize("name", runs.PLANS)
+@pytest.mark.parametrize("name", plans.PLANS)
 def test_what_a_plan_lacks_is_said_not_to_have_been_run(name, monkeypatch, tmp_path):
     """A run whose tables have all that is planned and nothing else."""
-    plan, kept = runs.PLANS[name], REGIMES[runs.PLANS[name].preset]
+    plan, kept = plans.PLANS[name], REGIMES[plans.PLANS[name].preset]
     values = dict(state="trained", accuracy=50.0, barrier=1.0, trace=3.0, trace_excess=1.0, point="trained")
     seeds = range(kept.seeds)
     found = {
-        t: pd.DataFrame([dict(method=m, level=at, seed=s, **values) for table, m, at in planned(plan) for s in seeds if table == t])
+        t: pd.DataFrame(
+            [dict(method=m, level=at, seed=s, **values) for table, m, at in planned(plan) for s in seeds if table == t]
+        )
         for t in {t for t, *_ in planned(plan)}
     }
     if any("judged" in b.tables for b in plan.batches.values()):
-        rows = [dict(method=m, level=i, seed=s, accuracy=50.0) for m in ("distilled", "subset", "herding") for i in (1, 10) for s in seeds]
+        rows = [
+            dict(method=m, level=i, seed=s, accuracy=50.0)
+            for m in ("distilled", "subset", "herding")
+            for i in (1, 10)
+            for s in seeds
+        ]
         found["judged"] = pd.DataFrame(rows)
     study = presets.study(plan.preset, levels=sorted({at for b in plan.batches.values() for at in b.levels}))
     for j in judge.judge(found, study, 10):

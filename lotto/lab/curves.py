@@ -1,0 +1,91 @@
+"""Curves over sparsity, the standard figure of this field: a line per arm, with intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lotto.lab.arms import ARMS
+from lotto.lab.study import Study
+from lotto.lab.tables import by_seed
+from lotto.stats import interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+from lotto.lab.plots import COLOURS, RULE, styled, value_range
+
+
+def curves(
+    table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None
+) -> go.Figure:
+    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with
+    a 95 % band (thin bars below five initialisations, whose intervals would cover all else).
+
+    The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow;
+    where none did, there is none.
+    """
+    fig = _curves([(table, column, axis, mark)], study)
+    return styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+
+
+def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str = "") -> go.Figure:
+    """`curves` of accuracy (%) and of the error barrier (points, with the 2-point rule) side by side, under one
+    legend."""
+    panels = [(accuracy, "accuracy", "test accuracy (%)", None), (barrier, "barrier", "error barrier (points)", 2.0)]
+    words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
+    top = 16 + 19 * -(-words // 860) + (26 if title else 0)
+    fig = styled(_curves(panels, study), title, 270 + top, 920)
+    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
+    return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
+
+
+def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:
+    fig = make_subplots(cols=len(panels), horizontal_spacing=0.09)
+    for c, (table, column, axis, mark) in enumerate(panels, 1):
+        for m in (m for m in study.arms if not ARMS[m].dense):
+            fig.add_traces(_curve(table, study, column, m, named=c == 1), rows=1, cols=c)
+        ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
+        if mark is not None:
+            rule = dict(mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
+            fig.add_trace(go.Scatter(x=[ticks[0], ticks[-1]], y=[mark] * 2, **rule), row=1, col=c)
+        words = [f"{100 - t:.2f}" if t < 1 else f"{100 - t:.1f}" if t < 100 else "0" for t in ticks]
+        scale = dict(type="log", autorange="reversed", tickvals=ticks, ticktext=words)
+        fig.update_xaxes(**scale, title="sparsity (%), logarithmic in what is left", row=1, col=c)
+        low, high = value_range(table, study, column)
+        drawn = [t for t in fig.select_traces(row=1, col=c) if t.fill is None]
+        means = [y for t in drawn for y in t.y if y is not None]  # a line is shown whole
+        low, high = min([low, *means]), max([high, *means])
+        edge = 0.03 * (high - low)
+        fig.update_yaxes(title=axis, range=[low - edge, high + edge], row=1, col=c)
+    return fig
+
+
+def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) -> list[go.Scatter]:
+    """The band and the line of one arm; `named`: in the legend."""
+    points = [
+        (100.0, "dense-rewound" if ARMS[m].from_k else "dense", 0),
+        *((100 * study.density(at), m, at) for at in study.levels),
+    ]
+    found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
+    found = [(x, f) for x, f in found if f.mean is not None]
+    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
+    band = go.Scatter(
+        x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
+        y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
+        **dict(fill="toself", fillcolor=COLOURS[m], mode="lines", opacity=0.12, line=dict(width=0)),
+        **dict(hoverinfo="skip", showlegend=False, legendgroup=m),
+    )
+    full = [COLOURS[m] if f.n == study.seeds else "white" for _, f in found]
+    line = go.Scatter(
+        x=[x for x, _ in found],
+        y=[f.mean for _, f in found],
+        **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
+        line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
+        error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
+        marker=dict(color=full, size=7, line=dict(color=COLOURS[m], width=2)),
+        customdata=[[str(f), f.n] for _, f in found],
+        hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
+    )
+    return [band, line]

@@ -1,0 +1,91 @@
+"""index.html: the board of claims, the notebooks, what a run was made with, and what it cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lotto.lab.report import _document, _written
+
+# the index
+
+
+def index(
+    folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]
+) -> Path:
+    """Write index.html over a folder of pages and return its path.
+
+    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds` and `board`
+    (rows of column -> text). `facts` are what the run was made with; `parameters` are the values of the whole study.
+    """
+    rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
+    books = [
+        {
+            "notebook": e["name"],
+            "": e.get("title", ""),
+            "status": e["status"],
+            "seconds": _number(e.get("seconds")),
+            "core-seconds": _number(e.get("core_seconds")),
+            "as the reference": agreement(e.get("board", ())),
+        }
+        for e in entries
+    ]
+    linked = {e["name"] for e in entries if (folder / f"{e['name']}.html").exists()}
+    parts = ["<h1>Lottery tickets from distilled images</h1>"]
+    if rows:
+        parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
+    parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
+    parts += [
+        "<h2>Made with</h2>",
+        _pairs(facts),
+        "<details><summary>all parameters</summary>",
+        _pairs(parameters),
+        "</details>",
+    ]
+    return _written(folder / "index.html", _document("lotto: results", f'<main class="index">{"".join(parts)}</main>'))
+
+
+def agreement(board: Sequence[Mapping[str, str]]) -> str:
+    """How many of a board's claims came out as the reference run leads one to expect, as "5 of 6"; nothing where none
+    can be compared."""
+    known = [row["agrees"] for row in board if row.get("agrees") in ("yes", "no")]
+    return f"{known.count('yes')} of {len(known)}" if known else ""
+
+
+def _number(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:,.0f}"
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], linked: Iterable[str]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(_entry(c, str(row.get(c, '')), linked) for c in columns)}</tr>" for row in rows)
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _entry(column: str, text: str, linked: Iterable[str]) -> str:
+    shown = escape(text)
+    if column == "notebook" and text in linked:
+        shown = f'<a href="{shown}.html">{shown}</a>'
+    if column in ("word", "status") and text:
+        shown = f'<span class="chip {tone(text)}">{shown}</span>'
+    return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'
+
+
+def tone(word: str) -> str:
+    """How good a word of a board or a status is: good, bad, open or plain."""
+    # "does not hold" before "hold"
+    tones = {
+        "bad": r"not hold|fail|interrupted",
+        "good": r"^(holds|ok|up to date|matches)",
+        "open": r"undecided|cannot|paused|not run|waiting",
+    }
+    return next((tone for tone, pattern in tones.items() if re.search(pattern, word, re.I)), "plain")
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><th>{escape(str(n))}</th><td>{escape(str(v))}</td></tr>" for n, v in pairs.items())
+    return f'<div class="table"><table class="pairs"><tbody>{rows}</tbody></table></div>'
