@@ -116,7 +116,7 @@ def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["-p", "seads", "3"], "'seads' is not known to 01_a; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
+        (["-p", "seads", "3"], "'seads' is not a parameter of the study; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
         (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
         (["--only", "07"], "notebook '07' is not there"),
         (["--from", "x"], "notebook 'x' is not there; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),

@@ -79,10 +79,10 @@ def test_the_named_cells_are_cells(tiny):
     assert study.ticket("distilled-all", 1, 0) == study.but(inner_lr=study.outer.lr).ticket(
         "distilled-gentle-all", 1, 0
     )
-    assert study.ticket("distilled-long-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket(
+    assert study.ticket("distilled-long-gentle", 1, 0) == study.but(inner_steps=study.outer.steps).ticket(
         "distilled-gentle", 1, 0
     )
-    assert study.ticket("imp-gentle", 1, 0) == study.but(inner_steps=study.steps).ticket("imp-short-gentle", 1, 0)
+    assert study.ticket("imp-gentle", 1, 0) == study.but(inner_steps=study.outer.steps).ticket("imp-short-gentle", 1, 0)
 
 
 def test_the_outer_recipe_of_the_dense_net(tiny):

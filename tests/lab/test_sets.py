@@ -296,7 +296,7 @@ def test_the_card_of_a_set_in_hand(tiny, tmp_path):
 def test_sets_and_losses(compared):
     study = compared.study
     fig = figures.judged(tables.judgements(study), study)
-    assert len(fig.data) == 2 * 3 * len(study.ipcs)
+    assert len(fig.data) == 2 * 3 * len(study.judge.ipcs)
     lines = figures.losses({"a": [[4.0, 2.0, 0.0]], "b": [[1.0], [2.0]]}, "t").data
     assert list(lines[0].y) == [4, 2, 0]
     assert [t.showlegend for t in lines] == [True, True, False]

@@ -17,7 +17,7 @@ def test_planes_of_a_tiny_study(tiny, monkeypatch):
     found = tables.scapes(study)
     assert set(found) == {("dense", 0), ("distilled", 1), ("distilled", 2)}
     one = found["distilled", 2]
-    assert len(one["x"]) == len(one["y"]) == len(one["test_error"]) == len(one["test_error"][0]) == study.plane_points
+    assert len(one["x"]) == len(one["y"]) == len(one["test_error"]) == len(one["test_error"][0]) == study.sharp.plane_points
 
 
 def test_tables_on_a_tiny_study(tiny, monkeypatch):
@@ -33,7 +33,7 @@ def test_tables_on_a_tiny_study(tiny, monkeypatch):
     assert all(math.isfinite(t) for t in left.trace.dropna())
     row = left.dropna(subset="trace").iloc[0]
     assert row.lowest <= row.highest
-    assert len(row.spectrum) == 2 * study.eigenvalues
+    assert len(row.spectrum) == 2 * study.sharp.eigenvalues
 
 
 def test_what_diverged_has_no_numbers(tiny, monkeypatch):
@@ -96,7 +96,7 @@ def test_curvature_figures(compared):
     ]
     assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them
     by = {f.layout.title.text: f for f in made}
-    assert len(by["distilled, 59.0 % sparse"].data[-2].x) == study.plane_points
+    assert len(by["distilled, 59.0 % sparse"].data[-2].x) == study.sharp.plane_points
     assert any("no plane" in title for title in by)
 
 

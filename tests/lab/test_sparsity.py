@@ -30,4 +30,4 @@ def test_switches_are_a_line_each(compared):
     study = compared.study.but(levels=[1, 2])
     fig = figures.switches(tables.switched(study), study, 1, 2)
     assert len(fig.data) == 2
-    assert list(fig.data[0].x) == list(study.switches)
+    assert list(fig.data[0].x) == list(study.sweeps.switches)

@@ -210,7 +210,7 @@ def test_full_disk_is_told_and_loses_nothing(monkeypatch, own_store):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(StoreError, match="no space left on the disk; free some, or set LOTTO_STORE"):
         square(Recipe(steps=3))
     monkeypatch.undo()

@@ -204,7 +204,7 @@ def test_a_rewound_net_goes_on_at_step_k_and_its_steps_are_told(tiny):
     study = tiny(methods=["dense-rewound", "imp-rewound", "distilled-rewound"])
     for method, at in (("dense-rewound", 0), ("imp-rewound", 1)):
         run = study.training(method, at, 0, 1)
-        assert (run.recipe.first, run.recipe.steps) == (study.rewind, study.steps) == (3, 12)
+        assert (run.recipe.first, run.recipe.steps) == (study.rewind, study.outer.steps) == (3, 12)
         assert products.trained(run).metrics["passes"] == 9 * 64
     assert products.trained(products.inner_loop(study.ticket("imp-rewound", 1, 0))).metrics["passes"] == 9 * 64
     assert products.trained(products.inner_loop(study.ticket("distilled-rewound", 1, 0))).metrics["passes"] == 6 * 20
