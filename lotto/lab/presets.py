@@ -43,18 +43,18 @@ _CIFAR: dict[str, Any] = dict(
 
 _SMALL: dict[str, Any] = dict(
     data="cifar10",
-    train_size=5000,
+    train_size=2500,
     image_size=16,
     held_out=5000,
     width=16,
-    steps=3000,
+    steps=1500,
     lr=0.2,
     shift=2,
     flip=True,
     levels=(4, 8),
     switches=(0, 4, 8),
-    rewind=150,
-    inner_steps=600,
+    rewind=75,
+    inner_steps=300,
     inner_lr=0.02,
     distill_steps=1000,
     distill_width=64,
@@ -63,12 +63,12 @@ _SMALL: dict[str, Any] = dict(
     path_images=1000,
     sharp_images=512,
     map_lrs=(0.02, 0.2),
-    map_steps=(600,),
+    map_steps=(300,),
     outer_lrs=(0.02, 0.2),
-    outer_steps=(3000,),
-    rewinds=(50, 150, 500),
+    outer_steps=(1500,),
+    rewinds=(25, 75, 250),
 )
-"""What a CPU can do of CIFAR-10: 5,000 of its images at 16 x 16 pixels."""
+"""What a CPU can do of CIFAR-10: 2,500 of its images at 16 x 16 pixels."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {},
