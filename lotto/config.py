@@ -128,7 +128,8 @@ class Config(BaseModel):
             elif not e["loc"]:
                 parts.append(e["msg"].removeprefix("Value error, "))
             else:
-                what = f" ({field.description.rstrip('.')})" if field and field.description else ""
+                told = " ".join(field.description.split()) if field and field.description else ""
+                what = f" ({told.rstrip('.')})" if told else ""
                 rule = e["msg"].removeprefix("Value error, ")
                 parts.append(f"{name} = {e['input']!r}: {rule[0].lower() + rule[1:]}{what}.")
         return " ".join(parts)

@@ -33,7 +33,8 @@ def test_check_refuses_before_anything_is_computed(tiny, monkeypatch):
 def test_initialisations_of_the_reference_run_are_kept_for_it(tiny, first, seeds, fine):
     study = tiny(first_seed=first, seeds=seeds)
     if fine:
-        return check(study)
+        assert check(study) is study
+        return
     with pytest.raises(
         ConfigError,
         match=f"first_seed = {first} with seeds = {seeds}: initialisations 100 to 109 are the reference run's.*110",
