@@ -9,7 +9,7 @@ import torch
 
 from lotto.config import ConfigError
 from lotto.lab import parallel
-from lotto.lab.tickets.products import level
+from lotto.lab.tickets.products import level, trained
 
 
 @pytest.mark.slow
@@ -43,8 +43,18 @@ def test_bad_settings(monkeypatch, name, value, said):
 
 def test_progress_is_written_for_the_runner(tmp_path, monkeypatch, own_store, tiny):
     monkeypatch.setenv("LOTTO_PROGRESS", str(tmp_path / "progress"))
-    parallel.compute(level, [tiny().ticket("random", 1, 0)], "prune")
-    assert (tmp_path / "progress").read_text() == "prune 0/1\nprune 1/1\n"
+    parallel.compute(level, [tiny().ticket("random", 1, 0)])
+    stages = [f"{name} {done}/1" for name in ("train to the rewind point", "search masks") for done in (0, 1)]
+    assert (tmp_path / "progress").read_text().splitlines() == stages
+
+
+def test_what_a_product_builds_on_is_computed_first_and_what_lies_on_the_way_once(own_store, tiny):
+    study = tiny(methods=["distilled"])
+    asked = [study.training("distilled", at, 0, 1) for at in (1, 2)]
+    parallel.compute(trained, asked)
+    for at in (0, 1, 2):
+        assert level.read(study.ticket("distilled", at, 0)) is not None
+    assert len(list((own_store / "distilled").glob("[0-9a-f]*"))) == 1
 
 
 @pytest.mark.slow

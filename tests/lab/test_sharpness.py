@@ -17,7 +17,13 @@ def test_planes_of_a_tiny_study(tiny, monkeypatch):
     found = tables.scapes(study)
     assert set(found) == {("dense", 0), ("distilled", 1), ("distilled", 2)}
     one = found["distilled", 2]
-    assert len(one["x"]) == len(one["y"]) == len(one["test_error"]) == len(one["test_error"][0]) == study.sharp.plane_points
+    assert (
+        len(one["x"])
+        == len(one["y"])
+        == len(one["test_error"])
+        == len(one["test_error"][0])
+        == study.sharp.plane_points
+    )
 
 
 def test_tables_on_a_tiny_study(tiny, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 from lotto.lab.describe import Segment
 from lotto.lab.stability import figures, products, tables
+from lotto.lab.study import Cell
 from lotto.lab.tickets.products import trained
 from lotto.lab.tickets.tables import accuracies
 from lotto.stability import barrier
@@ -57,7 +58,7 @@ def test_paths_that_leave_a_ticket(tiny):
         ("methods", "dense", "imp", 2),
         ("levels", "imp", "1", 2),
     ]
-    line = products.pairs(study, "imp", 2, 0)[0]
+    line = products.pairs(study, Cell("imp", 2, 0))[0]
     plain, matched = products.segment(line).metrics, products.matched_segment(line).metrics
     for end in (0, -1):  # a net in another order of its channels is the same net
         assert plain["recalibrated"]["test_error"][end] == pytest.approx(
