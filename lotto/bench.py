@@ -39,13 +39,13 @@ from lotto.distill.recipes import DISTILLATIONS
 from lotto.lab import sources
 from lotto.lab.check import check
 from lotto.lab.device import device_name, single_thread
-from lotto.lab.presets import PRESETS, study
+from lotto.lab.presets import study
 from lotto.lab.sets.products import stand_in
 from lotto.lab.store import StoreError
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import network
 from lotto.lab.timing import _near, flops, peak, plain, seconds_of, step_flops, steps_for
-from lotto.run import OK, USAGE, value
+from lotto.run import OK, USAGE, parameters, study_options
 from lotto.train import arithmetic, train
 
 SPARSITY = 0.8
@@ -213,16 +213,7 @@ def bench(argv: Sequence[str]) -> int:
     p = argparse.ArgumentParser(
         prog="python -m lotto.bench", description="Measure how fast lotto computes here.", allow_abbrev=False
     )
-    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
-    p.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="as for run_all.sh",
-    )
+    study_options(p, "as for run_all.sh")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument(
         "--seconds", type=float, default=2.0, metavar="S", help="about how long one training takes (default 2)"
@@ -237,7 +228,7 @@ def bench(argv: Sequence[str]) -> int:
         )
     if args.json and not args.json.absolute().parent.is_dir():
         raise ConfigError(f"json = '{args.json}': its folder is not there; make it first")
-    given = {name: value(text) for name, text in args.parameters}
+    given = parameters(args)
     described = study(**{"preset": args.preset, **given})
     check(described)
     name, bound = device_name(), peak(device_name(), described.outer.precision)

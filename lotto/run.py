@@ -68,6 +68,18 @@ def limit(text: str | None) -> None:
     raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
 
 
+def study_options(p: argparse.ArgumentParser, told: str) -> None:
+    """The options that say which study is meant; `told` is the help for its parameters."""
+    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
+    pair = ("NAME", "VALUE")
+    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=pair, help=told)
+
+
+def parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given with `-p`."""
+    return {name: value(text) for name, text in args.parameters}
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of a run."""
     p = argparse.ArgumentParser(
@@ -75,23 +87,14 @@ def parser() -> argparse.ArgumentParser:
         description="Run the study's notebooks by papermill.",
         allow_abbrev=False,
         epilog=(
-            "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook "
-            "failed, 2 usage, 3 environment, "
-            "75 paused, 130 interrupted. A stopped run goes on where it was when the same command is given again."
+            "run_all.sh test: pytest and nbval; run_all.sh lab: JupyterLab. Exit codes: 0 ok, 1 a notebook failed, 2 "
+            "usage, 3 environment, 75 paused, 130 interrupted. A stopped run goes on where it was when the same "
+            "command is given again."
         ),
     )
-    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
+    study_options(p, "a notebook parameter, such as -p levels '[4, 8]'; may be given often")
     p.add_argument("--only", metavar="02,03", help="only these notebooks, by number or name")
     p.add_argument("--from", dest="start", metavar="03", help="this notebook and those after it")
-    p.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a notebook parameter, such as -p levels '[4, 8]'; may be given often",
-    )
     p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
@@ -126,7 +129,7 @@ def run(argv: Sequence[str]) -> int:
 
     parallel.jobs()  # a wrong --jobs or --device is told now
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
-    given = {"preset": args.preset, **seeds, **{n: value(v) for n, v in args.parameters}}
+    given = {"preset": args.preset, **seeds, **parameters(args)}
     jobs, described = batch.plan(choose(args.only, args.start), given, args.out)
     if args.dry_run:
         for job in jobs:
@@ -176,9 +179,7 @@ def claims(argv: Sequence[str]) -> int:
     for preset in PRESETS:
         if kept := runs.known(preset):
             seen = kept.view("main level")
-            title = (
-                f"Error barrier between children, {seen.seeds} initialisations of {preset}: mean, 95 % interval, each"
-            )
+            title = f"Error barrier between children, {plots.counted(seen)} of {preset}: mean, 95 % interval, each"
             fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
                 (runs.FOLDER / f"{preset}.png").write_bytes(picture)
@@ -193,7 +194,7 @@ def card(argv: Sequence[str]) -> int:
         nargs="?",
         help="a SynSet, or what others have published (see lotto.distill.files); without: the study's own sets",
     )
-    p.add_argument("--preset", default="digits")
+    study_options(p, "as for run_all.sh")
     p.add_argument(
         "--estimate",
         action="store_true",
@@ -208,9 +209,8 @@ def card(argv: Sequence[str]) -> int:
         "--whitened", dest="space", action="store_const", const="whitened", help="short for --space whitened"
     )
     p.add_argument("--factor", type=int, help="of IDC's files, which do not say")
-    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = p.parse_args(argv)
-    described = study(args.preset, **{n: value(v) for n, v in args.parameters})
+    described = study(args.preset, **parameters(args))
     from lotto.distill.synset import SynSet
     from lotto.lab import sources
     from lotto.lab.check import check

@@ -80,11 +80,12 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[s
         for r in map(rows.get, primary)
     ]
     kept = runs.known(study.preset)
-    note = (
-        f"This run: {study.seeds} initialisation{'s' * (study.seeds > 1)}, estimates with 95 % intervals, so "
-        "no verdict. "
-    )
-    note += f"Reference: {kept.planned} others." if kept else "No reference run of this preset is kept yet."
+    note = f"This run: {plots.counted(study)}, estimates with 95 % intervals, so no verdict. "
+    if kept:
+        done, planned = kept.study.seeds, kept.planned
+        note += f"Reference: {done} others." if done == planned else f"Reference: {done} others, of {planned} planned."
+    else:
+        note += "No reference run of this preset is kept yet."
     absent = [name for name in rows if rows[name]["here"] == "not run"]
     others = [name for name in rows if name not in (*primary, *absent)]
     note += f" Exploratory, below: {', '.join(others)}." if others else ""
@@ -117,9 +118,7 @@ def reference(study: Study, notebook: str) -> runs.Reference | None:
     say(kept.origin if kept else "No reference run of this preset is kept yet.")
     if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
         plots.show(
-            figures.forest(
-                judged, f"Reference, {kept.study.seeds} initialisations: every comparison with its 95 % interval"
-            )
+            figures.forest(judged, f"Reference, {plots.counted(kept.study)}: every comparison with its 95 % interval")
         )
     return kept
 
@@ -128,7 +127,7 @@ def reference_curves(kept: runs.Reference) -> None:
     """Show accuracy and barrier over sparsity in a reference run."""
     arms = kept.view("main level", "curves")
     seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(kept.tables["accuracy"].level)])
-    title = f"Reference: tickets over sparsity, {seen.seeds} initialisations"
+    title = f"Reference: tickets over sparsity, {plots.counted(seen)}"
     plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
 
@@ -139,7 +138,7 @@ def factorial(study: Study) -> go.Figure | None:
     if not kept or not kept.facts["batches"]["factorial"]["done"]:
         return None
     whole = kept.view("factorial", methods=("dense", *FACTORIAL))
-    title = f"Reference: barrier by images, length, rate and rewinding, {whole.seeds} initialisations"
+    title = f"Reference: barrier by images, length, rate and rewinding, {plots.counted(whole)}"
     return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 

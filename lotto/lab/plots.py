@@ -63,6 +63,11 @@ def sparsity(study: Study, level: int) -> str:
     return f"{100 * (1 - study.density(level)):.1f} % sparse" if level else "dense"
 
 
+def counted(study: Study) -> str:
+    """ "1 initialisation", "10 initialisations"."""
+    return f"{study.seeds} initialisation{'s' * (study.seeds > 1)}"
+
+
 def marks(x: list[float | None], name: str, colour: str, size: int, opacity: float, hover: str) -> go.Scatter:
     marker = dict(color=colour, size=size, opacity=opacity, line=dict(color="white", width=1 if size > 5 else 0))
     return go.Scatter(

@@ -59,11 +59,14 @@ class Reference:
         return self.view()
 
     def view(self, *batches: str, methods: Sequence[str] = (), levels: Sequence[int] = ()) -> Study:
-        """The study of some batches (none: all), or of these arms and levels."""
+        """The study of some batches (none: all), or of these arms and levels, with as many initialisations as are done
+        in all of those batches that have begun."""
         chosen = [b for n, b in self.facts["batches"].items() if not batches or n in batches]
         methods = methods or list(dict.fromkeys(m for b in chosen for m in b["methods"]))
         levels = levels or sorted({at for b in chosen for at in b["levels"]})
-        return Study(**{**self.facts["study"], "methods": methods, "levels": levels})
+        done = [len(b["done"]) for b in chosen if b["done"]]
+        seeds = {"seeds": min(done)} if done else {}
+        return Study(**{**self.facts["study"], "methods": methods, "levels": levels, **seeds})
 
     @property
     def current(self) -> bool:
@@ -73,10 +76,10 @@ class Reference:
     @property
     def confirmatory(self) -> bool:
         """Whether it may give words: today's rules, and the initialisations kept for it."""
-        kept, mine, plan = REGIMES.get(self.facts["preset"]), self.study, PLANS.get(self.name)
+        kept, mine, plan = REGIMES.get(self.facts["preset"]), self.facts["study"], PLANS.get(self.name)
         if not kept or not plan or plan.more:
             return False
-        return self.current and (mine.first_seed, mine.seeds) == (kept.first_seed, kept.seeds)
+        return self.current and (mine["first_seed"], mine["seeds"]) == (kept.first_seed, kept.seeds)
 
     def judged(self, notebook: str | None = None) -> list[judge.Judged]:
         """The claims judged by this run."""
@@ -85,7 +88,7 @@ class Reference:
     @property
     def planned(self) -> int:
         """Initialisations that it was begun for; with fewer there are no words yet."""
-        return self.facts.get("planned", self.study.seeds)
+        return self.facts.get("planned", self.facts["study"]["seeds"])
 
     @property
     def origin(self) -> str:
@@ -100,8 +103,8 @@ class Reference:
         made = f"{f['device']}, torch {f['torch']}, {f['core_hours']:.1f} core-hours"
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
-            f"{s.first_seed} to "
-            f"{s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. Initialisations done: {done}."
+            f"{s.first_seed} to {s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. "
+            f"Initialisations done: {done}."
         )
 
 
@@ -151,8 +154,8 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         if old["rules"] != facts["rules"]:
             raise ConfigError(
                 f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are "
-                f"{facts['rules'][:12]}: rows under two "
-                f"rules would be one table. Go back to those rules, or delete {file.name} and its tables to begin anew"
+                f"{facts['rules'][:12]}: rows under two rules would be one table. Go back to those rules, or delete "
+                f"{file.name} and its tables to begin anew"
             )
         if old["study"] != facts["study"]:
             raise ConfigError(
@@ -161,9 +164,9 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         for n, b in old["batches"].items():
             if b["done"] and {**b, "done": []} != facts["batches"].get(n):
                 raise ConfigError(
-                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and "
-                    "is planned otherwise "
-                    f"today: give what is new a batch of its own, or delete {file.name} and its tables to begin anew"
+                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is "
+                    f"planned otherwise today: give what is new a batch of its own, or delete {file.name} and its "
+                    "tables to begin anew"
                 )
         begun = old.get("planned", whole)
         if seeds is not None and seeds != begun:

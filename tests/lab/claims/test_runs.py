@@ -402,3 +402,18 @@ def test_what_a_plan_lacks_is_said_not_to_have_been_run(name, monkeypatch, tmp_p
         assert (j.word == "not run") == bool(lacking), (j.claim.id, j.word)
         if name == "digits":
             assert not lacking and j.twin and len(j.controls) == len(j.claim.controls), j.claim.id
+
+
+def test_what_is_said_of_a_run_that_goes_on_is_of_the_initialisations_done():
+    """A figure over one of five initialisations once said "8 initialisations" and "1 of 8 trained"."""
+    kept = runs.known("digits")
+    facts = {**kept.facts, "batches": {n: dict(b) for n, b in kept.facts["batches"].items()}}
+    names = list(facts["batches"])
+    for name, done in zip(names, ([100, 101, 102], [100], *[[]] * len(names)), strict=False):
+        facts["batches"][name]["done"] = done
+    going = runs.Reference("digits", facts, kept.tables)
+    assert going.view(names[0]).seeds == 3
+    assert going.view(names[0], names[1]).seeds == 1
+    assert going.view(names[0], names[2]).seeds == 3  # a batch that has not begun says nothing
+    assert going.confirmatory == kept.confirmatory
+    assert going.planned == kept.planned
