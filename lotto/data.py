@@ -70,9 +70,8 @@ def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> 
     soft = labels.ndim == 2 and labels.is_floating_point()
     if len(images) != len(labels) or not (soft or (labels.ndim == 1 and labels.dtype == torch.int64)):
         raise DataError(
-            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is "
-            "needed, one an image, or "
-            "floating-point (images, classes), a probability a class"
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, "
+            "one an image, or floating-point (images, classes), a probability a class"
         )
     if len(images) == 0:
         raise DataError("there are no images; give at least two")

@@ -50,11 +50,10 @@ def ones(model: nn.Module, chosen: Chosen | None = None) -> Mask:
     params = dict(model.named_parameters())
     if not (names := prunable(model, chosen)):
         raise MaskError(
-            "no parameter of this net is prunable: neither frozen parameters are nor those of a parametrisation "
-            "such as weight_norm "
-            "(torch.nn.utils.parametrize.remove_parametrizations makes plain weights of them), and by default "
-            "only weights of convolutions "
-            "and linear layers; name others by a predicate (name, parameter) -> bool"
+            "no parameter of this net is prunable: neither frozen parameters are nor those of a parametrisation such "
+            "as weight_norm (torch.nn.utils.parametrize.remove_parametrizations makes plain weights of them), and by "
+            "default only weights of convolutions and linear layers; name others by a predicate (name, parameter) -> "
+            "bool"
         )
     return {n: torch.ones_like(params[n], dtype=torch.bool) for n in names}
 
@@ -175,11 +174,6 @@ def match_layers(mask: Mask, scores: Params) -> Mask:
     """
     check(mask, scores)
     return {n: keep({n: torch.ones_like(m)}, {n: scores[n]}, int(m.sum()))[n] for n, m in mask.items()}
-
-
-def layer_densities(mask: Mask) -> dict[str, float]:
-    """Live share by layer, in the model's order."""
-    return {n: float(m.double().mean()) for n, m in mask.items()}
 
 
 def collapsed(mask: Mask) -> list[str]:

@@ -36,10 +36,9 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         out = torch.func.functional_call(model, wide, (two.double(),))
     if (out[0] - out[1]).abs().max() <= 1e-12 * out.abs().max():
         raise ConfigError(
-            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual "
-            "causes: instance norm on "
-            "features of one pixel (take larger images, less depth, or another norm), or a last layer that "
-            "begins at 0 (draw its weights)"
+            f"net = {name!r} gives the same scores for two different images of shape {tuple(shape)}; usual causes: "
+            "instance norm on features of one pixel (take larger images, less depth, or another norm), or a last "
+            "layer that begins at 0 (draw its weights)"
         )
 
 
@@ -83,8 +82,7 @@ def copied(model: nn.Module) -> nn.Module:
     if is_pruned(model):
         raise ConfigError(
             "the net is under torch.nn.utils.prune, which computes weights anew in each pass; make its zeros "
-            "permanent first: "
-            "torch.nn.utils.prune.remove(layer, 'weight') for each layer"
+            "permanent first: torch.nn.utils.prune.remove(layer, 'weight') for each layer"
         )
     for name, module in model.named_modules():
         for key, t in vars(module).items():

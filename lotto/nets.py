@@ -190,9 +190,8 @@ def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.
             if tied := sorted(names[1] - names[0]):
                 # the study's files keep each name's tensor apart, so that a mask on the one would not reach the other
                 raise ConfigError(
-                    f"net = {net.name!r}: {tied[0]} is tied to another parameter, which a study's files cannot "
-                    "say; give a net without "
-                    "ties, or use lotto.tickets.find, which can"
+                    f"net = {net.name!r}: {tied[0]} is tied to another parameter, which a study's files cannot say; "
+                    "give a net without ties, or use lotto.tickets.find, which can"
                 )
         if net.init == "he":
             for module in model.modules():

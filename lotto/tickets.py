@@ -77,9 +77,8 @@ def find(
     if (covered := masks.size(mask)) < 0.9 * (whole := covered + sum((out := masks.uncovered(mask, model)).values())):
         warnings.warn(
             f"the mask covers {covered} of {whole} weights ({100 * covered / whole:.1f} %), as it leaves out "
-            f"{_named(out)}; name what is "
-            "to be pruned by prunable=lambda name, parameter: ..., or read each sparsity as that of the covered "
-            "weights",
+            f"{_named(out)}; name what is to be pruned by prunable=lambda name, parameter: ..., or read each sparsity "
+            "as that of the covered weights",
             stacklevel=2,
         )
     if lost := reach.unreachable(model, tuple(images.shape[1:]), chosen=prunable):

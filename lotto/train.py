@@ -134,7 +134,8 @@ def train(
             index, draws = index.to(device), draws.to(device)
             key(seed, "dropout", child, step)
             seen = augment.apply(images[index], draws, recipe.shift, recipe.ops)
-            loss = _loss(model, seen, labels[index], recipe.cutmix, generator(seed, "cutmix", child, step))
+            mix = generator(seed, "cutmix", child, step) if recipe.cutmix else None
+            loss = _loss(model, seen, labels[index], recipe.cutmix, mix)
             sgd.step(loss, learning_rate(recipe, step))
             epoch_loss += loss.detach()
             if (step + 1) % per_epoch == 0 or step + 1 == stop:
@@ -177,9 +178,9 @@ def _ready(
     return model, mask
 
 
-def _loss(model: nn.Module, seen: Tensor, goal: Tensor, cutmix: float, draw: torch.Generator) -> Tensor:
+def _loss(model: nn.Module, seen: Tensor, goal: Tensor, cutmix: float, draw: torch.Generator | None) -> Tensor:
     """Mean cross-entropy; in a share `cutmix` of the steps, of images with boxes of others in them."""
-    if not cutmix or float(torch.rand((), generator=draw)) >= cutmix:
+    if draw is None or float(torch.rand((), generator=draw)) >= cutmix:
         return F.cross_entropy(model(seen), goal)
     seen, other, share = augment.cutmix(seen, draw)
     scores = model(seen)

@@ -138,9 +138,8 @@ def _seen(
         space = "pixels"
     if real is None and space in (None, "whitened"):
         raise DataError(
-            f"{file}: its images are ZCA-whitened{'' if space else ' or normalised, as they are not in [0, 1]'}; "
-            "give real=..., the data "
-            "they were made for, which nets have to see as they see these"
+            f"{file}: its images are ZCA-whitened{'' if space else ' or normalised, as they are not in [0, 1]'}; give "
+            "real=..., the data they were made for, which nets have to see as they see these"
         )
     if space in (None, "whitened"):
         of = _principal(real)
@@ -148,9 +147,8 @@ def _seen(
         by = constants(real, images.shape[1:], classes, found.form)
         if by is None:
             raise DataError(
-                f"{file}: its images are normalised, and the file does not say by what; give real=..., the data "
-                "they were made for "
-                f"(without, CIFAR's constants are known, and these are {classes} classes of shape "
+                f"{file}: its images are normalised, and the file does not say by what; give real=..., the data they "
+                f"were made for (without, CIFAR's constants are known, and these are {classes} classes of shape "
                 f"{tuple(images.shape[1:])})"
             )
         whose, mean, std = by
@@ -184,10 +182,8 @@ def _cut(file: Path | str, pixels: Tensor, space: str, taken: str) -> tuple[Tens
         others = " or ".join(f"space={s!r}" for s in SPACES if s != space)
         raise DataError(
             f"{file}: read as {taken}, {100 * cut:.0f} % of its values would have to be cut to [0, 1], from "
-            f"{float(pixels.min()):.3g} to "
-            f"{float(pixels.max()):.3g}, and the set would teach less; say {others} if that is what it holds, or "
-            "clamp it yourself into a "
-            "SynSet"
+            f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}, and the set would teach less; say {others} if "
+            "that is what it holds, or clamp it yourself into a SynSet"
         )
     return pixels.clamp(0, 1), None, taken + (f", {100 * cut:.1f} % of its values cut to [0, 1]" if cut else "")
 

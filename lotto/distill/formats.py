@@ -17,9 +17,8 @@ SPACES = ("pixels", "normalised", "whitened")
 """What the values of a set's images are: in [0, 1]; (pixels - mean) / deviation, by channel; or ZCA-whitened."""
 MTT = "MTT"
 KNOWN = (
-    "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), "
-    "data_*.pt (IDC), .npz with "
-    "`images` and `labels`, or a folder with a folder of PNGs a class"
+    "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), data_*.pt "
+    "(IDC), .npz with `images` and `labels`, or a folder with a folder of PNGs a class"
 )
 
 
@@ -68,8 +67,7 @@ def _pair(path: Path, pair: Any, form: str, space: str | None) -> Found:
     if images.ndim != 4 and labels.ndim == 4:
         raise DataError(
             f"{path}: its images have shape {tuple(images.shape)} and its labels {tuple(labels.shape)}: they are "
-            "swapped; save them as "
-            "images, labels"
+            "swapped; save them as images, labels"
         )
     return Found(images, labels, form, space)
 

@@ -49,9 +49,8 @@ def evaluate(
     if isinstance(small, SynSet):
         if tuple(small.images.shape[1:]) != real.shape or len(small.classes) != len(real.classes):
             raise DataError(
-                f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, "
-                f"the real data {real.shape} "
-                f"and {len(real.classes)}; judge it on the data it was made for"
+                f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the "
+                f"real data {real.shape} and {len(real.classes)}; judge it on the data it was made for"
             )
         small, real = small.split(), small.view(real)
     rows = []

@@ -53,9 +53,8 @@ class SynSet:
                 )
         elif low < -1e-4 or high > 1 + 1e-4:
             raise DataError(
-                f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any "
-                "normalisation or whitening: "
-                "undo it with images * std + mean, or read the file with SynSet.load"
+                f"pixels run from {low:.3g} to {high:.3g}; a SynSet holds them in [0, 1], before any normalisation or "
+                "whitening: undo it with images * std + mean, or read the file with SynSet.load"
             )
         most = min(self.images.shape[2:])
         if not (isinstance(self.factor, int) and 1 <= self.factor <= most):

@@ -61,9 +61,8 @@ class Trajectories:
         for n, way in enumerate(self.ways):
             if way.shape != (recipe.epochs + 1, size):
                 raise ConfigError(
-                    f"expert {n} has weights of shape {tuple(way.shape)}; ({recipe.epochs + 1}, {size}) is "
-                    f"needed: {recipe.epochs} epochs "
-                    f"of a ConvNet of width {recipe.width} and depth {recipe.depth}"
+                    f"expert {n} has weights of shape {tuple(way.shape)}; ({recipe.epochs + 1}, {size}) is needed: "
+                    f"{recipe.epochs} epochs of a ConvNet of width {recipe.width} and depth {recipe.depth}"
                 )
         self.labels = spread(recipe.ipc, len(real.classes)).repeat(recipe.factor**2).to(device)
         self.rate = recipe.lr

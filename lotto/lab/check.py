@@ -22,11 +22,9 @@ def check(study: Study) -> Study:
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
             raise ConfigError(
-                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} "
-                f"to {last - 1} are the "
-                f"reference run's, and a run beside itself would say nothing; end before {kept.first_seed}, or "
-                f"give first_seed = {last} or "
-                "more"
+                f"first_seed = {study.first_seed} with seeds = {study.seeds}: initialisations {kept.first_seed} to "
+                f"{last - 1} are the reference run's, and a run beside itself would say nothing; end before "
+                f"{kept.first_seed}, or give first_seed = {last} or more"
             )
     downloads.check_files(study.data)
     real = sources.load(study.data)
@@ -34,8 +32,8 @@ def check(study: Study) -> Study:
     if lost := reach.unreachable(net, real.shape):
         raise ConfigError(
             f"net = {study.net.name!r} at {real.shape[-1]} pixels: "
-            f"{unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would "
-            "count what was never in use: take larger images, or a net that halves them less often"
+            f"{unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would count what was never in use: "
+            "take larger images, or a net that halves them less often"
         )
     fewest, ipc = int(real.train.labels.bincount().min()), study.distill.ipc
     parts = max(4 if "patches" in study.methods else 1, study.distill.factor**2)  # what one stored image holds

@@ -85,8 +85,7 @@ def check_files(data: Data) -> None:
     place = folder() / source.place
     remedy = (
         f"run again with --download ({source.megabytes} MB from the data set's home), or put the folder "
-        f"{source.place} into {folder()}, "
-        "or set LOTTO_DATA to where it is"
+        f"{source.place} into {folder()}, or set LOTTO_DATA to where it is"
     )
     for name, expected in source.files.items():
         if not (place / name).is_file():

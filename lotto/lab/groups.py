@@ -124,6 +124,7 @@ class Sweeps(Config):
 
 
 def rising(config: Config, *fields: str) -> Config:
+    """The description itself; ValueError where one of these lists does not rise strictly."""
     for field in fields:
         found = getattr(config, field)
         if found != tuple(sorted(set(found))):

@@ -107,6 +107,7 @@ def known_parameters(notebook: Path) -> list[str]:
 
 
 def digest(what: Any) -> str:
+    """SHA-256 (64 hex digits) of plain data."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -44,10 +44,11 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
     wanted = dict(zip(keys, descriptions, strict=True))
     ready = {k: p for k, d in wanted.items() if (p := function.read(d)) is not None}
     missing = {k: d for k, d in wanted.items() if k not in ready}
-    needed = [pair for d in missing.values() for pair in plan.needs(d)]
+    needs = {k: list(plan.needs(d)) for k, d in missing.items()}
+    needed = [pair for pairs in needs.values() for pair in pairs]
     if own := [d for f, d in needed if f is function and function.read(d) is None]:
         # what builds on others of its own kind comes after them, and after all that do not: one batch, no worker idle
-        free = [d for d in missing.values() if all(f is not function for f, _ in plan.needs(d))]
+        free = [missing[k] for k, pairs in needs.items() if all(f is not function for f, _ in pairs)]
         compute(function, [*own, *free])
         return compute(function, descriptions)
     for other in dict.fromkeys(f for f, _ in needed if f is not function):

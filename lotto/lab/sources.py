@@ -42,9 +42,8 @@ def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> Real
     size = data.train_size if data.train_size is not None else len(pool) - data.held_out
     if held is None or size + data.held_out > len(pool):
         raise DataError(
-            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} "
-            "training images "
-            f"in all; ask for at most {max(len(pool) - data.held_out, 0)}"
+            f"train_size = {data.train_size} with held_out = {data.held_out}: {data.name} has {len(pool)} training "
+            f"images in all; ask for at most {max(len(pool) - data.held_out, 0)}"
         )
     rest = pool[~torch.isin(pool, held)]
     if data.train_size is not None:

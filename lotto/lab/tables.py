@@ -45,7 +45,6 @@ def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
 
 def summary(table, column: str) -> pd.DataFrame:
     """A row a (method, level): `trained` as "2 of 3", then mean and interval of `column` over those that trained."""
-
     rows = []
     for (method, level), group in table.groupby(["method", "level"], sort=False):
         found = interval(list(by_seed(table, method, level, column).values()))
@@ -69,7 +68,6 @@ def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
 
     table: rows with `seed`, `state` and the named columns.
     """
-
     rows = []
     for name in measures:
         known = table[table.state == "trained"].dropna(subset=[name, against])

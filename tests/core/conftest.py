@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from lotto import data
 from lotto.config import Net, Recipe
 from lotto.distill import trajectories
+from lotto.distill.coresets import subset
 from lotto.nets import build
 from lotto.train import train
 
@@ -34,3 +36,17 @@ def ways():
         return found
 
     return make
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Random images of four classes, as a data set."""
+    draw = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(200, 3, 8, 8, generator=draw), torch.arange(200) % 4
+    return data.own(images, labels, images, labels, classes=("cat", "dog", "owl", "yak"))
+
+
+@pytest.fixture
+def small(real):
+    """Two of them a class."""
+    return subset(real, 2)

@@ -8,23 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lotto import data
 from lotto.data import DataError
 from lotto.distill import export, files, whitening
-from lotto.distill.coresets import subset
 from lotto.distill.synset import SynSet
-
-
-@pytest.fixture(scope="module")
-def real():
-    draw = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(200, 3, 8, 8, generator=draw), torch.arange(200) % 4
-    return data.own(images, labels, images, labels, classes=("cat", "dog", "owl", "yak"))
-
-
-@pytest.fixture
-def small(real):
-    return subset(real, 2)
 
 
 def test_whitening_has_the_covariance_it_should_and_comes_back(real):

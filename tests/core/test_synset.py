@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lotto import data, nets
+from lotto import nets
 from lotto.config import Net, Recipe
 from lotto.data import DataError
 from lotto.distill import coresets, synset
@@ -36,18 +36,6 @@ def test_files_that_are_no_synset(tmp_path):
     whole.write_bytes(whole.read_bytes()[:-20])
     with pytest.raises(DataError, match="cut short"):
         SynSet.load(whole)
-
-
-@pytest.fixture(scope="module")
-def real():
-    draw = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(200, 3, 8, 8, generator=draw), torch.arange(200) % 4
-    return data.own(images, labels, images, labels, classes=("cat", "dog", "owl", "yak"))
-
-
-@pytest.fixture
-def small(real):
-    return coresets.subset(real, 2)
 
 
 def test_decoding_by_hand():

@@ -7,8 +7,7 @@ from lotto.lab.describe import Training
 from lotto.lab.product import Product
 from lotto.lab.sets.products import difficulty, distilled, inner_images
 from lotto.lab.store import cached
-from lotto.lab.tickets.products import SEARCH, network, rewind_point, start_of, trained
-from lotto.train import train
+from lotto.lab.tickets.products import SEARCH, rewind_point, sgd, start_of, trained
 
 SHARES = (0.1, 0.25, 0.5)
 """Where in an inner loop `settling` stops to look."""
@@ -23,22 +22,12 @@ SHARES = (0.1, 0.25, 0.5)
 def settling(run: Training) -> Product:
     """The mask of one round, had its inner loop been stopped at each of SHARES: overlap with the mask of the whole
     loop, and chance."""
-    mask, state = start_of(run.ticket)
-    setup, images = run.ticket.setup, inner_images(run.ticket.setup.data, run.images)
+    mask, images = start_of(run.ticket).mask, inner_images(run.ticket.setup.data, run.images)
     final = masks.prune(mask, scores.magnitude(trained(run).tensors, mask), run.ticket.fraction)
     rows = []
     for share in SHARES:
         stop = max(1, round(share * run.recipe.steps))
-        end = train(
-            network(setup, state),
-            images.images,
-            images.labels,
-            run.recipe,
-            mask,
-            seed=setup.seed,
-            child=run.child,
-            stop=stop,
-        )
+        end = sgd(run, images, stop=stop)
         early = masks.prune(
             mask, scores.magnitude({n: t.cpu() for n, t in end.state.items()}, mask), run.ticket.fraction
         )

@@ -176,7 +176,6 @@ def stable_from(table, limit: float = 2.0) -> pd.DataFrame:
 
     A net that did not train is not stable.
     """
-
     found = []
     for (method, level, seed), group in table.groupby(["method", "level", "seed"], sort=False):
         group = group.sort_values("k", ascending=False)
@@ -194,7 +193,6 @@ def capacity(table) -> pd.DataFrame:
     loss; `way`, barrier with the distance travelled; `loss_given_way` and `way_given_loss`, the partial ones;
     `tickets`, how many.
     """
-
     found = []
     for seed, group in (
         table[table.state == "trained"].dropna(subset=["barrier", "train_loss", "distance"]).groupby("seed")

@@ -110,8 +110,8 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
         lines.append(
-            f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} "
-            f"initialisation{'s' if j.n > 1 else ''} the means are {side}."
+            f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the "
+            f"means are {side}."
         )
     return "\n".join(lines)
 

@@ -124,9 +124,8 @@ def own(file: str, real: RealData) -> SynSet:
     made = SynSet.load(file, real=real)
     if tuple(made.images.shape[1:]) != real.shape or len(made.classes) != len(real.classes):
         raise DataError(
-            f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real "
-            f"data {real.shape} and "
-            f"{len(real.classes)}; use it with the data it was made for"
+            f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data "
+            f"{real.shape} and {len(real.classes)}; use it with the data it was made for"
         )
     return made
 

@@ -72,7 +72,6 @@ def judgements(study: Study) -> pd.DataFrame:
     ceiling; `level` the images a class (0 for `real`). Each seed has sets of its own; all nets take equally many steps.
     A net that only guesses counts: that is what its set is worth.
     """
-
     cells = [
         dict(method=kind, level=i, seed=s)
         for kind in study.judge.kinds
@@ -90,7 +89,6 @@ def robustness(study: Study) -> pd.DataFrame:
     Sets: `distilled`; `subset`, equally many real images stored, and, where a stored image holds several, as many real
     ones as it holds; and `real`, all training images. The first three are what the scores of `scored` are made of.
     """
-
     sizes = sorted({i for ipc in study.judge.ipcs for i in (ipc, ipc * study.distill.factor**2)})
     arms = [("distilled", i) for i in study.judge.ipcs] + [("subset", i) for i in sizes] + [("real", 0)]
     cells = [
@@ -143,7 +141,6 @@ def scored(table, weight: float = 0.5) -> pd.DataFrame:
     maps -1 to 0 and 1 to 1. Higher is better. Labels here are hard and the recipe is the judge's own for all, so of the
     original's two accuracies of a set (hard labels, its own recipe) there is one. NaN where an accuracy is missing.
     """
-
     shares = {
         (r.method, r.level, r.net, r.seed, r.recipe): r.accuracy / 100
         for r in table.itertuples()

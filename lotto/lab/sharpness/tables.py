@@ -66,7 +66,6 @@ def curvatures(study: Study) -> pd.DataFrame:
     `trace` (nats) with `error`, its standard error from the probes; `highest` and `lowest` eigenvalue; `spectrum`: all
     eigenvalues found, both ends; `norm` of the live weights; `mean`: trace a live weight.
     """
-
     found = [_curvature(p.metrics) for p in first_children(study, curvature, ends=study.sharp.eigenvalues)]
     columns = ["state", "live", "trace", "error", "norm", "mean", "lowest", "highest", "spectrum"]
     return rows(study.cells(), found, ["method", "level", "seed", *columns])
@@ -86,7 +85,6 @@ def steepnesses(study: Study) -> pd.DataFrame:
     `sam`, the rise (nats) up the gradient; `rise 0.05` and so on, along random directions inside the mask; `norm` of
     the live weights; `train`, the final training loss; `gap`, test minus training loss.
     """
-
     columns = ["method", "level", "seed", "state", "sam", *(f"rise {r:g}" for r in RADII), "norm", "train", "gap"]
     return rows(study.cells(), [p.metrics for p in first_children(study, steepness)], columns)
 

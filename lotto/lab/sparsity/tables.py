@@ -24,7 +24,6 @@ def matching(study: Study) -> pd.DataFrame:
     `sparsity` in percent is that level's. Only as fine as the levels are. Initialisations whose dense net did not train
     are left out.
     """
-
     table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(sources.load(study.data).test))
     dense = by_seed(table, "dense", 0, "accuracy")
     rows = []

@@ -11,6 +11,7 @@ from torch import nn
 
 from lotto import masks, modules, nets, reach, scores
 from lotto.checkpoint import Checkpoint
+from lotto.data import Split
 from lotto.lab import parallel, sources
 from lotto.lab.describe import SetOf, Setup, Ticket, Training
 from lotto.lab.device import device
@@ -21,7 +22,7 @@ from lotto.lab.study import Study
 from lotto.lab.tables import batches
 from lotto.modules import State
 from lotto.tickets import Level, rewind
-from lotto.train import evaluate_splits, outcome, train
+from lotto.train import Trained, evaluate_splits, outcome, train
 
 
 def network(setup: Setup, state: State | None = None) -> nn.Module:
@@ -168,6 +169,23 @@ def start_of(ticket: Ticket) -> Level:
     return Level(mask, rewind(start, end, mask, ticket.rewinding))
 
 
+def sgd(run: Training, images: Split, stop: int | None = None, checkpoint: Checkpoint | None = None) -> Trained:
+    """That training itself on its images, from the ticket's start under its mask, in the training's noise; up to before
+    step `stop` where one is given."""
+    setup, (mask, state) = run.ticket.setup, start_of(run.ticket)
+    return train(
+        network(setup, state),
+        images.images,
+        images.labels,
+        run.recipe,
+        mask,
+        seed=setup.seed,
+        child=run.child,
+        stop=stop,
+        checkpoint=checkpoint,
+    )
+
+
 @cached(
     version=SEARCH,
     uses=(rewind_point, distilled, difficulty),
@@ -178,23 +196,13 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     """The net after one training from a ticket (its tensors), its loss and error on all three splits, and how it came
     out."""
     real, setup = sources.load(run.ticket.setup.data), run.ticket.setup
-    mask, state = start_of(run.ticket)
     images = inner_images(setup.data, run.images)
     passes = (run.recipe.steps - run.recipe.first) * min(run.recipe.batch, len(images))
     found = level(run.ticket).metrics["state"]
     if found != "alive":
         # nothing to train: the ticket is dead, or its search diverged; said as that, not as a number
         return Product({"state": found, "epoch_losses": [], "passes": 0, "images": len(images)}, {})
-    end = train(
-        network(setup, state),
-        images.images,
-        images.labels,
-        run.recipe,
-        mask,
-        seed=setup.seed,
-        child=run.child,
-        checkpoint=checkpoint,
-    )
+    end = sgd(run, images, checkpoint=checkpoint)
     model = network(setup, end.state)
     if run.images.kind == "own":  # a net trained on a whitened set is judged on whitened images
         real = small_set(SetOf(data=setup.data, images=run.images)).view(real)
