@@ -80,7 +80,8 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[s
         for r in map(rows.get, primary)
     ]
     kept = runs.known(study.preset)
-    note = f"This run: {plots.counted(study)}, estimates with 95 % intervals, so no verdict. "
+    found = "estimates with 95 % intervals" if study.seeds > 2 else "estimates without intervals"
+    note = f"This run: {plots.counted(study)}, {found}, so no verdict. "
     if kept:
         done, planned = kept.study.seeds, kept.planned
         note += f"Reference: {done} others." if done == planned else f"Reference: {done} others, of {planned} planned."
