@@ -38,14 +38,15 @@ from lotto.distill import loop
 from lotto.distill.recipes import DISTILLATIONS
 from lotto.lab import sources
 from lotto.lab.check import check
+from lotto.lab.commands import parameters, study_options
 from lotto.lab.device import device_name, single_thread
+from lotto.lab.notebooks import OK, USAGE
 from lotto.lab.presets import study
 from lotto.lab.sets.products import stand_in
 from lotto.lab.store import StoreError
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import network
 from lotto.lab.timing import _near, flops, peak, plain, seconds_of, step_flops, steps_for
-from lotto.run import OK, USAGE, parameters, study_options
 from lotto.train import arithmetic, train
 
 SPARSITY = 0.8
