@@ -224,6 +224,26 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
     )
 
 
+def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
+    """A sentence for each arm of a tour: its mean barrier (at `level` rounds, where it prunes), whether that is stable
+    by the 2-point rule, and whether it is below the dense network's."""
+    found = {
+        m: interval(list(by_seed(barrier, m, level if m != "dense" else 0, "barrier").values())) for m in study.arms
+    }
+    high, sentences = found["dense"].mean, []
+    for m, mean in ((m, f.mean) for m, f in found.items()):
+        who = f"{ARMS[m].title}, {plots.sparsity(study, level)}" if m != "dense" else "The dense network"
+        if mean is None:
+            sentences.append(f"*{who}*: no two trainings to walk between.")
+            continue
+        word = f"{'stable' if mean < STABLE else 'unstable'} by the {STABLE:g}-point rule"
+        side = (
+            "" if m == "dense" or high is None else f", {'below' if mean < high else 'not below'} the dense network's"
+        )
+        sentences.append(f"*{who}*: a barrier of {mean:.1f} points{side}; {word}.")
+    return sentences
+
+
 # pieces
 
 

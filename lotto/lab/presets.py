@@ -106,6 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 one GPU."""
 
 
+_LARGE = ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100")
 _HIGH = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "random-layerwise", "hybrid")
 _WHY = tuple(m for m, a in ARMS.items() if a.main) + (
     "distilled-all",
@@ -116,23 +117,22 @@ _WHY = tuple(m for m, a in ARMS.items() if a.main) + (
 )
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "tour": {
+        "digits": dict(seeds=1, levels=(2, 4, 6, 8), methods=("dense", "imp", "distilled")),
+        **dict.fromkeys(_LARGE, dict(seeds=1, levels=(4, 8, 12), methods=("dense", "imp", "distilled"))),
+    },
     "high-sparsity": {
         "digits": dict(levels=(4, 8, 12), methods=_HIGH),
         "cifar10-small": dict(levels=(4, 8), methods=_HIGH),
-        **dict.fromkeys(
-            ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"),
-            dict(levels=(4, 8, 12, 16, 20, 24), methods=_HIGH),
-        ),
+        **dict.fromkeys(_LARGE, dict(levels=(4, 8, 12, 16, 20, 24), methods=_HIGH)),
     },
     "causes": {
         "digits": dict(levels=(8,), methods=_WHY),
-        **dict.fromkeys(
-            ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100"), dict(levels=(12,), methods=_WHY)
-        ),
+        **dict.fromkeys(_LARGE, dict(levels=(12,), methods=_WHY)),
     },
 }
-"""Variant -> preset -> values that differ from the preset's: notebook 05 goes further up, 06 has more arms at one
-level."""
+"""Variant -> preset -> values that differ from the preset's: notebook 00 follows three arms on one initialisation, 05
+goes further up, 06 has more arms at one level."""
 
 
 def study(

@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS
-from lotto.lab.plots import COLOURS, FONT, bold, legend_below, sparsity, styled
+from lotto.lab.plots import COLOURS, FONT, RULE, bold, legend_below, sparsity, styled
 from lotto.lab.study import Study
+from lotto.lab.tables import by_seed
 from lotto.stats import interval
 
 if TYPE_CHECKING:
@@ -117,6 +118,43 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     return styled(
         fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480
     ).update_layout(margin=dict(l=50, t=90, b=40))
+
+
+def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int) -> go.Figure:
+    """What `level` rounds of pruning (0: none) leave of the hump: at the left the paths between two children, at the
+    right the barriers of all rounds with this one marked. A line per arm, means over initialisations, the dense
+    network in black; `paths` and `barrier` are the tables of those names.
+
+    As many traces for every level, so that a slider only moves them. An arm of which no net trained has no line.
+    """
+    arms = [m for m in study.arms if not ARMS[m].dense]
+    fig = make_subplots(cols=2, horizontal_spacing=0.12, column_widths=[0.48, 0.52])
+    lines = paths[(paths.statistics == "recalibrated") & (paths.pair == 0)] if len(paths) else paths
+    for m in ("dense", *arms):
+        at = 0 if m == "dense" else level
+        mine = lines[(lines.method == (m if at else "dense")) & (lines.level == at)] if len(lines) else lines
+        mean = mine.groupby("alpha").test_error.mean().to_dict() if len(mine) else {}
+        look = dict(color=COLOURS[m], width=4 if m != "dense" else 2)
+        style = dict(mode="lines", line=look, name=ARMS[m].title, legendgroup=m)
+        fig.add_trace(go.Scatter(x=list(mean), y=list(mean.values()), **style), row=1, col=1)
+    every = (0, *study.levels)
+    for m in arms:
+        found = [interval(list(by_seed(barrier, m if at else "dense", at, "barrier").values())).mean for at in every]
+        now = [17 if at == level else 7 for at in every]
+        style = dict(mode="lines+markers", line=dict(color=COLOURS[m], width=2), marker=dict(size=now))
+        style |= dict(name=ARMS[m].title, legendgroup=m, showlegend=False)
+        fig.add_trace(go.Scatter(x=list(every), y=found, **style), row=1, col=2)
+    rule = dict(mode="lines", line=RULE, name="stable: below 2", hoverinfo="skip")
+    fig.add_trace(go.Scatter(x=[every[0], every[-1]], y=[2, 2], **rule), row=1, col=2)
+    fig.update_xaxes(title="from one training to the other", range=[0, 1], row=1, col=1)
+    top = 1.08 * max([5.0, *(lines.test_error if len(lines) else ())])  # the same for every level
+    fig.update_yaxes(title="test error (points)", range=[0, top], row=1, col=1)
+    ticks = [f"{at}<br>{100 * study.density(at):.3g} %" for at in every]
+    fig.update_xaxes(title="rounds of pruning, weights left", tickvals=list(every), ticktext=ticks, row=1, col=2)
+    fig.update_yaxes(title="error barrier (points)", rangemode="tozero", row=1, col=2)
+    title = f"After {level} rounds, {sparsity(study, level)}" if level else "The dense network, nothing pruned"
+    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom")
+    return styled(fig, title, 430).update_layout(margin=dict(l=60, t=84), legend=legend)
 
 
 def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
