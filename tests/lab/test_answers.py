@@ -70,3 +70,16 @@ def test_a_comparison_a_line_and_what_is_in_brackets_stays():
     assert answers._lines("a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train); b < 2") == (
         "a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train)<br>b &lt; 2"
     )
+
+
+def test_a_tour_says_of_each_arm_whether_it_is_stable_and_below_the_dense_network():
+    study = STUDY.but(methods=["dense", "imp", "distilled"])
+    assert answers.tour(table(dense=[40], imp=[1.5], distilled=[50]), study, 8) == [
+        "*The dense network*: a barrier of 40.0 points; unstable by the 2-point rule.",
+        "*IMP, 97.2 % sparse*: a barrier of 1.5 points, below the dense network's; stable by the 2-point rule.",
+        "*distilled, 97.2 % sparse*: a barrier of 50.0 points, not below the dense network's; unstable by the 2-point "
+        "rule.",
+    ]
+    assert answers.tour(table(dense=[40], imp=[None], distilled=[3]), study, 8)[1] == (
+        "*IMP, 97.2 % sparse*: no two trainings to walk between."
+    )

@@ -84,3 +84,18 @@ def test_path_has_as_many_traces_for_every_choice(compared):
 
 def test_all_paths_are_json(compared):
     assert len(json.loads(figures.all_paths(compared.paths, compared.study, 1).to_json())["data"]) >= 1
+
+
+def test_a_tour_draws_as_much_for_every_round_and_marks_the_one_that_is_meant(compared):
+    study = compared.study.but(methods=["dense", "imp"])
+    barrier = tables.barriers(study)
+    made = {at: figures.rounds(compared.paths, barrier, study, at) for at in (0, *study.levels)}
+    assert len({len(f.data) for f in made.values()}) == 1
+    imp = {at: f.data[1] for at, f in made.items()}
+    assert imp[0].y == made[0].data[0].y  # before the first round every arm is the dense net
+    for at, fig in made.items():
+        heights = fig.data[2]
+        assert heights.x == (0, *study.levels)
+        assert [x for x, size in zip(heights.x, heights.marker.size, strict=True) if size > 10] == [at]
+    empty = figures.rounds(compared.paths[:0], barrier[:0], study, 1)
+    assert len(empty.data) == len(made[1].data)

@@ -149,12 +149,12 @@ def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int)
     fig.update_xaxes(title="from one training to the other", range=[0, 1], row=1, col=1)
     top = 1.08 * max([5.0, *(lines.test_error if len(lines) else ())])  # the same for every level
     fig.update_yaxes(title="test error (points)", range=[0, top], row=1, col=1)
-    ticks = [f"{at}<br>{100 * study.density(at):.3g} %" for at in every]
-    fig.update_xaxes(title="rounds of pruning, weights left", tickvals=list(every), ticktext=ticks, row=1, col=2)
+    ticks = dict(tickvals=list(every), ticktext=[f"{at}<br>{100 * study.density(at):.3g} %" for at in every])
+    fig.update_xaxes(title=dict(text="rounds of pruning, share of weights left", standoff=12), **ticks, row=1, col=2)
     fig.update_yaxes(title="error barrier (points)", rangemode="tozero", row=1, col=2)
     title = f"After {level} rounds, {sparsity(study, level)}" if level else "The dense network, nothing pruned"
     legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom")
-    return styled(fig, title, 430).update_layout(margin=dict(l=60, t=84), legend=legend)
+    return styled(fig, title, 430).update_layout(margin=dict(l=60, t=84, b=75), legend=legend)
 
 
 def matched(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
