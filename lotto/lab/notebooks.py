@@ -34,9 +34,13 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
     (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to
-    the table in index.html: one dict of column -> text a row; the column "word" is shown as a coloured word."""
+    the table in index.html: one dict of column -> text a row; the column "word" is shown as a coloured word. The
+    products that it was asked for are noted, so that they can be handed on with it."""
     if mark := os.environ.get("LOTTO_END_MARK"):
+        from lotto.lab import product
+
         told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
+        told["products"] = sorted(product.asked)
         Path(mark).write_text(json.dumps(told))
     print(f"{notebook}: finished, {len(board)} claims judged")
 

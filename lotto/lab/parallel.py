@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lotto.config import ConfigError
 from lotto.lab import progress
 from lotto.lab.device import device
+from lotto.lab.product import asking
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -32,6 +33,7 @@ def jobs() -> int:
     )
 
 
+@asking
 def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product]:
     """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at
     a time.

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+TENSORS = "tensors.safetensors"
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read or written: one sentence with the place and the fix."""
 
 
 class Product:
@@ -22,9 +31,18 @@ class Product:
 
     @functools.cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Name -> CPU tensor."""
-        file = self.path / "tensors.safetensors"
-        return load_file(file) if file.exists() else {}
+        """Name -> CPU tensor. StoreError where they were left out when the product was handed on."""
+        file = self.path / TENSORS
+        if not file.exists() and TENSORS in self.info.get("left_out", ()):
+            raise StoreError(
+                f"{self.path}: its tensors were left out when it was exported; import it from an archive that was "
+                "exported with --weights, or delete this folder to compute it anew"
+            )
+        if not file.exists():
+            return {}
+        from safetensors.torch import load_file
+
+        return load_file(file)
 
     @functools.cached_property
     def info(self) -> dict[str, Any]:
@@ -34,6 +52,31 @@ class Product:
     def __getstate__(self) -> dict:
         # a product crosses process borders by its path; whoever wants the tensors reads them
         return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
+
+
+asked: set[str] = set()
+"""The products that this process was asked for, as `stage/key`; not those that they were built on."""
+
+_within = contextvars.ContextVar("within", default=False)
+
+
+def asking(call: Callable) -> Callable:
+    """Decorate what returns a product, or several: those of outermost calls are noted in `asked`."""
+
+    @functools.wraps(call)
+    def noting(*args: Any, **named: Any) -> Any:
+        outermost = not _within.get()
+        before = _within.set(True)
+        try:
+            found = call(*args, **named)
+        finally:
+            _within.reset(before)
+        if outermost:
+            products = [found] if isinstance(found, Product) else found
+            asked.update(f"{p.path.parent.name}/{p.path.name}" for p in products)
+        return found
+
+    return noting
 
 
 def _read(file: Path) -> Any:

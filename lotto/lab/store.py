@@ -33,14 +33,10 @@ from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, single_thread
-from lotto.lab.product import Product, _dump, _read, _sync
+from lotto.lab.product import TENSORS, Product, StoreError, _dump, _read, _sync, asking
 
 FORMAT = 1
 """Layout of the store on disk. A store of a higher number is left alone."""
-
-
-class StoreError(RuntimeError):
-    """The store cannot be read or written: one sentence with the place and the fix."""
 
 
 def root() -> Path:
@@ -103,6 +99,12 @@ class Plan:
     """How long one takes beside another: the longest begin first, so that none is left alone at the end."""
 
 
+def key(made_from: dict) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of what a product is made from, as its config.json holds it."""
+    text = json.dumps(made_from, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Cached:
     """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
 
@@ -124,15 +126,13 @@ class Cached:
             mine.update(other.versions())
         return mine
 
+    def made_from(self, description: BaseModel) -> dict:
+        """All that the product is made from, as plain JSON data."""
+        return {"function": self.stage, "versions": self.versions(), **canonical(description)}
+
     def key(self, description: BaseModel) -> str:
         """SHA-256 (64 hex digits) of all that the product is made from."""
-        text = json.dumps(
-            {"function": self.stage, "versions": self.versions(), **canonical(description)},
-            sort_keys=True,
-            separators=(",", ":"),
-            allow_nan=False,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        return key(self.made_from(description))
 
     def folder(self, description: BaseModel) -> Path:
         """Where the product lies, or would lie."""
@@ -142,6 +142,7 @@ class Cached:
         """The product if it is there and whole, else None."""
         return _open(self.folder(description))
 
+    @asking
     def __call__(self, description: BaseModel) -> Product:
         folder = self.folder(description)
         if (product := _open(folder)) is not None:
@@ -167,22 +168,16 @@ class Cached:
         return _open(folder)
 
     def _write(self, folder: Path, description: BaseModel, product: Product, seconds: float) -> None:
-        making = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
-        making.mkdir(parents=True)
-        try:
-            _dump(
-                making / "config.json", {"function": self.stage, "versions": self.versions(), **canonical(description)}
-            )
-            _dump(making / "metrics.json", product.metrics)
+        with making(folder) as place:
+            _dump(place / "config.json", self.made_from(description))
+            _dump(place / "metrics.json", product.metrics)
             if product.tensors:
-                save_tensors(product.tensors, making / "tensors.safetensors")
-            for file in making.iterdir():
-                _sync(file)
+                save_tensors(product.tensors, place / TENSORS)
             _dump(
-                making / "done.json",
+                place / "done.json",
                 {
                     "format": FORMAT,
-                    "files": {f.name: f.stat().st_size for f in sorted(making.iterdir())},
+                    "files": {f.name: f.stat().st_size for f in sorted(place.iterdir())},
                     "seconds": round(seconds, 3),
                     "device": device_name(),
                     "torch": torch.__version__,
@@ -191,13 +186,6 @@ class Cached:
                     "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 },
             )
-            _sync(making / "done.json")
-            if folder.exists():  # damaged: _open did not take it for a product
-                shutil.rmtree(folder)
-            making.rename(folder)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
 
 
 def cached(version: int, uses: tuple[Cached, ...] = (), **plan: Any) -> Callable[[Callable[..., Product]], Cached]:
@@ -218,12 +206,31 @@ def _open(folder: Path) -> Product | None:
         done = _read(folder / "done.json")
         if done["format"] > FORMAT:
             raise StoreError(_newer(folder, done["format"]))
-        if any((folder / name).stat().st_size != size for name, size in done["files"].items()):
+        here = {name: size for name, size in done["files"].items() if name not in done.get("left_out", ())}
+        if any((folder / name).stat().st_size != size for name, size in here.items()):
             return None
         product = Product(_read(folder / "metrics.json"), path=folder)
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
         return None
     return product
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder to write a product into: it takes the place of `folder` when the block ends, and is gone if that
+    fails."""
+    place = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
+    place.mkdir(parents=True)
+    try:
+        yield place
+        for file in place.iterdir():
+            _sync(file)
+        if folder.exists():  # damaged, for _open did not take it for a product; or without its tensors
+            shutil.rmtree(folder)
+        place.rename(folder)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _newer(place: Path, number: int) -> str:

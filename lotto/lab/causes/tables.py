@@ -4,7 +4,6 @@ with."""
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pandas as pd
 import torch
@@ -12,13 +11,12 @@ import torch
 from lotto import masks
 from lotto.lab import parallel
 from lotto.lab.arms import ARMS
-from lotto.lab.causes.products import settling
+from lotto.lab.causes.products import journey, settling
 from lotto.lab.describe import Ticket
-from lotto.lab.product import Product
 from lotto.lab.stability.tables import measured, swept
 from lotto.lab.study import Study
 from lotto.lab.tables import ALL, rows
-from lotto.lab.tickets.products import children, inner_loop, levels, rewind_point, start_of, trained
+from lotto.lab.tickets.products import inner_loop, levels, rewind_point
 from lotto.stats import rank_correlation
 
 
@@ -76,26 +74,10 @@ def journeys(study: Study) -> pd.DataFrame:
 
     Signs of the live weights, in percent: `turned` by that inner loop; of the child's, how many `agree` with the loop's
     end, and how many it has `kept` from its own start."""
-    found = [_journey(study.ticket(*cell), runs[0]) for cell, runs in zip(study.cells(), children(study), strict=True)]
+    runs = [study.training(*cell, 1) for cell in study.cells()]
+    found = [p.metrics for p in parallel.compute(journey, runs)]
     columns = ["state", "dead_channels", "inner", "distance", "turned", "agree", "kept"]
     return rows(study.cells(), found, ["method", "level", "seed", *columns])
-
-
-def _journey(ticket: Ticket, child: Product) -> dict[str, Any]:
-    mask, start = start_of(ticket)
-    dead, every = masks.channels(mask)
-    row = dict(state=child.metrics["state"], dead_channels=100 * dead / every)
-    if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
-        before, end = start_of(ticket.parent), trained(inner_loop(ticket))
-        if end.metrics["state"] in ("trained", "failed"):
-            row["inner"] = masks.travelled(before.state, end.tensors, before.mask)
-            row["turned"] = 100 - 100 * masks.same_signs(before.state, end.tensors, mask)
-            if child.tensors:
-                row["agree"] = 100 * masks.same_signs(end.tensors, child.tensors, mask)
-    if child.metrics["state"] in ("trained", "failed"):
-        row["distance"] = masks.travelled(start, child.tensors, mask)
-        row["kept"] = 100 * masks.same_signs(start, child.tensors, mask)
-    return row
 
 
 def explained(study: Study) -> pd.DataFrame:
