@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -102,15 +101,6 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Fields that came when there were products already: not written while they have their defaults, so that those keep
-    their keys."""
-
-    @model_serializer(mode="wrap")
-    def _without_later(self, write):
-        fields = type(self).model_fields
-        return {n: v for n, v in write(self).items() if n not in self.later or getattr(self, n) != fields[n].default}
-
     def __init__(self, **values: Any):
         try:
             super().__init__(**values)
@@ -158,8 +148,6 @@ class Net(Config):
 
 class Recipe(Config):
     """One training by SGD."""
-
-    later: ClassVar = frozenset({"ops", "cutmix"})
 
     steps: Annotated[Int, Field(ge=0)] = 200
     """Optimiser steps of the schedule."""

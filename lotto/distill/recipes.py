@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,8 +37,6 @@ class Matching(Config):
 class Distill(Matching):
     """How a distilled set is made by distribution matching (Zhao & Bilen 2023, arXiv 2110.04181; pool and `ce` as in
     Zhao et al. 2023, arXiv 2307.09742)."""
-
-    later: ClassVar = frozenset({"method", "ops", "factor", "pool", "life", "net_steps", "net_lr", "ce"})
 
     method: Literal["dist"] = "dist"
     lr: Annotated[Float, Field(gt=0)] = 0.03

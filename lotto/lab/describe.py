@@ -6,7 +6,7 @@ From them come the keys of the store; device, workers and logging are not here.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -44,8 +44,6 @@ CONTROLS = ("subset", "easy", "herding", "kcenter", "patches", "noise")
 
 class Images(Config):
     """What an inner loop trains on."""
-
-    later: ClassVar = frozenset({"file"})
 
     kind: Literal[
         "real", "distilled", "permuted", "subset", "easy", "herding", "kcenter", "patches", "noise", "own"

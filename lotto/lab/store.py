@@ -35,8 +35,9 @@ from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, single_thread
 from lotto.lab.product import TENSORS, Product, StoreError, _dump, _read, _sync, asking
 
-FORMAT = 1
-"""Layout of the store on disk. A store of a higher number is left alone."""
+FORMAT = 2
+"""Layout of the store and form of its keys. A store of a higher number is left alone, one of a lower number is brought
+to this one when it is first used (`lotto.lab.migrate`)."""
 
 
 def root() -> Path:
@@ -136,7 +137,7 @@ class Cached:
 
     def folder(self, description: BaseModel) -> Path:
         """Where the product lies, or would lie."""
-        return root() / self.stage / self.key(description)
+        return _ready(root()) / self.stage / self.key(description)
 
     def read(self, description: BaseModel) -> Product | None:
         """The product if it is there and whole, else None."""
@@ -238,6 +239,18 @@ def _newer(place: Path, number: int) -> str:
         f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
         "update lotto, or set LOTTO_STORE to another folder"
     )
+
+
+@functools.cache
+def _ready(place: Path) -> Path:
+    """A store, after it has been brought to today's format; once in a process."""
+    with contextlib.suppress(FileNotFoundError):
+        if _read(place / "store.json")["format"] < FORMAT:
+            from lotto.lab.migrate import migrate
+
+            with _full_disk_told():
+                migrate(place)
+    return place
 
 
 def _check_format() -> None:

@@ -24,7 +24,7 @@ from lotto.lab.sets.products import distilled
 from lotto.lab.store import StoreError, cached
 
 calls = []
-PINNED = "b510a84e4a3463c01680ff76e800067a639e0d03e23994c3cad9cbf1dac3b8c2"
+PINNED = "0e879e4362730f4c49e45f776b370bbe0ee94b6a5d5efafe89fc0fcbc833ed6f"
 
 
 @cached(version=1)

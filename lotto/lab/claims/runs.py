@@ -157,7 +157,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
                 f"{facts['rules'][:12]}: rows under two rules would be one table. Go back to those rules, or delete "
                 f"{file.name} and its tables to begin anew"
             )
-        if old["study"] != facts["study"]:
+        if Study(**old["study"]) != described:
             raise ConfigError(
                 f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew"
             )

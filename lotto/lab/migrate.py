@@ -1,0 +1,97 @@
+"""A store of an older format, brought to today's: products keep what they hold and get the key that they have now.
+
+Format 1 left out of a description what had its default where the field was newer than the first products. Format 2
+writes every field. A field that comes later needs a new format number, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lotto.config import ConfigError
+from lotto.lab import store
+from lotto.lab.product import TENSORS, StoreError, _dump, _read
+from lotto.lab.store import Cached
+
+ROOMS = ("sets", "tickets", "stability", "sharpness", "causes")
+"""The rooms of the lab that make products."""
+PATIENCE = 600
+"""Seconds to wait for another process that brings the same store to today's format."""
+
+
+def functions() -> dict[str, Cached]:
+    """Stage -> the cached function whose products it holds."""
+    rooms = [importlib.import_module(f"lotto.lab.{room}.products") for room in ROOMS]
+    return {f.stage: f for room in rooms for f in vars(room).values() if isinstance(f, Cached)}
+
+
+def completed(made_from: dict[str, Any], function: Cached) -> dict[str, Any]:
+    """What a product is made from, with the fields that its description did not have yet, at their defaults; versions
+    and fingerprints stay. ConfigError for what is no description of `function` (any more)."""
+    kind = next(iter(typing.get_type_hints(function.function).values()))
+    return {**made_from, "config": kind(**made_from["config"]).model_dump(mode="json")}
+
+
+def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
+    """Give every product in the store at `place` its key of today; the store is of format `store.FORMAT` then.
+
+    Where it is stopped, it goes on when called again: a product stands under its old key until it is whole under the
+    new one. Products that no function asks for any more are left as they are. StoreError where another process does the
+    same for longer than PATIENCE.
+    """
+    try:
+        with FileLock(place / "migrating.lock", timeout=PATIENCE):
+            if _read(place / "store.json")["format"] >= store.FORMAT:
+                return
+            print(f"{place}: store of an older format; its products get their keys of today", file=sys.stderr)
+            known = functions() if known is None else known
+            for done in list(place.glob("*/*/done.json")):
+                if function := known.get(done.parent.parent.name):
+                    _move(done.parent, function)
+            part = place / "store.json.part"
+            _dump(part, {"format": store.FORMAT})
+            part.replace(place / "store.json")
+    except Timeout:
+        raise StoreError(
+            f"{place}: another process has been bringing this store to a newer format for {PATIENCE} s; wait for it, "
+            "or end it"
+        ) from None
+
+
+def _move(folder: Path, function: Cached) -> None:
+    if store._open(folder) is None:  # damaged: it is computed anew when it is asked for
+        return
+    try:
+        made_from = completed(_read(folder / "config.json"), function)
+    except ConfigError:
+        return
+    new = folder.parent / store.key(made_from)
+    if new == folder:
+        return
+    if store._open(new) is None:
+        with store.making(new) as place:
+            for file in ("metrics.json", TENSORS):
+                if (folder / file).exists():
+                    _same(folder / file, place / file)
+            _dump(place / "config.json", made_from)
+            done = _read(folder / "done.json")
+            sizes = done["files"] | {"config.json": (place / "config.json").stat().st_size}
+            _dump(place / "done.json", done | {"format": store.FORMAT, "files": sizes})
+    shutil.rmtree(folder)
+
+
+def _same(file: Path, there: Path) -> None:
+    """The file under a second name: its bytes are written once where the file system can do that."""
+    try:
+        os.link(file, there)
+    except OSError:
+        shutil.copy2(file, there)
