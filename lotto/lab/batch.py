@@ -48,17 +48,21 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
         if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
             given[name] = str(Path(given[name]).expanduser().resolve())
     described = check(study(**given))
-    extra = {n: v for n, v in given.items() if n != "preset"}
-    folder = described.preset + (f"-{digest(extra)[:8]}" if extra else "")
-    place = Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
-    jobs = []
+    where, jobs = place(described.preset, given, out), []
     for p in sources:
         known = known_parameters(p)
         mine = {n: v for n, v in given.items() if n in known}
         if rest := {n: v for n, v in given.items() if n not in known}:
             mine["more"] = {**(mine.get("more") or {}), **rest}
-        jobs.append(Job(p, mine, place, key(p, mine)))
+        jobs.append(Job(p, mine, where, key(p, mine)))
     return jobs, described
+
+
+def place(preset: str, given: Mapping[str, Any], out: str | None = None) -> Path:
+    """Where the results of a run with these parameters go: `out`, or a folder of their own in the clone."""
+    extra = {n: v for n, v in given.items() if n != "preset"}
+    folder = preset + (f"-{digest(extra)[:8]}" if extra else "")
+    return Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
 
 
 def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:

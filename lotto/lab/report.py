@@ -198,6 +198,27 @@ def page(notebook: Path, folder: Path | None = None, base: Path | None = None) -
     )
 
 
+def files(folder: Path, notebooks: Sequence[str]) -> list[Path]:
+    """What belongs to the report of some notebooks in a folder: the notebooks with their manifests and pages, the
+    index, and all in the folder that pages refer to; sorted."""
+    todo = [folder / f"{name}.{kind}" for name in notebooks for kind in ("ipynb", "json", "html")]
+    todo, found = [*todo, folder / "index.html"], set()
+    while todo:
+        file = todo.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        if file.suffix == ".html":
+            linked = ((folder / url).resolve() for url in references(file.read_text()))
+            todo += [f for f in linked if f.is_relative_to(folder.resolve())]
+    return sorted(found)
+
+
+def references(html: str) -> list[str]:
+    """The files that a page loads or links to, by relative paths, as they stand there."""
+    return re.findall(r'\b(?:src|href)="(?!#|[a-z]+:)([^"#?]+)', html)
+
+
 def _relinked(html: str, base: Path, folder: Path) -> str:
     """Links to notebooks as links to their pages; links to other files that are there, seen from the page's folder."""
 
