@@ -4,9 +4,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import shutil
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from lotto import run
 from lotto.config import ConfigError, Recipe
 from lotto.lab import archive, arrival, product, store
+from lotto.lab.notebooks import CLONE
 from lotto.lab.product import Product, StoreError
 from lotto.lab.store import cached
 
@@ -250,10 +254,13 @@ def test_an_import_stopped_anywhere_is_taken_up(home, packed, monkeypatch, after
 # what is noted
 
 
-def test_a_process_notes_what_it_was_asked_for_and_not_what_that_is_built_on():
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_process_notes_what_it_was_asked_for_and_not_what_that_is_built_on(monkeypatch, jobs):
     from lotto.lab import parallel
     from tests.lab.test_store import cube, square
 
+    monkeypatch.setenv("LOTTO_DEVICE", "cpu")
+    monkeypatch.setenv("LOTTO_JOBS", jobs)
     product.asked.clear()
     parallel.compute(cube, [Recipe(steps=2), Recipe(steps=3)])
     assert product.asked == {f"cube/{cube.key(Recipe(steps=s))}" for s in (2, 3)}
@@ -508,3 +515,38 @@ def test_both_commands(home, tmp_path, capsys):
     assert said.split("content ")[1].strip() in again and "5 new in the store, 0 were there" in again
     assert run.main(["import", str(tmp_path / "none.zip")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# as a colleague sees it
+
+
+def clone_at(folder):
+    shutil.copytree(CLONE, folder, ignore=shutil.ignore_patterns(".*", "runs", "tests", "__pycache__"))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_real_run_is_up_to_date_at_a_colleagues_and_computes_nothing(tmp_path, tiny_parameters):
+    """Exported without weights from one clone and store, imported into others: the notebook is up to date there, and
+    executed anew it finds every product."""
+
+    def go(place, *words):
+        env = {**os.environ, "PYTHONPATH": str(place), "LOTTO_STORE": str(place / "products"), "LOTTO_DEVICE": "cpu"}
+        call = [sys.executable, "-m", "lotto.run", *words]
+        done = subprocess.run(call, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    here, there = clone_at(tmp_path / "here"), clone_at(tmp_path / "quite" / "elsewhere")
+    given = {**tiny_parameters, "methods": ["dense", "imp", "distilled"]}
+    study = [word for name, value in given.items() for word in ("-p", name, json.dumps(value))]
+    go(here, "--only", "06", *study)
+    go(here, "export", "run.zip", *study)
+    shutil.move(here, tmp_path / "gone")  # nothing is read from where it was made
+    go(there, "import", str(tmp_path / "run.zip"))
+    before = everything(there / "products")
+    assert not [name for name in before if name.startswith("trained/") and name.endswith("safetensors")]
+    assert "06_what_makes_it_stable: up to date" in go(there, "--only", "06", *study, "--dry-run")
+    assert "up to date" in go(there, "--only", "06", *study)
+    go(there, "--only", "06", *study, "--force")
+    assert everything(there / "products") == before, "something was computed anew"
