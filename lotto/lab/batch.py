@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 import lotto
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import index, parallel, stills
+from lotto.lab import beside, index, parallel, stills
 from lotto.lab.check import check
 from lotto.lab.device import device_name
 from lotto.lab.notebooks import (
@@ -142,6 +142,7 @@ def _index(jobs: list[Job], described: Study) -> Path:
             [f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]
         ),
     }
+    beside.page(out, entries, described)
     return index.index(out, entries, facts, described.named())
 
 
