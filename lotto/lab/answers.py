@@ -106,7 +106,7 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequenc
     plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
     say(boards.sentences(tables, study, _classes(study), notebook))
     fold(
-        pd.DataFrame(rows).set_index("claim"),
+        pd.DataFrame(rows).drop(columns="compared").set_index("claim"),
         "The whole board, with the reference and the unfavourable reading",
         words=True,
     )

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 import lotto
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import index, parallel, stills
+from lotto.lab import beside, index, parallel, stills
 from lotto.lab.check import check
 from lotto.lab.device import device_name
 from lotto.lab.notebooks import (
@@ -48,17 +48,21 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
         if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
             given[name] = str(Path(given[name]).expanduser().resolve())
     described = check(study(**given))
-    extra = {n: v for n, v in given.items() if n != "preset"}
-    folder = described.preset + (f"-{digest(extra)[:8]}" if extra else "")
-    place = Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
-    jobs = []
+    where, jobs = place(described.preset, given, out), []
     for p in sources:
         known = known_parameters(p)
         mine = {n: v for n, v in given.items() if n in known}
         if rest := {n: v for n, v in given.items() if n not in known}:
             mine["more"] = {**(mine.get("more") or {}), **rest}
-        jobs.append(Job(p, mine, place, key(p, mine)))
+        jobs.append(Job(p, mine, where, key(p, mine)))
     return jobs, described
+
+
+def place(preset: str, given: Mapping[str, Any], out: str | None = None) -> Path:
+    """Where the results of a run with these parameters go: `out`, or a folder of their own in the clone."""
+    extra = {n: v for n, v in given.items() if n != "preset"}
+    folder = preset + (f"-{digest(extra)[:8]}" if extra else "")
+    return Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
 
 
 def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:
@@ -138,6 +142,7 @@ def _index(jobs: list[Job], described: Study) -> Path:
             [f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]
         ),
     }
+    beside.page(out, entries, described)
     return index.index(out, entries, facts, described.named())
 
 

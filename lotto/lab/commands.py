@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lotto.config import ConfigError
@@ -154,6 +156,43 @@ def card(argv: Sequence[str]) -> int:
     return OK
 
 
+def hand_on(argv: Sequence[str]) -> int:
+    """Pack a finished run and the products it used into one file."""
+    from lotto.lab import archive, batch
+
+    p = argparse.ArgumentParser(prog="python -m lotto.run export")
+    p.add_argument("file", type=Path, metavar="RUN.zip", help="the archive to write")
+    study_options(p, "a parameter of the run, as it was given to run_all.sh; may be given often")
+    p.add_argument("--seeds", metavar="N", help="as it was given to run_all.sh")
+    p.add_argument("--out", metavar="DIR", help="the run's folder, where --out was given to run_all.sh")
+    p.add_argument("--weights", action="store_true", help="pack the weights of trained nets too")
+    args = p.parse_args(argv)
+    seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
+    folder = batch.place(args.preset, {**seeds, **parameters(args)}, args.out)
+    told = archive.export(folder, args.file.expanduser().resolve(), args.weights)
+    print(f"{args.file}, {args.file.stat().st_size / 1e6:.1f} MB: {archive.summary(told)}")
+    return OK
+
+
+def bring_in(argv: Sequence[str]) -> int:
+    """Put what a colleague handed on into the store and the folder of its run."""
+    from lotto.lab import archive, arrival
+
+    p = argparse.ArgumentParser(prog="python -m lotto.run import")
+    p.add_argument("file", type=Path, metavar="RUN.zip", help="an archive that `export` made")
+    p.add_argument("--out", metavar="DIR", help="where its notebooks go (default: where run_all.sh looks for them)")
+    args = p.parse_args(argv)
+    found = arrival.bring(args.file.expanduser(), args.out)
+    preset, given = found.manifest["parameters"]["preset"], found.manifest["parameters"]
+    words = ["./run_all.sh", "--preset", preset]
+    words += [w for n, v in given.items() if n != "preset" for w in ("-p", n, json.dumps(v))]
+    words += ["--out", args.out] if args.out else []
+    print(f"{args.file}: {archive.summary(found.manifest)}")
+    print(f"products: {found.new} new in the store, {found.kept} were there; the same run: {shlex.join(words)}")
+    print(f"to look at, offline: {found.out / 'index.html'}")
+    return OK
+
+
 def test(argv: Sequence[str]) -> int:
     """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the
     store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
@@ -181,5 +220,13 @@ def test(argv: Sequence[str]) -> int:
     return first or second
 
 
-COMMANDS = {"refresh": refresh, "reference": reference, "claims": claims, "card": card, "test": test}
+COMMANDS = {
+    "refresh": refresh,
+    "reference": reference,
+    "claims": claims,
+    "card": card,
+    "export": hand_on,
+    "import": bring_in,
+    "test": test,
+}
 """Name -> what runs it: a function of the words after the name that returns an exit code."""

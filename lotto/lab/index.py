@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lotto.lab.report import _document, _written
+from lotto.lab.report import _document, _written, files
 
-# the index
+COMPARE = "compare.html"
+"""The page beside the index that sets a run beside the reference."""
 
 
 def index(
@@ -37,10 +38,13 @@ def index(
     parts = ["<h1>Lottery tickets from distilled images</h1>"]
     if rows:
         parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
+    if (folder / COMPARE).exists():
+        parts.append(f'<p><a href="{COMPARE}">This run beside the reference run</a>, in one figure.</p>')
     parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
+    size = sum(f.stat().st_size for f in files(folder, [*linked, "compare"])) / 1e6
     parts += [
         "<h2>Made with</h2>",
-        _pairs(facts),
+        _pairs({**facts, "this folder": f"{size:.1f} MB"}),
         "<details><summary>all parameters</summary>",
         _pairs(parameters),
         "</details>",
@@ -60,7 +64,7 @@ def _number(seconds: float | None) -> str:
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], linked: Iterable[str]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(name for row in rows for name, text in row.items() if isinstance(text, str)))
     head = "".join(f"<th>{escape(c)}</th>" for c in columns)
     body = "".join(f"<tr>{''.join(_entry(c, str(row.get(c, '')), linked) for c in columns)}</tr>" for row in rows)
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

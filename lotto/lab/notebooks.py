@@ -31,10 +31,11 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
 
 
-def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
+def finish(notebook: str, board: Sequence[Mapping[str, Any]] = ()) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
     (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to
-    the table in index.html: one dict of column -> text a row; the column "word" is shown as a coloured word. The
+    the table in index.html: one dict of column -> text a row (what is no text goes into compare.html); the column
+    "word" is shown as a coloured word. The
     products that it was asked for are noted, so that they can be handed on with it."""
     if mark := os.environ.get("LOTTO_END_MARK"):
         from lotto.lab import product
@@ -68,7 +69,7 @@ class Job:
     key: str
     status: str = "waiting"
     seconds: float = 0.0
-    board: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    board: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ addEventListener("load", async () => {
   }
 });
 const button = document.getElementById("unfold");
-button.onclick = () => {
+if (button) button.onclick = () => {
   const open = button.textContent === "Show code";
   for (const part of document.querySelectorAll(".cell > details")) part.open = open;
   button.textContent = open ? "Hide code" : "Show code";

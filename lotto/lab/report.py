@@ -186,16 +186,38 @@ def page(notebook: Path, folder: Path | None = None, base: Path | None = None) -
     nb = nbformat.read(notebook, 4)
     folder, base = folder or notebook.parent, base or notebook.parent
     body = _relinked("\n".join(_cell(c, base) for c in nb.cells), base, folder)
-    bar = '<nav><a href="index.html">All notebooks</a><button id="unfold">Show code</button></nav>'
+    return paper(folder / f"{notebook.stem}.html", title(notebook), body, '<button id="unfold">Show code</button>')
+
+
+def paper(file: Path, name: str, body: str, buttons: str = "") -> Path:
+    """Write a page beside the index, with a bar that leads back there and the script that draws its figures."""
+    bar = f'<nav><a href="index.html">All notebooks</a>{buttons}</nav>'
     figures = f'<script src="{PLOTLY}"></script>' if 'class="figure"' in body else ""
     if figures:
-        _script(folder)
-    return _written(
-        folder / f"{notebook.stem}.html",
-        _document(
-            title(notebook), f"{bar}<main>{body}</main>{figures}<script>{(HERE / 'page.js').read_text()}</script>"
-        ),
-    )
+        _script(file.parent)
+    script = f"{figures}<script>{(HERE / 'page.js').read_text()}</script>"
+    return _written(file, _document(name, f"{bar}<main>{body}</main>{script}"))
+
+
+def files(folder: Path, notebooks: Sequence[str]) -> list[Path]:
+    """What belongs to the report of some notebooks in a folder: the notebooks with their manifests and pages, the
+    index, and all in the folder that pages refer to; sorted."""
+    todo = [folder / f"{name}.{kind}" for name in notebooks for kind in ("ipynb", "json", "html")]
+    todo, found = [*todo, folder / "index.html"], set()
+    while todo:
+        file = todo.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        if file.suffix == ".html":
+            linked = ((folder / url).resolve() for url in references(file.read_text()))
+            todo += [f for f in linked if f.is_relative_to(folder.resolve())]
+    return sorted(found)
+
+
+def references(html: str) -> list[str]:
+    """The files that a page loads or links to, by relative paths, as they stand there."""
+    return re.findall(r'\b(?:src|href)="(?!#|[a-z]+:)([^"#?]+)', html)
 
 
 def _relinked(html: str, base: Path, folder: Path) -> str:

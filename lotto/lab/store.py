@@ -269,12 +269,12 @@ def _check_format() -> None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path, patience: float = -1) -> Iterator[None]:
     # the operating system frees the lock when its holder dies, however it dies
     locks = root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}"):
+    with FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}", timeout=patience):
         yield
 
 

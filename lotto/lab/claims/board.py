@@ -32,11 +32,12 @@ WORDS = {
 """What each word says."""
 
 
-def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
+def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, Any]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
     `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level.
-    Words stand only under the reference, for a run of a few initialisations has none.
+    Words stand only under the reference, for a run of a few initialisations has none. `compared`: `comparisons`, in
+    numbers; all else is text.
     """
     kept = runs.known(study.preset)
     theirs = {j.claim.id: j for j in kept.judged(notebook)} if kept else {}
@@ -51,9 +52,38 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
                 "word": other.word if other else "not run",
                 "agrees": _agreement(mine, other) if other else "-",
                 "but": mine.twin.text() if mine.twin else "-",
+                "compared": comparisons(mine, other, study),
             }
         )
     return found
+
+
+def comparisons(mine: Judged, theirs: Judged | None, study: Study) -> list[dict[str, Any]]:
+    """Every comparison of a claim in numbers: `what` and `where` it is, the `line` to exceed, the difference of this
+    run (`here`) and of the reference at the same level (or None), each as mean, low, high and initialisations and
+    turned so that the claim lies to the right, and whether they agree (None: cannot be said)."""
+    known = {e.part: e for e in theirs.parts} if theirs else {}
+    found = []
+    for e in mine.parts:
+        other = known.get(e.part)
+        other = other if other and other.level == e.level and other.difference.mean is not None else None
+        found.append(
+            {
+                "what": e.named(),
+                "where": where([e], study).strip(" ()"),
+                "line": e.line,
+                "here": _turned(e),
+                "reference": _turned(other) if other else None,
+                "agrees": agrees(e, other) if other else None,
+            }
+        )
+    return found
+
+
+def _turned(e: Estimate) -> list[float | int | None]:
+    d = e.difference
+    low, high = (d.low, d.high) if e.sign > 0 or d.low is None else (-d.high, -d.low)
+    return [None if d.mean is None else e.sign * d.mean, low, high, d.n]
 
 
 def told(judged: Judged, study: Study) -> str:

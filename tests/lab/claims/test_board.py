@@ -42,6 +42,9 @@ def reference(study, tables, monkeypatch):
 def test_a_board_stands_beside_the_reference(study, tables, reference):
     mine = tables(accuracy={"distilled": raised(10.05)[:2], "imp": BASE[:2]})
     (row,) = board.rows(mine, study, 10, "02")
+    (compared,) = row.pop("compared")
+    assert [round(x, 2) for x in (compared["here"][0], *compared["reference"])] == [9.9, 10.0, 9.8, 10.2, 5]
+    assert compared["agrees"] is True and compared["here"][1:] == [None, None, 2] and compared["line"] == 0
     assert row == {
         "claim": "X1 it is better",
         "here": "accuracy distilled 94.9, IMP 85.0: 9.9 [no interval] (97.2 % sparse)",
