@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lotto.config import ConfigError, nearest
 from lotto.modules import State, copied, copy_state, evaluating
@@ -121,8 +120,8 @@ def _seen(model: nn.Module, layers: dict[str, Layer], groups: dict[str, list[str
     def read(name: str) -> Seen:
         layer = layers[name]
         if layer.reads is None:
-            images = state[f"{name}.weight"].shape[1]
-            return Seen(torch.ones(images, dtype=torch.bool), torch.zeros(images).to(state[f"{name}.weight"]))
+            value = torch.zeros_like(state[f"{name}.weight"][0, :, 0, 0])
+            return Seen(torch.ones_like(value, dtype=torch.bool), value)
         events = groups[layer.reads]
         live, value = put(events[0])
         for event in events[1 : events.index(name)]:
@@ -133,6 +132,7 @@ def _seen(model: nn.Module, layers: dict[str, Layer], groups: dict[str, list[str
                 value = value.relu()  # read in between, so rectified before more is added
         return Seen(live, torch.where(live, 0, value.relu()))
 
+    @functools.cache
     def put(name: str) -> Seen:
         """What the layer adds to its group, behind its norm."""
         layer, module, (live, value) = layers[name], model.get_submodule(name), read(name)
@@ -140,7 +140,7 @@ def _seen(model: nn.Module, layers: dict[str, Layer], groups: dict[str, list[str
         # a constant is none at the edge of a padded map
         varies = live | (value != 0) if any(module.padding) else live
         moved = ((taps != 0).any(2) & varies).any(1)
-        says = taps.sum(2) @ value + state.get(f"{name}.bias", torch.zeros(()).to(value))
+        says = taps.sum(2) @ value + (state[f"{name}.bias"] if f"{name}.bias" in state else 0)
         if layer.norm:
             says = model.get_submodule(layer.norm)(says[None, :, None, None].expand(1, -1, 2, 2))[0, :, 0, 0]
         return Seen(moved, torch.where(moved, 0, says))
@@ -248,6 +248,7 @@ class Worth(NamedTuple):
 
 def worth(model: nn.Module, small: nn.Module, shape: tuple[int, int, int]) -> Worth:
     """What `small`, compacted from `model`, saves on images of `shape` (channels, height, width)."""
+    from torch.utils.flop_counter import FlopCounterMode  # seconds to import
 
     def adds(net: nn.Module) -> int:
         some = next(net.parameters())

