@@ -1,7 +1,7 @@
 """What is fast, beside what else there is: masked training, the same without a mask, and a plain loop, in one run.
 
     python -m lotto.bench [--preset NAME] [-p NAME VALUE]... [--device auto|cpu|cuda]
-                          [--seconds S] [--repeats N] [--json FILE]
+                          [--seconds S] [--repeats N] [--worth] [--json FILE]
 
 Wall time of one process with one CPU thread, best read as ratios: everything is measured once in each repeat, in
 rotating order, so that what else the machine does meets all alike, and a ratio is of two times of one repeat. Spread is
@@ -36,7 +36,7 @@ from lotto.config import ConfigError, Recipe
 from lotto.data import DataError
 from lotto.distill import loop
 from lotto.distill.recipes import DISTILLATIONS
-from lotto.lab import sources
+from lotto.lab import sources, worth
 from lotto.lab.check import check
 from lotto.lab.commands import parameters, study_options
 from lotto.lab.device import device_name, single_thread
@@ -46,7 +46,7 @@ from lotto.lab.sets.products import stand_in
 from lotto.lab.store import StoreError
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import network
-from lotto.lab.timing import _near, flops, peak, plain, seconds_of, step_flops, steps_for
+from lotto.lab.timing import Quantity, _near, flops, peak, plain, step_flops, steps_for, timed
 from lotto.train import arithmetic, train
 
 SPARSITY = 0.8
@@ -129,24 +129,15 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     plain(model, cpu_images, cpu_labels, outer.but(steps=1), mask)
     for name in ("path", "plane", "trace"):
         work[name]()
-    took = _timed(work, repeats)
+    took = timed(work, repeats)
     quantities = _training(took, steps, products, outer, flops(model, *_one_batch(images, labels, outer), outer))
     quantities += _distilling(took, distil_steps, {n: step_flops(methods[n], pixels[n]) for n in methods}, outer)
+    return summary(quantities)
+
+
+def summary(quantities: Sequence[Quantity]) -> list[Row]:
+    """A row each."""
     return [Row(what, statistics.median(values), min(values), max(values), unit) for what, values, unit in quantities]
-
-
-def _timed(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each piece of work in each repeat; every repeat begins with another, as a machine may tire."""
-    took: dict[str, list[float]] = {name: [] for name in work}
-    for repeat in range(repeats):
-        turn = repeat % len(work)
-        for name in [*work][turn:] + [*work][:turn]:
-            took[name].append(seconds_of(work[name]))
-    return took
-
-
-Quantity = tuple[str, list[float], str]
-"""What, its value in each repeat, its unit."""
 
 
 def _one_batch(images: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -220,6 +211,12 @@ def bench(argv: Sequence[str]) -> int:
         "--seconds", type=float, default=2.0, metavar="S", help="about how long one training takes (default 2)"
     )
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="how often everything is measured (default 3)")
+    p.add_argument(
+        "--worth",
+        action="store_true",
+        help="instead: how fast trained tickets are, masked and compacted, beside the dense net (of -p methods and "
+        "levels; by default IMP's and distilled ones at about 90, 97 and 99 %%), computed where the store lacks them",
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     args = p.parse_args(argv)
     os.environ["LOTTO_DEVICE"] = args.device
@@ -233,17 +230,23 @@ def bench(argv: Sequence[str]) -> int:
     described = study(**{"preset": args.preset, **given})
     check(described)
     name, bound = device_name(), peak(device_name(), described.outer.precision)
-    rows = measure(described, args.seconds, args.repeats)
+    if args.worth:
+        chosen = {"methods": ("imp", "distilled"), "levels": worth.levels(described.fraction)}
+        described = described.but(**{n: v for n, v in chosen.items() if n not in given})
+        with single_thread():
+            found = summary(worth.quantities(described, args.seconds, args.repeats))
+    else:
+        found = measure(described, args.seconds, args.repeats)
     says = f"{bound / 1e12:g} TFLOP/s" if bound else "not known"
     print(
         f"{name}, torch {torch.__version__}, preset {described.preset}, {args.repeats} repeat(s) of "
         f"{args.seconds:g} s, 1 CPU thread"
     )
-    print(f"{table(rows)}\nbound of {name} in {described.outer.precision}: {says}")
+    print(f"{table(found)}\nbound of {name} in {described.outer.precision}: {says}")
     if args.json:
         about = dict(device=name, torch=torch.__version__, preset=described.preset, parameters=given, threads=1)
         about |= dict(seconds=args.seconds, repeats=args.repeats, precision=described.outer.precision, bound=bound)
-        args.json.write_text(json.dumps({**about, "rows": [dataclasses.asdict(r) for r in rows]}, indent=1) + "\n")
+        args.json.write_text(json.dumps({**about, "rows": [dataclasses.asdict(r) for r in found]}, indent=1) + "\n")
     return OK
 
 

@@ -7,11 +7,15 @@ not; or name others.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Mask = dict[str, Tensor]
@@ -220,13 +224,23 @@ def same_signs(a: Params, b: Params, mask: Mask) -> float:
 
 
 def save(mask: Mask, file: Path | str) -> None:
-    """Write as safetensors: one bool tensor a layer, under the parameter's name."""
-    save_file({n: m.cpu().contiguous() for n, m in mask.items()}, file)
+    """Write as safetensors, a bit a weight: for each layer, under the parameter's name, bytes of eight bits, the first
+    weight highest; the shapes are in the file's metadata (`shapes`, JSON)."""
+    bits = {n: torch.from_numpy(np.packbits(m.cpu().numpy())) for n, m in mask.items()}
+    save_file(bits, file, {"shapes": json.dumps({n: list(m.shape) for n, m in mask.items()})})
 
 
 def load(file: Path | str) -> Mask:
-    """Read what `save` wrote; MaskError where the file holds anything but bool tensors."""
-    mask = load_file(file)
-    if other := [n for n, m in mask.items() if m.dtype != torch.bool]:
-        raise MaskError(f"{file}: {other[0]} is {mask[other[0]].dtype}, not bool; this is no mask file")
+    """Read what `save` wrote, or a file of bool tensors; MaskError where it holds anything else."""
+    with safe_open(file, "pt") as f:
+        shapes = json.loads((f.metadata() or {}).get("shapes", "{}"))
+        found = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118, it is no mapping
+    mask = {}
+    for n, t in found.items():
+        shape = tuple(shapes.get(n, ()))
+        if n in shapes and t.dtype == torch.uint8 and len(t) == -(-math.prod(shape) // 8):
+            t = torch.from_numpy(np.unpackbits(t.numpy(), count=math.prod(shape)).astype(bool)).view(shape)
+        if t.dtype != torch.bool:
+            raise MaskError(f"{file}: {n} is {t.dtype} of shape {tuple(t.shape)}, no bits; this is no mask file")
+        mask[n] = t
     return mask

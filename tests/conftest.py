@@ -17,6 +17,7 @@ import tests.shapes  # noqa: E402, F401
 SHAPED = [
     "lotto.augment",
     "lotto.checkpoint",
+    "lotto.compact",
     "lotto.data",
     "lotto.distill",
     "lotto.hessian",

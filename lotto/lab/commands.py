@@ -193,6 +193,33 @@ def bring_in(argv: Sequence[str]) -> int:
     return OK
 
 
+def ticket(argv: Sequence[str]) -> int:
+    """Write a ticket to a file, and print what is in it as JSON."""
+    p = argparse.ArgumentParser(prog="python -m lotto.run ticket")
+    p.add_argument("method", help="an arm, such as imp or distilled")
+    p.add_argument("level", type=int, help="rounds of pruning")
+    p.add_argument("seed", type=int, help="initialisation")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to (safetensors)")
+    p.add_argument(
+        "--as",
+        dest="kind",
+        choices=("dense", "mask", "compact"),
+        default="dense",
+        help="the whole net, pruned weights 0 (default); the mask, a bit a weight; the net without its dead channels",
+    )
+    p.add_argument("--child", type=int, default=1, metavar="N", help="after training N (default 1; 0: before any)")
+    study_options(p, "as for run_all.sh")
+    args = p.parse_args(argv)
+    described = study(args.preset, **parameters(args))
+    from lotto.lab import worth
+    from lotto.lab.check import check
+
+    check(described)
+    found = worth.write(described, args.method, args.level, args.seed, args.child, args.kind, args.out)
+    print(json.dumps(found, indent=1))
+    return OK
+
+
 def test(argv: Sequence[str]) -> int:
     """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the
     store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
@@ -227,6 +254,7 @@ COMMANDS = {
     "card": card,
     "export": hand_on,
     "import": bring_in,
+    "ticket": ticket,
     "test": test,
 }
 """Name -> what runs it: a function of the words after the name that returns an exit code."""

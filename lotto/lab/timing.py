@@ -114,6 +114,20 @@ def steps_for(seconds: float, work: Callable[[int], object]) -> int:
     return max(1, round(steps * seconds / took))
 
 
+Quantity = tuple[str, list[float], str]
+"""What, its value in each repeat, its unit."""
+
+
+def timed(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each piece of work in each repeat; every repeat begins with another, as a machine may tire."""
+    took: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(repeats):
+        turn = repeat % len(work)
+        for name in [*work][turn:] + [*work][:turn]:
+            took[name].append(seconds_of(work[name]))
+    return took
+
+
 def step_flops(method: loop.Method, pixels: Tensor) -> float:
     """FLOPs of one step's matching, counted as in `flops`."""
     with FlopCounterMode(display=False) as counter:

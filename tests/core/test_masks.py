@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lotto import masks, modules, nets, reach, scores
@@ -157,10 +158,22 @@ def test_save_and_load(rows):
     assert all(torch.equal(back[n], mask[n]) for n in mask)
 
 
-def test_a_file_that_is_no_mask_is_refused(tmp_path):
-    from safetensors.torch import save_file
+def test_a_file_holds_a_bit_a_weight(tmp_path):
+    mask = {"w": torch.arange(8003) % 3 == 0}
+    masks.save(mask, tmp_path / "mask.safetensors")
+    kept = load_file(tmp_path / "mask.safetensors")["w"]
+    assert kept.dtype == torch.uint8 and len(kept) == 1001
+    assert kept[0] == 0b10010010, "the first weight is the highest bit"
 
-    save_file({"w": torch.ones(2)}, tmp_path / "x.safetensors")
+
+def test_a_file_of_bool_tensors_is_read_too(tmp_path):
+    save_file({"w": torch.tensor([[True, False]])}, tmp_path / "mask.safetensors")
+    assert masks.load(tmp_path / "mask.safetensors")["w"].tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("w", [torch.ones(2), torch.ones(2, dtype=torch.uint8)])
+def test_a_file_that_is_no_mask_is_refused(tmp_path, w):
+    save_file({"w": w}, tmp_path / "x.safetensors", {"shapes": '{"w": [3, 3, 3]}'})
     with pytest.raises(masks.MaskError, match="is no mask file"):
         masks.load(tmp_path / "x.safetensors")
 

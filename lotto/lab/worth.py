@@ -1,0 +1,123 @@
+"""What tickets are worth: one as a file, and how fast those of a study are once they are compacted."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lotto import compact, masks, modules
+from lotto.config import ConfigError
+from lotto.lab import parallel, sources
+from lotto.lab.study import Study
+from lotto.lab.tickets.products import level, network, start_of, trained
+from lotto.lab.timing import Quantity, steps_for, timed
+
+As = Literal["dense", "mask", "compact"]
+
+DENSITIES = (0.1, 0.03, 0.01)
+"""Shares of live weights at which tickets are timed unless a study's levels are given."""
+
+BATCHES = (1, 256)
+"""Images of one forward pass that is timed."""
+
+
+def levels(fraction: float) -> list[int]:
+    """The rounds of pruning that come nearest to DENSITIES.
+
+    >>> levels(0.36)
+    [5, 8, 10]
+    """
+    return sorted({max(1, round(math.log(d) / math.log(1 - fraction))) for d in DENSITIES})
+
+
+def net_of(study: Study, method: str, at: int, seed: int, child: int = 1) -> tuple[masks.Mask, nn.Module]:
+    """A ticket's mask and its net, computed or read: at the end of training number `child`, or (0) as it is found,
+    before any. ConfigError where the ticket is dead or a training diverged, as there is nothing to take then."""
+    ticket = study.ticket(method, at, seed)
+    state = level(ticket).metrics["state"]
+    if state == "alive" and child:
+        end = trained(study.training(method, at, seed, child))
+        state, tensors = end.metrics["state"], end.tensors
+    elif state == "alive":
+        tensors = start_of(ticket).state
+    if state in ("dead", "diverged"):
+        raise ConfigError(
+            f"{method} at level {at} of initialisation {seed} is {state}: there is no net to take; give a lower level, "
+            "or another initialisation"
+        )
+    return level(ticket).tensors, network(ticket.setup, tensors)
+
+
+def write(study: Study, method: str, at: int, seed: int, child: int, kind: As, file: Path) -> dict[str, Any]:
+    """Write a ticket as safetensors, and return what is in the file as plain data.
+
+    dense: the state_dict, pruned weights 0. mask: a bit a prunable weight (`masks.load`). compact: the state_dict of
+    the net without its dead channels (`compact.load`). ConfigError where the file's folder is not there, for nets that
+    cannot be compacted, and as `net_of` has it; all but the last before anything is computed.
+    """
+    if child < 0:
+        raise ConfigError(f"child = {child}: give 1 or more for a training's end, 0 for the ticket before any")
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"out = '{file}': its folder is not there; make it first")
+    study.ticket(method, at, seed)
+    if kind == "compact":
+        compact.compact(network(study.setup(seed)))
+    mask, model = net_of(study, method, at, seed, child)
+    part = file.with_name(f"{file.name}.part")
+    found: dict[str, Any] = {"live": masks.count(mask), "prunable": masks.size(mask), "density": masks.density(mask)}
+    if kind == "mask":
+        masks.save(mask, part)
+    else:
+        small = compact.compact(model) if kind == "compact" else model
+        save_file(
+            {n: t.cpu() for n, t in modules.copy_state(small).items()}, part, {"net": json.dumps(dict(study.net))}
+        )
+        saved = compact.worth(model, small, sources.load(study.data).shape)
+        found |= {"parameters": saved.parameters[1], "multiply-adds an image": saved.multiply_adds[1]}
+        if kind == "compact":
+            found["of the dense net's"] = [saved.parameters[0], saved.multiply_adds[0]]
+            found["channels"] = {n: f"{b} of {a}" for n, (a, b) in saved.channels.items()}
+    part.replace(file)
+    return {"file": str(file), "as": kind, "bytes": file.stat().st_size, **found}
+
+
+def quantities(study: Study, seconds: float, repeats: int) -> list[Quantity]:
+    """How fast the first initialisation's trained tickets are: for each arm and level, the time of a forward pass of
+    the dense net over that of the masked one, and of the masked over the compacted one; and what is left of
+    parameters and multiply-adds. The two times of a ratio are of one repeat, about `seconds` each."""
+    real, found = sources.load(study.data), []
+    images = real.train.images.repeat(-(-max(BATCHES) // len(real.train)), 1, 1, 1)
+    cells = study.but(seeds=1).cells(dense=False)
+    parallel.compute(trained, [study.training(*cell, 1) for cell in cells])
+    for cell in cells:
+        mask, masked = net_of(study, *cell)
+        dense, small = network(study.setup(cell.seed)), compact.compact(masked)
+        small = small.to(memory_format=modules.layout(small, images.device))
+        nets = {"dense": dense, "masked": masked, "compact": small}
+        saved = compact.worth(masked, small, real.shape)
+        name = f"{cell.method} {100 * (1 - masks.density(mask)):.1f} % sparse"
+        for what, (before, after) in (("parameters", saved.parameters), ("multiply-adds", saved.multiply_adds)):
+            found.append((f"{name}: {what} left", [100 * after / before], "%"))
+        for batch in BATCHES:
+            work = {n: partial(forward, net, images[:batch]) for n, net in nets.items()}
+            times = steps_for(seconds, work["masked"])
+            took = timed({n: partial(f, times) for n, f in work.items()}, repeats)
+            for a, b in (("dense", "masked"), ("masked", "compact")):
+                ratios = [x / y for x, y in zip(took[a], took[b], strict=True)]
+                found.append((f"{name}: time {a} / {b}, batch {batch}", ratios, "x"))
+    return found
+
+
+@torch.inference_mode()
+def forward(net: nn.Module, images: Tensor, times: int) -> None:
+    """So many forward passes in evaluation mode."""
+    net.eval()
+    for _ in range(times):
+        net(images)
