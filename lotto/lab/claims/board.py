@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from lotto.lab.claims import plans, runs
-from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, judge
-from lotto.lab.claims.rules import CLAIMS, REGIMES
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge
+from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
 from lotto.lab.study import Study
+from lotto.stats import Interval, interval
 
 CHIPS = {
     "holds": "**holds**",
@@ -30,6 +31,15 @@ WORDS = {
     "not run": "an arm it needs was not run here",
 }
 """What each word says."""
+
+
+class Board(NamedTuple):
+    """What a notebook hands on when it has finished."""
+
+    rows: Sequence[Mapping[str, str]] = ()
+    """One per claim, as text (`rows`)."""
+    numbers: Mapping[str, float | None] = {}
+    """The estimates behind them, and those of every arm (`numbers`)."""
 
 
 def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
@@ -54,6 +64,39 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
             }
         )
     return found
+
+
+def numbers(
+    tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None
+) -> dict[str, float | None]:
+    """Every estimate of a run as a number under a name of its own, for tables of many runs.
+
+    `barrier/distilled/8` is the mean of a measure (`rules.MEASURES`) over the initialisations of an arm at a level (of
+    a set: at its images a class), nets that did not train counted as in `judge.counted`;
+    `barrier/distilled/8/untrained` is how many those are. `P3/barrier/distilled/imp` is what a claim compares: the
+    difference of two arms, paired by initialisation, or the value of one that is held against a number. Each has its
+    95 % interval beside it, under `.../low` and `.../high`: None below three initialisations.
+    """
+    guess, found = 100 / classes, {}
+    for name, measure in MEASURES.items():
+        if (table := tables.get(measure.table)) is None or not len(table):
+            continue
+        for arm, level in table[["method", "level"]].drop_duplicates().itertuples(index=False):
+            if values := counted(table, name, arm, level, guess):
+                found |= _columns(f"{name}/{arm}/{level}", interval(list(values.values())))
+                if "state" in table:
+                    found[f"{name}/{arm}/{level}/untrained"] = failures(table, arm, level)[0]
+    for judged in judge(tables, study, classes, notebook):
+        for e in judged.parts:
+            than = f"/{e.part.than}" if e.other else ""
+            found |= _columns(
+                f"{judged.claim.id}/{e.part.measure}/{e.part.arm}{than}", e.difference if than else e.value
+            )
+    return found
+
+
+def _columns(name: str, found: Interval) -> dict[str, float | None]:
+    return {name: found.mean, f"{name}/low": found.low, f"{name}/high": found.high}
 
 
 def told(judged: Judged, study: Study) -> str:
