@@ -17,6 +17,7 @@ from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import batch, gather, grid, notebooks
 from lotto.lab.claims.board import Board
+from lotto.lab.compare import tables
 
 FAST = {"levels": [1, 2], "methods": ["dense", "distilled"]}
 
@@ -298,7 +299,7 @@ def test_types_of_the_table_survive_parquet_and_csv(call, executor, tmp_path):
     assert kinds["barrier/distilled/8/untrained"] == "Int64"
     assert list(found.lr) == [0.4, 0.001] * 2 and set(found.levels) == {"[4, 8]"}
     assert np.isnan(found["barrier/distilled/8/low"]).all()
-    text = pd.read_csv(folder / "table.csv", float_precision="round_trip").fillna({"error": ""})
+    text = tables.read(str(folder / "table.csv"))
     pd.testing.assert_frame_equal(text, found, check_dtype=False, check_exact=True)
     whole = json.loads((folder / "table.json").read_text())
     assert list(whole) == list(found.cell) and whole[found.cell[0]]["momentum"] == 0.9
