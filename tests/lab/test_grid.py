@@ -3,6 +3,9 @@ computed, failures are rows, and the table is whole and of the right types where
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import nbformat
 import numpy as np
@@ -338,3 +341,25 @@ def test_a_parameter_is_told_as_the_study_has_it(tiny):
     assert found == dict(experts=2, ipc=3, lr=0.8, levels=(1, 2), net="resnet18", data="digits", distill_method="traj")
     with pytest.raises(ConfigError):
         gather.value(study, "unknown")
+
+
+@pytest.mark.slow
+def test_a_real_grid_of_two_cells(tmp_path, tiny_parameters):
+    """Notebook 03 in two cells of one initialisation, then 07 over their table."""
+    base = {n: v for n, v in tiny_parameters.items() if n not in ("seeds", "ipc")} | {"methods": ["dense", "distilled"]}
+    asked = {"notebooks": "03", "cross": {"ipc": [2, 3]}, "seeds": 1, "base": base}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(asked))
+    call = [sys.executable, "-m", "lotto.run", "--grid", "tiny.yaml", "--out", "out"]
+    where = {**os.environ, "LOTTO_DEVICE": "cpu", "PYTHONPATH": str(notebooks.CLONE)}
+    first = subprocess.run(call, cwd=tmp_path, env=where, capture_output=True, text=True)
+    assert first.returncode == 0, first.stdout + first.stderr
+    found = tables.read(str(tmp_path / "out" / "table.parquet"))
+    assert list(found.ipc) == [2, 3] and list(found.status) == ["ok", "ok"] and (found.core_seconds > 0).all()
+    assert {"barrier/dense/0", "accuracy/distilled/2", "P2/barrier/distilled"} <= set(found)
+    assert found["barrier/dense/0"].nunique() == 1, "the dense net is the same product in both cells"
+    page = (tmp_path / "out" / "07_compare.html").read_text()
+    assert page.count('class="spec"') == 3 and "2 of 2 cells were run to their end." in page
+    for cell in ("ipc=2", "ipc=3"):
+        assert (tmp_path / "out" / cell / "03_stability.html").exists()
+    again = subprocess.run(call, cwd=tmp_path, env=where, capture_output=True, text=True)
+    assert again.returncode == 0 and again.stdout.count(": up to date") == 2 and " ...\n" not in again.stdout
