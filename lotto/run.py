@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     study_options(p, "a notebook parameter, such as -p levels '[4, 8]'; may be given often")
+    p.set_defaults(preset=None)  # a grid has its own, unless one is given
+    p.add_argument(
+        "--grid", metavar="GRID.YAML", help="run all of a grid of parameters, into one table (README: Grids)"
+    )
+    p.add_argument("--shard", metavar="1/4", help="of a grid: only this part of its cells, of so many parts")
     p.add_argument("--only", metavar="02,03", help="only these notebooks, by number or name")
     p.add_argument("--from", dest="start", metavar="03", help="this notebook and those after it")
     p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
@@ -81,6 +86,11 @@ def run(argv: Sequence[str]) -> int:
     parallel.jobs()  # a wrong --jobs or --device is told now
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
     given = {"preset": args.preset, **seeds, **parameters(args)}
+    if args.grid is not None:
+        return _grid(args, given)
+    if args.shard is not None:
+        raise ConfigError(f"shard = {args.shard!r}: parts are of a grid; give --grid too")
+    given["preset"] = args.preset or "digits"
     jobs, described = batch.plan(choose(args.only, args.start), given, args.out)
     if args.dry_run:
         for job in jobs:
@@ -88,6 +98,19 @@ def run(argv: Sequence[str]) -> int:
             print(f"{job.name}: {ready}, {job.parameters} -> {job.result}")
         return OK
     return batch.run(jobs, described, args.force, args.keep_going)
+
+
+def _grid(args: argparse.Namespace, given: dict[str, Any]) -> int:
+    from lotto.lab import grid
+
+    asked = grid.read(args.grid)
+    sources = choose(asked.notebooks if args.only is None else args.only, args.start)
+    cells = grid.plan(asked, given, sources, args.out)
+    mine = grid.shard(cells, args.shard)
+    if args.dry_run:
+        grid.list_cells(mine, args.force)
+        return OK
+    return grid.run(cells, mine, asked.name, args.force)
 
 
 def main(argv: Sequence[str]) -> int:

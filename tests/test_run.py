@@ -175,8 +175,9 @@ def test_missing_data_is_told_before_anything_runs(books, tmp_path, capsys, monk
 
 
 def test_choose(books):
-    for name in ("01_a", "02_b", "03_c"):
+    for name in ("01_a", "02_b", "03_c", notebooks.COMPARE):
         books(name)
+    assert [p.stem for p in notebooks.choose(None, None, every=True)] == ["01_a", "02_b", "03_c", "07_compare"]
     assert [p.stem for p in notebooks.choose("3,01", None)] == ["01_a", "03_c"]
     assert [p.stem for p in notebooks.choose(None, "02")] == ["02_b", "03_c"]
     with pytest.raises(ConfigError, match="'04'"):

@@ -63,14 +63,15 @@ def arms(study: Study) -> None:
     )
 
 
-def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[str, str]]:
-    """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return
-    `claims.board.rows`.
+def board(tables: Mapping[str, Any], study: Study, notebook: str) -> boards.Board:
+    """Show the claims of a notebook, what this run estimates of each, and the word of the reference run; return them
+    with their numbers.
 
     Primary claims, or all where there are none; the others, and those that this run has no arms for, are named. tables:
     name -> table, as `claims.judge.judge` takes them.
     """
-    rows = {r["claim"].split()[0]: r for r in boards.rows(tables, study, _classes(study), notebook)}
+    classes = _classes(study)
+    rows = {r["claim"].split()[0]: r for r in boards.rows(tables, study, classes, notebook)}
     primary = [c.id for c in CLAIMS if c.primary and c.id in rows] or list(rows)
     lines = [
         "".join(
@@ -94,10 +95,11 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> list[dict[s
     head = "".join(f'<th style="text-align: left">{name}</th>' for name in ("claim", "this run", "reference"))
     body, small = "".join(f"<tr>{line}</tr>" for line in lines), 'style="font-size: 12px; margin: 4px 0"'
     _html(f"<div><table {small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p {small}>{note}</p></div>")
-    return list(rows.values())
+    made_of = tables, study, classes, notebook
+    return boards.Board(list(rows.values()), boards.numbers(*made_of), boards.comparisons(*made_of))
 
 
-def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequence[Mapping[str, str]]) -> None:
+def claims(tables: Mapping[str, Any], study: Study, notebook: str, shown: boards.Board) -> None:
     """Show every comparison of a notebook's claims as a forest plot, one sentence for each claim, and the whole board,
     folded."""
     import pandas as pd
@@ -106,7 +108,7 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, rows: Sequenc
     plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
     say(boards.sentences(tables, study, _classes(study), notebook))
     fold(
-        pd.DataFrame(rows).drop(columns="compared").set_index("claim"),
+        pd.DataFrame(shown.rows).set_index("claim"),
         "The whole board, with the reference and the unfavourable reading",
         words=True,
     )

@@ -102,7 +102,7 @@ def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool
             look_for_a_browser()
         print(f"{job.name} ...", flush=True)
         try:
-            trouble = execute(job)
+            job.trouble = execute(job) or ""
         except (KeyboardInterrupt, Paused) as stopped:
             # the cell that was cut off would be told as an error that nobody took
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -111,10 +111,10 @@ def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool
             print(_table(jobs))
             print(f"{word}; what was finished is kept, the same command goes on from there")
             return PAUSED if isinstance(stopped, Paused) else INTERRUPTED
-        job.status = "ok" if trouble is None else "FAILED"
-        if trouble is not None:
+        job.status = "FAILED" if job.trouble else "ok"
+        if job.trouble:
             code = FAILED
-            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
+            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{job.trouble}\n", flush=True)
     print(_table(jobs))
     print(f"to look at, offline: {_index(jobs, described)}")
     return code
@@ -128,10 +128,16 @@ def _index(jobs: list[Job], described: Study) -> Path:
     entries = [
         {"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in names
     ]
-    total = {n: sum(e.get(n, 0) for e in entries) for n in ("seconds", "core_seconds")}
-    facts = {
-        "preset": described.preset,
-        "initialisations": described.seeds,
+    facts = {"preset": described.preset, "initialisations": described.seeds, **made_with(entries)}
+    beside.page(out, entries, described)
+    return index.index(out, entries, facts, described.named())
+
+
+def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a run was made with, for index.html: the device, what the notebooks or cells that are done took (their
+    `seconds` and `core_seconds`), the system, the versions."""
+    total = {n: sum(e.get(n, 0) for e in done) for n in ("seconds", "core_seconds")}
+    return {
         "device": f"{device_name()}, {parallel.jobs()} processes at a time",
         "cost": (
             f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not "
@@ -142,8 +148,6 @@ def _index(jobs: list[Job], described: Study) -> Path:
             [f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]
         ),
     }
-    beside.page(out, entries, described)
-    return index.index(out, entries, facts, described.named())
 
 
 def look_for_a_browser() -> None:

@@ -19,15 +19,10 @@ def page(folder: Path, entries: Sequence[Mapping[str, Any]], study: Study) -> Pa
     """Write compare.html into a run's folder; None, and no page, where no reference run of the preset is kept or
     nothing was judged.
 
-    entries: as `index.index` takes them, their boards with the numbers of `claims.board.comparisons`.
+    entries: as `index.index` takes them, each with what is `compared` in it (`claims.board.comparisons`).
     """
     file, kept = folder / index.COMPARE, runs.known(study.preset)
-    compared = {
-        (row["claim"], c["what"]): {"claim": row["claim"], **c}
-        for entry in entries
-        for row in entry.get("board", ())
-        for c in row.get("compared", ())
-    }
+    compared = {(c["claim"], c["what"]): c for entry in entries for c in entry.get("compared", ())}
     if not kept or not compared:
         file.unlink(missing_ok=True)
         return None
@@ -39,9 +34,9 @@ def page(folder: Path, entries: Sequence[Mapping[str, Any]], study: Study) -> Pa
         report.markdown(f"{summary(told)}\n\n{kept.origin}"),
         report.figure({"application/vnd.plotly.v1+json": drawn}),
         "<h2>Every comparison</h2>",
-        index._rows([_row(c) for c in told], ()),
+        index._rows([_row(c) for c in told], {}),
         "<h2>Parameters that differ</h2>",
-        index._rows(differing(study, kept.study), ()),
+        index._rows(differing(study, kept.study), {}),
     ]
     return report.paper(file, "lotto: this run beside the reference", "".join(body))
 

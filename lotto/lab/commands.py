@@ -64,7 +64,7 @@ def refresh(argv: Sequence[str]) -> int:
     from lotto.lab import batch
 
     batch.look_for_a_browser()
-    for notebook in choose(",".join(argv) or None, None):
+    for notebook in choose(",".join(argv) or None, None, every=True):
         print(f"{notebook.name} ...", flush=True)
         notebooks.refresh(notebook)
     return OK
@@ -243,7 +243,8 @@ def test(argv: Sequence[str]) -> int:
         if argv:  # a part of the tests was asked for
             return first
         with kernel_environment(LOTTO_STORE=named or scratch, LOTTO_STILLS="0"):
-            second = subprocess.call([sys.executable, "-m", "pytest", *nbval, *map(str, choose(None, None))], cwd=CLONE)
+            every = map(str, choose(None, None, every=True))
+            second = subprocess.call([sys.executable, "-m", "pytest", *nbval, *every], cwd=CLONE)
     return first or second
 
 

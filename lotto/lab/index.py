@@ -1,12 +1,14 @@
-"""index.html: the board of claims, the notebooks, what a run was made with, and what it cost."""
+"""index.html: of a run, the board of claims, the notebooks, what it was made with and what it cost; of a grid, its
+cells."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lotto.lab.report import _document, _written, files
 
@@ -34,7 +36,7 @@ def index(
         }
         for e in entries
     ]
-    linked = {e["name"] for e in entries if (folder / f"{e['name']}.html").exists()}
+    linked = {e["name"]: page for e in entries if (folder / (page := f"{e['name']}.html")).exists()}
     parts = ["<h1>Lottery tickets from distilled images</h1>"]
     if rows:
         parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
@@ -42,14 +44,33 @@ def index(
         parts.append(f'<p><a href="{COMPARE}">This run beside the reference run</a>, in one figure.</p>')
     parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
     size = sum(f.stat().st_size for f in files(folder, [*linked, "compare"])) / 1e6
-    parts += [
-        "<h2>Made with</h2>",
-        _pairs({**facts, "this folder": f"{size:.1f} MB"}),
-        "<details><summary>all parameters</summary>",
-        _pairs(parameters),
-        "</details>",
-    ]
-    return _written(folder / "index.html", _document("lotto: results", f'<main class="index">{"".join(parts)}</main>'))
+    made = _made_with({**facts, "this folder": f"{size:.1f} MB"}, parameters)
+    return _page(folder, "lotto: results", [*parts, *made])
+
+
+def index_of_cells(
+    folder: Path, name: str, rows: Sequence[Mapping[str, Any]], shared: Sequence[str], facts: Mapping[str, str]
+) -> Path:
+    """Write index.html over the folders of a grid's cells and return its path.
+
+    A row is one cell: `cell`, the name of its folder, and what is told of it, column -> text. `shared` are the files
+    in `folder` that belong to all cells.
+    """
+    linked = {r["cell"]: quote(page) for r in rows if (folder / (page := f"{r['cell']}/index.html")).exists()}
+    links = [f'<a href="{quote(file)}">{escape(file)}</a>' for file in shared if (folder / file).exists()]
+    parts = [f"<h1>Grid {escape(name)}</h1>", f"<p>All cells together: {', '.join(links)}</p>" if links else ""]
+    return _page(folder, f"lotto: grid {name}", [*parts, "<h2>Cells</h2>", _rows(rows, linked), *_made_with(facts)])
+
+
+def _page(folder: Path, name: str, parts: Sequence[str]) -> Path:
+    return _written(folder / "index.html", _document(name, f'<main class="index">{"".join(parts)}</main>'))
+
+
+def _made_with(facts: Mapping[str, str], parameters: Mapping[str, Any] | None = None) -> list[str]:
+    parts = ["<h2>Made with</h2>", _pairs(facts)]
+    if parameters is not None:
+        parts += ["<details><summary>all parameters</summary>", _pairs(parameters), "</details>"]
+    return parts
 
 
 def agreement(board: Sequence[Mapping[str, str]]) -> str:
@@ -63,17 +84,17 @@ def _number(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:,.0f}"
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], linked: Iterable[str]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name, text in row.items() if isinstance(text, str)))
+def _rows(rows: Sequence[Mapping[str, Any]], linked: Mapping[str, str]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{escape(c)}</th>" for c in columns)
     body = "".join(f"<tr>{''.join(_entry(c, str(row.get(c, '')), linked) for c in columns)}</tr>" for row in rows)
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _entry(column: str, text: str, linked: Iterable[str]) -> str:
+def _entry(column: str, text: str, linked: Mapping[str, str]) -> str:
     shown = escape(text)
-    if column == "notebook" and text in linked:
-        shown = f'<a href="{shown}.html">{shown}</a>'
+    if column in ("notebook", "cell") and text in linked:
+        shown = f'<a href="{linked[text]}">{shown}</a>'
     if column in ("word", "status") and text:
         shown = f'<span class="chip {tone(text)}">{shown}</span>'
     return f'<td class="{"number" if re.fullmatch(r"[0-9,.]+", text) else "text"}">{shown}</td>'

@@ -11,15 +11,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import report
 from lotto.lab.progress import Stages
+
+if TYPE_CHECKING:
+    from lotto.lab.claims.board import Board
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -27,23 +30,27 @@ OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
 """Exit codes of a run."""
 NOTEBOOKS = CLONE / "notebooks"
 
+COMPARE = "07_compare"
+"""The notebook that looks at the table of a grid: no part of a plain run, which has none."""
+
 KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
 
 
-def finish(notebook: str, board: Sequence[Mapping[str, Any]] = ()) -> None:
+def finish(notebook: str, board: Board | None = None) -> None:
     """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
     (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to
-    the table in index.html: one dict of column -> text a row (what is no text goes into compare.html); the column
-    "word" is shown as a coloured word. The
-    products that it was asked for are noted, so that they can be handed on with it."""
+    index.html (rows of text; the column "word" is shown as a coloured word), to the table of a grid and to
+    compare.html. The products that it was asked for are noted, so that they can be handed on with it."""
+    rows = [dict(row) for row in board.rows] if board else []
     if mark := os.environ.get("LOTTO_END_MARK"):
         from lotto.lab import product
 
-        told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
+        told = {"notebook": notebook, "board": rows, "core_seconds": _core_seconds()}
+        told |= {"numbers": dict(board.numbers), "compared": list(board.compared)} if board else {}
         told["products"] = sorted(product.asked)
         Path(mark).write_text(json.dumps(told))
-    print(f"{notebook}: finished, {len(board)} claims judged")
+    print(f"{notebook}: finished" + (f", {len(rows)} claims judged" if board else ""))
 
 
 def _core_seconds() -> float:
@@ -68,8 +75,10 @@ class Job:
     out: Path
     key: str
     status: str = "waiting"
+    trouble: str = ""
+    """Why it failed, in its last lines."""
     seconds: float = 0.0
-    board: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    board: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -88,9 +97,9 @@ class Job:
         return self.out / f"{self.name}.json"
 
 
-def choose(only: str | None, start: str | None) -> list[Path]:
-    """The notebooks meant, in order; ConfigError names what is not there."""
-    there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+def choose(only: str | None, start: str | None, every: bool = False) -> list[Path]:
+    """The notebooks meant, in order, those of a plain run or `every` one; ConfigError names what is not there."""
+    there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if every or p.stem != COMPARE)
 
     def find(name: str) -> Path:
         for p in there:

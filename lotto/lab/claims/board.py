@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from lotto.lab.claims import plans, runs
-from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, judge
-from lotto.lab.claims.rules import CLAIMS, REGIMES
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge
+from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
 from lotto.lab.study import Study
+from lotto.stats import Interval, interval
 
 CHIPS = {
     "holds": "**holds**",
@@ -32,12 +33,22 @@ WORDS = {
 """What each word says."""
 
 
-def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, Any]]:
+class Board(NamedTuple):
+    """What a notebook hands on when it has finished."""
+
+    rows: Sequence[Mapping[str, str]] = ()
+    """One per claim, as text (`rows`)."""
+    numbers: Mapping[str, float | None] = {}
+    """The estimates behind them, and those of every arm (`numbers`)."""
+    compared: Sequence[Mapping[str, Any]] = ()
+    """Every comparison beside the reference's (`comparisons`)."""
+
+
+def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
     `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level.
-    Words stand only under the reference, for a run of a few initialisations has none. `compared`: `comparisons`, in
-    numbers; all else is text.
+    Words stand only under the reference, for a run of a few initialisations has none.
     """
     kept = runs.known(study.preset)
     theirs = {j.claim.id: j for j in kept.judged(notebook)} if kept else {}
@@ -52,31 +63,35 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
                 "word": other.word if other else "not run",
                 "agrees": _agreement(mine, other) if other else "-",
                 "but": mine.twin.text() if mine.twin else "-",
-                "compared": comparisons(mine, other, study),
             }
         )
     return found
 
 
-def comparisons(mine: Judged, theirs: Judged | None, study: Study) -> list[dict[str, Any]]:
-    """Every comparison of a claim in numbers: `what` and `where` it is, the `line` to exceed, the difference of this
-    run (`here`) and of the reference at the same level (or None), each as mean, low, high and initialisations and
-    turned so that the claim lies to the right, and whether they agree (None: cannot be said)."""
-    known = {e.part: e for e in theirs.parts} if theirs else {}
-    found = []
-    for e in mine.parts:
-        other = known.get(e.part)
-        other = other if other and other.level == e.level and other.difference.mean is not None else None
-        found.append(
-            {
-                "what": e.named(),
-                "where": where([e], study).strip(" ()"),
-                "line": e.line,
-                "here": _turned(e),
-                "reference": _turned(other) if other else None,
-                "agrees": agrees(e, other) if other else None,
-            }
-        )
+def comparisons(
+    tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None
+) -> list[dict[str, Any]]:
+    """Every comparison of a run in numbers, beside the reference's: the `claim` it belongs to, `what` and `where` it
+    is, the `line` to exceed, the difference of this run (`here`) and of the reference at the same level (or None), each
+    as mean, low, high and initialisations and turned so that the claim lies to the right, and whether they agree (None:
+    cannot be said)."""
+    kept, found = runs.known(study.preset), []
+    theirs = {e.part: e for j in kept.judged(notebook) for e in j.parts} if kept else {}
+    for mine in judge(tables, study, classes, notebook):
+        for e in mine.parts:
+            other = theirs.get(e.part)
+            other = other if other and other.level == e.level and other.difference.mean is not None else None
+            found.append(
+                {
+                    "claim": f"{mine.claim.id} {mine.claim.short}",
+                    "what": e.named(),
+                    "where": where([e], study).strip(" ()"),
+                    "line": e.line,
+                    "here": _turned(e),
+                    "reference": _turned(other) if other else None,
+                    "agrees": agrees(e, other) if other else None,
+                }
+            )
     return found
 
 
@@ -84,6 +99,39 @@ def _turned(e: Estimate) -> list[float | int | None]:
     d = e.difference
     low, high = (d.low, d.high) if e.sign > 0 or d.low is None else (-d.high, -d.low)
     return [None if d.mean is None else e.sign * d.mean, low, high, d.n]
+
+
+def numbers(
+    tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None
+) -> dict[str, float | None]:
+    """Every estimate of a run as a number under a name of its own, for tables of many runs.
+
+    `barrier/distilled/8` is the mean of a measure (`rules.MEASURES`) over the initialisations of an arm at a level (of
+    a set: at its images a class), nets that did not train counted as in `judge.counted`;
+    `barrier/distilled/8/untrained` is how many those are. `P3/barrier/distilled/imp` is what a claim compares: the
+    difference of two arms, paired by initialisation, or the value of one that is held against a number. Each has its
+    95 % interval beside it, under `.../low` and `.../high`: None below three initialisations.
+    """
+    guess, found = 100 / classes, {}
+    for name, measure in MEASURES.items():
+        if (table := tables.get(measure.table)) is None or not len(table):
+            continue
+        for arm, level in table[["method", "level"]].drop_duplicates().itertuples(index=False):
+            if values := counted(table, name, arm, level, guess):
+                found |= _columns(f"{name}/{arm}/{level}", interval(list(values.values())))
+                if "state" in table:
+                    found[f"{name}/{arm}/{level}/untrained"] = failures(table, arm, level)[0]
+    for judged in judge(tables, study, classes, notebook):
+        for e in judged.parts:
+            than = f"/{e.part.than}" if e.other else ""
+            found |= _columns(
+                f"{judged.claim.id}/{e.part.measure}/{e.part.arm}{than}", e.difference if than else e.value
+            )
+    return found
+
+
+def _columns(name: str, found: Interval) -> dict[str, float | None]:
+    return {name: found.mean, f"{name}/low": found.low, f"{name}/high": found.high}
 
 
 def told(judged: Judged, study: Study) -> str:

@@ -68,6 +68,25 @@ def test_without_a_reference_there_is_no_word(study, tables, reference):
     assert (row["reference"], row["word"], row["agrees"]) == ("none yet", "not run", "-")
 
 
+def test_numbers_have_a_name_each_and_count_what_did_not_train(study, tables, reference):
+    found = board.numbers(
+        tables(accuracy={"distilled": [90.0, 92.0, None], "imp": [80.0, 81.0, 82.0]}), study, 10, "02"
+    )
+    assert found["accuracy/imp/8"] == 81 and found["accuracy/imp/8/untrained"] == 0
+    assert found["accuracy/distilled/8"] == (90 + 92 + 10) / 3, "a net without an accuracy has that of guessing"
+    assert found["accuracy/distilled/8/untrained"] == 1
+    assert found["X1/accuracy/distilled/imp"] == pytest.approx((10 + 11 - 72) / 3), "the claim's difference, paired"
+    assert found["accuracy/imp/8/low"] < 81 < found["accuracy/imp/8/high"]
+    two = board.numbers(tables(accuracy={"distilled": BASE[:2]}), study, 10, "02")
+    assert two == {
+        "accuracy/distilled/8": 85.0,
+        "accuracy/distilled/8/low": None,
+        "accuracy/distilled/8/high": None,
+        "accuracy/distilled/8/untrained": 0,
+    }
+    assert board.numbers({}, study, 10) == {}
+
+
 def test_what_was_not_run_here(study, tables, reference):
     (row,) = board.rows(tables(accuracy={"imp": BASE}), study, 10)
     assert (row["here"], row["agrees"], row["word"]) == ("not run", "-", "holds")

@@ -1,0 +1,186 @@
+"""What a grid's cells have come to: one table of all of them, the notebook that compares them, and the page over them.
+
+A row is made from what the cell's notebooks left in its folder, so that it can be made by any run of the grid: after an
+interruption, by one shard of several, or much later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from lotto.lab import batch, index, notebooks
+from lotto.lab.groups import DEFAULTS, places
+from lotto.lab.notebooks import FAILED, OK, Job, digest, up_to_date
+from lotto.lab.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTS = ("status", "error", "seconds", "core_seconds")
+"""Columns of a table beside the cell's name and the parameters that were varied, before them, and estimates, after."""
+
+
+@dataclasses.dataclass
+class Cell:
+    """One cell of a grid: a run of some notebooks with parameters of its own, in a folder of its own."""
+
+    name: str
+    folder: Path
+    varied: tuple[str, ...]
+    """The parameters that have values of their own in each cell."""
+    jobs: list[Job]
+    study: Study
+    stopped: str | None = None
+    """How its run was stopped in this process: paused or interrupted."""
+
+    def note(self, stopped: str | None) -> None:
+        """Keep why notebooks have failed, for the row of this cell, in whichever process it is made."""
+        self.stopped, file = stopped, self.folder / "failed.json"
+        failed = {j.name: error_line(j.trouble) for j in self.jobs if j.trouble}
+        if failed:
+            _replace(file, json.dumps({"made from": self.made_from, "errors": failed}, indent=1))
+        else:
+            file.unlink(missing_ok=True)
+
+    @property
+    def made_from(self) -> str:
+        """What the cell is made from, as a digest."""
+        return digest([job.key for job in self.jobs])
+
+    def row(self) -> dict[str, Any]:
+        """Its row: name, varied parameters, `status` (ok, failed, not run, paused, interrupted), `error` (the errors of
+        its notebooks in one line), `seconds` and `core_seconds` of those that are done, and their estimates by the
+        names of `claims.board.numbers`."""
+        done = [json.loads(job.manifest.read_text()) for job in self.jobs if up_to_date(job)]
+        file, errors = self.folder / "failed.json", {}
+        if len(done) < len(self.jobs) and file.exists():
+            kept = json.loads(file.read_text())
+            errors = kept["errors"] if kept["made from"] == self.made_from else {}
+        status = "ok" if len(done) == len(self.jobs) else self.stopped or ("failed" if errors else "not run")
+        numbers = {n: v for made in done for n, v in made["numbers"].items()}
+        return {
+            "cell": self.name,
+            **{n: _plain(value(self.study, n)) for n in self.varied},
+            "status": status,
+            "error": "; ".join(f"{n}: {error}" for n, error in errors.items()),
+            "seconds": sum((made["seconds"] for made in done), 0.0),
+            "core_seconds": sum((made["core_seconds"] for made in done), 0.0),
+            **numbers,
+        }
+
+
+def value(study: Study, name: str) -> Any:
+    """The value that a study has for a parameter given by its short name."""
+    if name in type(study).model_fields and name not in DEFAULTS:
+        return getattr(study, name)
+    group, field = places(name, study.distill_method, [])[0]
+    return getattr(getattr(study, group), field)
+
+
+def _plain(found: Any) -> Any:
+    # a list as text: CSV has no lists, and pandas compares none
+    return json.dumps(found) if isinstance(found, tuple | list) else found
+
+
+def error_line(trouble: str) -> str:
+    """The error at the end of a traceback as one line; the last line where none is recognised.
+
+    >>> error_line("----> 1 f(x)\\nValueError: too\\nlong")
+    'ValueError: too long'
+    """
+    lines = trouble.strip().splitlines() or [""]
+    starts = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt|Warning)\b", line)]
+    return " ".join(" ".join(lines[starts[-1] if starts else -1 :]).split())
+
+
+# the table
+
+
+def table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row per cell: its name, varied parameters, status, error, cost, and its estimates, missing where a cell has
+    none. Counts are whole numbers, lists JSON."""
+    import pandas as pd
+
+    found = pd.DataFrame([cell.row() for cell in cells])
+    numbers = [n for n in found if "/" in n]
+    counts = [n for n in numbers if n.endswith("/untrained")]
+    kinds = dict.fromkeys(numbers, "float64") | dict.fromkeys(counts, "Int64") | {"status": "str", "error": "str"}
+    return found.astype(kinds)
+
+
+def write(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Write the table of all cells, as they are now, to table.csv and table.parquet, and the whole study of each to
+    table.json, in the grid's folder; return it. A file is there whole or not at all."""
+    folder = cells[0].folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".table.lock"):  # two shards: the later one has seen all that the earlier one has
+        found = table(cells)
+        _replace(folder / "table.csv", found.to_csv(index=False))
+        part = folder / "table.parquet.part"
+        found.to_parquet(part, index=False)
+        part.replace(folder / "table.parquet")
+        whole = {cell.name: cell.study.named() for cell in cells}
+        _replace(folder / "table.json", json.dumps(whole, indent=1))
+    return found
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+
+
+def finished(cells: Sequence[Cell]) -> bool:
+    """Whether every cell has been run, and at least one of them to its end."""
+    states = {cell.row()["status"] for cell in cells}
+    return "ok" in states and states <= {"ok", "failed"}
+
+
+def told(cells: Sequence[Cell]) -> str:
+    """A line a cell, for the terminal: status, seconds, name, error."""
+    rows = [cell.row() for cell in cells]
+    lines = [f"{r['status']:11}  {r['seconds']:7.0f} s  {r['cell']}{'  ' * bool(r['error'])}{r['error']}" for r in rows]
+    return "\n".join(lines)
+
+
+# the notebook and the page
+
+
+def compare(cells: Sequence[Cell], force: bool = False) -> int:
+    """Execute the notebook that compares the cells on the grid's table, unless it has seen that very table; an exit
+    code."""
+    folder = cells[0].folder.parent
+    (source,) = notebooks.choose(notebooks.COMPARE, None, every=True)
+    parameters = {"table": str(folder / "table.parquet")}
+    key = digest([notebooks.key(source, parameters), (folder / "table.csv").read_text()])
+    job = Job(source, parameters, folder, key)
+    if not force and up_to_date(job):
+        return OK
+    print(f"\n{job.name} ...", flush=True)
+    with FileLock(folder / ".lock"):
+        trouble = notebooks.execute(job)
+    if trouble:
+        print(f"{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
+    return FAILED if trouble else OK
+
+
+def pages(cells: Sequence[Cell], name: str) -> Path:
+    """index.html over the folders of all cells, their table and the notebook that compares them."""
+    rows = [cell.row() for cell in cells]
+    seen = [{n: _shown(r[n]) for n in ("cell", *cells[0].varied, *FACTS)} for r in rows]
+    files = [f"{notebooks.COMPARE}.html", "table.csv", "table.parquet", "table.json"]
+    states = [r["status"] for r in rows]
+    facts = {"cells": ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)), **batch.made_with(rows)}
+    return index.index_of_cells(cells[0].folder.parent, name, seen, files, facts)
+
+
+def _shown(found: Any) -> str:
+    return f"{found:,.0f}" if isinstance(found, float) and found >= 100 else str(found)

@@ -1,0 +1,242 @@
+"""A grid: one study at many values of its parameters, each cell a run of notebooks on the one store, all in one table.
+
+A grid is a YAML file of parameters and lists of values (`read`):
+
+    notebooks: "02,03"                                    # by default all
+    base: {levels: [4, 8]}                                # what all cells share
+    cross: {ipc: [5, 10], distill_method: [dist, grad]}   # every value with every other
+    zip: {lr: [0.4, 0.8], steps: [300, 200]}              # the first with the first, the second with the second
+    seeds: 3                                              # initialisations in each cell; [0, 1, 2]: a cell for each
+
+`plan` makes its cells and checks them all, `run` executes what is not up to date, `lotto.lab.gather` keeps the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lotto.config import ConfigError, nearest
+from lotto.data import DataError
+from lotto.lab import batch, gather, presets
+from lotto.lab.gather import Cell
+from lotto.lab.groups import OF_ONE, PLACES
+from lotto.lab.notebooks import CLONE, INTERRUPTED, OK, PAUSED, digest, up_to_date
+from lotto.lab.store import deadline
+from lotto.lab.study import Study
+
+PARTS = ("notebooks", "base", "cross", "zip", "seeds")
+"""What a grid's file may hold."""
+MOST = 10_000
+"""Cells that a grid may have."""
+STOPPED = {PAUSED: "paused", INTERRUPTED: "interrupted"}
+"""Exit code -> what a cell is called that was stopped with it."""
+
+
+# what is asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What a file asks for."""
+
+    name: str
+    notebooks: str | None
+    base: dict[str, Any]
+    """Parameters that all cells share."""
+    cells: list[dict[str, Any]]
+    """The varied parameters of each cell; the last in the file changes fastest."""
+    own: tuple[str, ...]
+    """Parameters that the command line may not set beside it."""
+
+
+def read(file: str) -> Grid:
+    """The grid that a YAML file describes; it is called by the file's name. ConfigError names what cannot be read and
+    how it is put right."""
+    try:
+        return expand(yaml.load(Path(file).read_text(), _Once), Path(file).stem)
+    except OSError as error:
+        trouble = f"cannot be read ({error.strerror})"
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        trouble = f"is no YAML ({' '.join(str(error).split())})"
+    except ConfigError as error:
+        raise ConfigError(f"grid {file}: {error}") from None
+    raise ConfigError(
+        f"grid = {file!r}: {trouble}; give a file of parameters and lists, such as 'cross: {{ipc: [5, 10]}}'"
+    )
+
+
+class _Once(yaml.SafeLoader):
+    """A safe loader that lets no key stand twice: YAML would keep the last and drop the others unseen."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if twice := [k for k in keys if keys.count(k) > 1]:
+            raise ConfigError(f"{twice[0]!r} stands twice in one place (line {node.start_mark.line + 1}); give it once")
+        return super().construct_mapping(node, deep)
+
+
+def expand(asked: Any, name: str) -> Grid:
+    """The cells of a grid that is given as plain data; ConfigError for what no grid can be. Whether the parameters and
+    their values are a study's is for `plan` to say.
+
+    >>> [c["ipc"] for c in expand({"cross": {"ipc": [5, 10]}}, "g").cells]
+    [5, 10]
+    """
+    if not isinstance(asked, Mapping) or not asked:
+        raise ConfigError(f"{asked!r} is no grid; give {', '.join(PARTS)}, such as 'cross: {{ipc: [5, 10]}}'")
+    if other := [key for key in asked if key not in PARTS]:
+        known = other[0] in {*Study.model_fields, *PLACES, *OF_ONE}
+        fix = "put it under cross, zip or base" if known else nearest(str(other[0]), list(PARTS))
+        raise ConfigError(f"{other[0]!r} is no part of a grid; {fix}")
+    cross, together = _lists("cross", asked.get("cross")), _lists("zip", asked.get("zip"))
+    base, seeds, notebooks = _mapping("base", asked.get("base")), asked.get("seeds"), asked.get("notebooks")
+    if len(lengths := {n: len(values) for n, values in together.items()}) and len(set(lengths.values())) > 1:
+        told = ", ".join(f"{n} has {k}" for n, k in lengths.items())
+        raise ConfigError(f"zip: {told}; give lists of one length, or put one of them under cross")
+    if seeds == []:
+        raise ConfigError(
+            "seeds = []: give at least one initialisation, such as [0, 1, 2], or their number in each cell"
+        )
+    firsts = {"first_seed": seeds} if isinstance(seeds, list) else {}
+    alone = {"seeds": 1 if firsts else seeds} if seeds is not None else {}
+    places = {"cross": cross, "zip": together, "base": base, "seeds": {**firsts, **alone}}
+    for (one, a), (two, b) in itertools.combinations(places.items(), 2):
+        if both := sorted(a.keys() & b.keys()):
+            raise ConfigError(f"{both[0]!r} is given under {one} and by {two}; give it once")
+    if not (cross or together or firsts):
+        raise ConfigError("nothing varies; give lists of values under cross or zip, or a list of seeds")
+    zipped = [dict(zip(together, row, strict=True)) for row in zip(*together.values(), strict=True)] or [{}]
+    axes = [[{n: v} for v in values] for n, values in cross.items()]
+    axes += [zipped, [{"first_seed": s} for s in firsts.get("first_seed", ())] or [{}]]
+    if (count := math.prod(map(len, axes))) > MOST:
+        raise ConfigError(f"{count:,} cells are more than {MOST:,}; cross fewer values, or zip them")
+    cells = [{n: v for part in parts for n, v in part.items()} for parts in itertools.product(*axes)]
+    own = (*cells[0], *(alone if firsts else ()))
+    return Grid(name, None if notebooks is None else _numbers(notebooks), {**base, **alone}, cells, own)
+
+
+def _mapping(part: str, given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"{part} = {given!r}: names and values belong here, such as '{part}: {{ipc: [5, 10]}}'")
+    return {str(name): value for name, value in (given or {}).items()}
+
+
+def _lists(part: str, given: Any) -> dict[str, list]:
+    found = _mapping(part, given)
+    for name, values in found.items():
+        if not isinstance(values, list):
+            raise ConfigError(
+                f"{part}: {name} = {values!r}: give a list of values; one for all cells belongs under base"
+            )
+        if not values:
+            raise ConfigError(f"{part}: {name} = []: give at least one value")
+    return found
+
+
+def _numbers(notebooks: Any) -> str:
+    """As `--only` takes them: also of a list, and of one number."""
+    return ",".join(map(str, notebooks)) if isinstance(notebooks, list) else str(notebooks)
+
+
+# what is done
+
+
+def plan(grid: Grid, given: Mapping[str, Any], sources: Sequence[Path], out: str | None = None) -> list[Cell]:
+    """The cells of a grid with some notebooks, all of them checked as the run of one is, before anything runs.
+
+    given: parameters of the command line; they take the place of the grid's base. ConfigError names the cell.
+    """
+    if both := [n for n in grid.own if given.get(n) is not None]:
+        raise ConfigError(f"{both[0]!r} is given by grid {grid.name} and on the command line; drop one of them")
+    place = Path(out).expanduser().resolve() if out else CLONE / "runs" / f"grid-{grid.name}"
+    cells: dict[Study, Cell] = {}
+    for values in grid.cells:
+        name = named(values)
+        whole = {"preset": "digits", **grid.base, **{n: v for n, v in given.items() if v is not None}, **values}
+        try:
+            presets.study(whole["preset"], more={n: v for n, v in whole.items() if n != "preset"})
+            jobs, study = batch.plan(sources, whole, str(place / name))
+        except (ConfigError, DataError) as error:
+            raise ConfigError(f"grid {grid.name}, cell {name}: {error}{_hint(values, whole['preset'])}") from None
+        if study in cells:
+            raise ConfigError(
+                f"grid {grid.name}: cells {cells[study].name} and {name} are one study; drop one of their values"
+            )
+        cells[study] = Cell(name, place / name, tuple(values), jobs, study)
+    return list(cells.values())
+
+
+def _hint(values: Mapping[str, Any], preset: str) -> str:
+    """What is meant where single numbers stand for values that are lists themselves."""
+    plain = presets.study(preset).named() if preset in presets.PRESETS else {}
+    for name, value in values.items():
+        if isinstance(plain.get(name), list) and not isinstance(value, list):
+            return f" Each value of {name} is a list itself: write [[{value}], ...]."
+    return ""
+
+
+def named(values: Mapping[str, Any]) -> str:
+    """The name of a cell's folder: its parameters, as one reads them. It depends on nothing else, so that a cell keeps
+    its folder when values are added to the grid.
+
+    >>> named({"ipc": 5, "levels": [4, 8]})
+    'ipc=5,levels=4+8'
+    """
+    told = ",".join(f"{n}={'+'.join(map(str, v)) if isinstance(v, list) else v}" for n, v in values.items())
+    safe = re.sub(r"[^\w.,=+-]", "_", told)
+    return safe if safe == told and len(safe) <= 100 else f"{safe[:90]}-{digest(values)[:8]}"
+
+
+def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
+    """Those cells that are one part of a grid's, as "2/4" says; None means all. ConfigError for what is no part."""
+    if text is None:
+        return list(cells)
+    if not (found := re.fullmatch(r"(\d+)/(\d+)", text)) or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"shard = {text!r}: give a part and their number, such as 1/4 to 4/4")
+    return list(cells[int(found[1]) - 1 :: int(found[2])])
+
+
+def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = False) -> int:
+    """Execute those of `mine` that are not up to date, one after the other; an exit code. A cell that fails is a row
+    with its error, and the next one goes on. The table of all `cells` is written anew after each."""
+    code = OK
+    for i, cell in enumerate(mine, 1):
+        told = f"cell {i} of {len(mine)}, {cell.name}"
+        if not force and all(map(up_to_date, cell.jobs)):
+            print(f"{told}: up to date", flush=True)
+            continue
+        if time.time() >= deadline():
+            code = PAUSED
+            break
+        print(f"\n{told}", flush=True)
+        found = batch.run(cell.jobs, cell.study, force, keep_going=True)
+        cell.note(STOPPED.get(found))
+        gather.write(cells)
+        code = max(code, found)
+        if found in STOPPED:
+            break
+    gather.write(cells)
+    if gather.finished(cells) and code not in STOPPED:
+        code = max(code, gather.compare(cells, force))
+    print(f"\n{gather.told(cells)}")
+    if code in STOPPED:
+        print(f"{STOPPED[code]}; what was finished is kept, the same command goes on from there")
+    print(f"table: {cells[0].folder.parent / 'table.csv'}; to look at, offline: {gather.pages(cells, name)}")
+    return code
+
+
+def list_cells(mine: Sequence[Cell], force: bool) -> None:
+    """Say of each cell whether it would run, and with which parameters."""
+    for cell in mine:
+        ready = not force and all(map(up_to_date, cell.jobs))
+        print(f"{cell.name}: {'up to date' if ready else 'would run'} -> {cell.folder}")
+    print(f"{len(mine)} cells of {', '.join(j.name for j in mine[0].jobs)}" if mine else "no cells")
