@@ -18,7 +18,6 @@ from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import index, parallel, stills
 from lotto.lab.check import check
-from lotto.lab.device import device_name
 from lotto.lab.notebooks import (
     CLONE,
     FAILED,
@@ -128,7 +127,7 @@ def _index(jobs: list[Job], described: Study) -> Path:
     facts = {
         "preset": described.preset,
         "initialisations": described.seeds,
-        "device": f"{device_name()}, {parallel.jobs()} processes at a time",
+        "device": parallel.place(),
         "cost": (
             f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not "
             "read from the store"

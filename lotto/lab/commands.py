@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lotto.config import ConfigError
-from lotto.lab import notebooks, parallel, stills
+from lotto.lab import notebooks, parallel, scheduler, stills
 from lotto.lab.notebooks import CLONE, OK, choose, kernel_environment
 from lotto.lab.presets import PRESETS, study
 
@@ -43,6 +43,20 @@ def limit(text: str | None) -> None:
             os.environ["LOTTO_DEADLINE"] = str(time.time() + found)
             return
     raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
+
+
+def scheduler_option(p: argparse.ArgumentParser) -> None:
+    """The option that says where products are computed."""
+    told = "compute on a Dask cluster: local:N (N worker processes here) or tcp://host:port (default: processes here)"
+    p.add_argument("--scheduler", metavar="ADDRESS", help=told)
+
+
+def use_scheduler(text: str | None) -> None:
+    """Let what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any), and
+    see that it is there. ConfigError says what is wrong with it."""
+    if text is not None:
+        os.environ["LOTTO_SCHEDULER"] = text
+    scheduler.check()
 
 
 def study_options(p: argparse.ArgumentParser, told: str) -> None:
@@ -79,8 +93,10 @@ def reference(argv: Sequence[str]) -> int:
     p.add_argument(
         "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
     )
+    scheduler_option(p)
     args = p.parse_args(argv)
     limit(args.time_limit)
+    use_scheduler(args.scheduler)
     print(runs.make(args.name, args.seeds, [b for b in args.batches.split(",") if b]))
     return OK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import report
+from lotto.lab import cluster, report, scheduler
 from lotto.lab.progress import Stages
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -26,6 +27,9 @@ CLONE = Path(__file__).resolve().parents[2]
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
 """Exit codes of a run."""
 NOTEBOOKS = CLONE / "notebooks"
+
+CLEAR = "\r" + " " * 100 + "\r"
+"""Wipes the moving line of a terminal."""
 
 KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
@@ -43,7 +47,7 @@ def finish(notebook: str, board: Sequence[Mapping[str, str]] = ()) -> None:
 
 def _core_seconds() -> float:
     """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they
-    count."""
+    count. Workers of a cluster have told theirs."""
     import resource
 
     if "joblib.externals.loky" in sys.modules:
@@ -51,7 +55,7 @@ def _core_seconds() -> float:
 
         get_reusable_executor().shutdown(wait=True)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return round(sum(u.ru_utime + u.ru_stime for u in used), 1)
+    return round(sum(u.ru_utime + u.ru_stime for u in used) + cluster.core_seconds, 1)
 
 
 @dataclasses.dataclass
@@ -115,7 +119,9 @@ def _source(notebook: Path) -> list[str]:
     return ["".join(c["source"]) for c in json.loads(notebook.read_text())["cells"]]
 
 
-def _lotto() -> str:
+@functools.cache
+def sources_digest() -> str:
+    """Of lotto's own source files, as they were when this process first asked."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return digest([f.read_text() for f in files])
 
@@ -132,7 +138,7 @@ def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
         {
             "source": _source(notebook),
             "parameters": parameters,
-            "lotto": _lotto(),
+            "lotto": sources_digest(),
             "reference": _reference(),
             "versions": versions,
         }
@@ -178,7 +184,9 @@ def execute(job: Job) -> str | None:
     with tempfile.TemporaryDirectory() as scratch:
         mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
         with (
-            kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)),
+            kernel_environment(
+                LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress), LOTTO_SCHEDULER=scheduler.address()
+            ),
             progress_line(job.name, progress),
         ):
             try:
@@ -231,19 +239,25 @@ def progress_line(name: str, progress: Path) -> Iterator[None]:
     stop, tty = threading.Event(), sys.stdout.isatty()
     stages = Stages(time.monotonic())
 
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            stages.read(progress.read_text(), time.monotonic())
+        while stages.notes:
+            print(f"{CLEAR if tty else ''}  {name}: {stages.notes.pop(0)}", flush=True)
+
     def tell() -> None:
         last = time.monotonic()
         while not stop.wait(0.5 if tty else 2):
-            with contextlib.suppress(OSError):
-                stages.read(progress.read_text(), time.monotonic())
+            read()
             line = stages.line(time.monotonic())
             if tty:
                 print(f"\r  {name}: {line:<70}", end="", flush=True)
             elif time.monotonic() - last > 30:
                 print(f"  {name}: {line}", flush=True)
                 last = time.monotonic()
+        read()
         if tty:
-            print("\r" + " " * 100 + "\r", end="", flush=True)
+            print(CLEAR, end="", flush=True)
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()

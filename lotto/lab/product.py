@@ -1,15 +1,29 @@
-"""A finished product: what a function of one description made, in memory or in its folder."""
+"""A finished product: what a function of one description made, in memory or in its folder; and how a folder that is
+complete gets its name."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import os
+import platform
+import shutil
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
+
+FORMAT = 1
+"""Layout of the store on disk. A store of a higher number is left alone."""
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read or written: one sentence with the place and the fix."""
 
 
 class Product:
@@ -47,3 +61,56 @@ def _dump(file: Path, value: Any) -> None:
 def _sync(file: Path) -> None:
     with open(file, "rb") as f:
         os.fsync(f.fileno())
+
+
+def _open(folder: Path) -> Product | None:
+    try:
+        done = _read(folder / "done.json")
+        if done["format"] > FORMAT:
+            raise StoreError(_newer(folder, done["format"]))
+        if any((folder / name).stat().st_size != size for name, size in done["files"].items()):
+            return None
+        product = Product(_read(folder / "metrics.json"), path=folder)
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+    return product
+
+
+def _left_behind(making: Path) -> bool:
+    """Whether nobody writes into a half-made folder any more: its writer was a process of this machine and is gone, or
+    it has not changed for a day."""
+    name, _, machine = making.name.partition("@")
+    try:
+        if machine == platform.node():
+            os.kill(int(name.rpartition("-")[2]), 0)
+        return time.time() - making.stat().st_mtime > 24 * 3600
+    except ProcessLookupError:
+        return True
+    except (PermissionError, FileNotFoundError):  # a process of somebody else's; a folder that is gone
+        return False
+
+
+def _place(making: Path, folder: Path) -> None:
+    """Give a complete folder its name. Where another process was first, whose lock we do not see, its product stays and
+    ours goes; one that is there and damaged goes out of the way."""
+    while True:
+        try:
+            making.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        if _open(folder) is not None:
+            shutil.rmtree(making, ignore_errors=True)
+            return
+        damaged = folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _newer(place: Path, number: int) -> str:
+    return (
+        f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
+        "update lotto, or set LOTTO_STORE to another folder"
+    )

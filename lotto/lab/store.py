@@ -5,6 +5,10 @@ any) and `done.json`, all readable without lotto. The key is the SHA-256 of cano
 version, the versions of the functions it builds on, the description with everything upstream in it, and the
 fingerprints of data and foreign code. A folder is made under another name and renamed when complete, so what is
 half-written is never seen.
+
+Two processes that want one product: a file lock lets one compute while the other waits. Where machines share the store
+by a network file system that passes no locks on, both compute, which costs time and nothing else: each writes a folder
+of its own, the first to rename its folder decides, and equal keys give equal bytes (on the CPU).
 """
 
 from __future__ import annotations
@@ -33,14 +37,7 @@ from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, single_thread
-from lotto.lab.product import Product, _dump, _read, _sync
-
-FORMAT = 1
-"""Layout of the store on disk. A store of a higher number is left alone."""
-
-
-class StoreError(RuntimeError):
-    """The store cannot be read or written: one sentence with the place and the fix."""
+from lotto.lab.product import FORMAT, Product, StoreError, _dump, _left_behind, _newer, _open, _place, _read, _sync
 
 
 def root() -> Path:
@@ -152,8 +149,9 @@ class Cached:
         with _full_disk_told(), _lock(folder):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
-            for stale in folder.parent.glob(f".{folder.name}.making-*"):
-                shutil.rmtree(stale, ignore_errors=True)
+            for making in folder.parent.glob(f".{folder.name}.making-*"):
+                if _left_behind(making):
+                    shutil.rmtree(making, ignore_errors=True)
             started = time.perf_counter()
             partial = folder.parent / f".{folder.name}.partial"
             with single_thread():
@@ -167,7 +165,7 @@ class Cached:
         return _open(folder)
 
     def _write(self, folder: Path, description: BaseModel, product: Product, seconds: float) -> None:
-        making = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
+        making = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}-{os.getpid()}@{platform.node()}"
         making.mkdir(parents=True)
         try:
             _dump(
@@ -192,9 +190,7 @@ class Cached:
                 },
             )
             _sync(making / "done.json")
-            if folder.exists():  # damaged: _open did not take it for a product
-                shutil.rmtree(folder)
-            making.rename(folder)
+            _place(making, folder)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             raise
@@ -211,26 +207,6 @@ def cached(version: int, uses: tuple[Cached, ...] = (), **plan: Any) -> Callable
 
 def _import(module: str, name: str) -> Cached:
     return getattr(__import__(module, fromlist=[name]), name)
-
-
-def _open(folder: Path) -> Product | None:
-    try:
-        done = _read(folder / "done.json")
-        if done["format"] > FORMAT:
-            raise StoreError(_newer(folder, done["format"]))
-        if any((folder / name).stat().st_size != size for name, size in done["files"].items()):
-            return None
-        product = Product(_read(folder / "metrics.json"), path=folder)
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
-        return None
-    return product
-
-
-def _newer(place: Path, number: int) -> str:
-    return (
-        f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
-        "update lotto, or set LOTTO_STORE to another folder"
-    )
 
 
 def _check_format() -> None:
@@ -254,7 +230,14 @@ def _lock(folder: Path) -> Iterator[None]:
     locks = root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}"):
+    lock = FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}")
+    try:
+        held = lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+        held = contextlib.nullcontext()  # a file system without locks: what then happens is told above
+    with held:
         yield
 
 
