@@ -138,14 +138,22 @@ def _local(workers: int) -> SpecCluster:
     """A scheduler in this process, on loopback, and worker processes that die with it; Dask itself ends them when this
     process ends, within 10 s."""
     _dask()
+    import dask
     from distributed import Nanny, Scheduler, SpecCluster
+    from distributed.utils import get_mp_context
 
+    from lotto.lab.notebooks import kernel_environment
+
+    # forked from one process that has imported what takes seconds: a worker that died is back at once
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context().set_forkserver_preload(["distributed", "lotto.train", "lotto.lab.store"])
     here = {"host": "127.0.0.1", "dashboard": False}
     alone = {**here, "nthreads": 1, "memory_limit": 0, "death_timeout": START, "silence_logs": logging.CRITICAL}
     spec = {n: {"cls": Nanny, "options": {**alone, "env": env}} for n, env in enumerate(environments(workers, _gpus()))}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
     try:
-        return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        with kernel_environment():  # one thread for what that process imports
+            return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)
     except Exception as error:  # whatever keeps a process from starting
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         raise trouble(f"the worker processes did not start within {START:g} s ({told})") from error
