@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import re
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +37,17 @@ class Checkpoint:
 
     def __init__(self, folder: Path | None, every: float = 60.0, deadline: float = math.inf):
         self.folder, self.every, self.deadline = folder, every, deadline
-        self._last = time.monotonic()
+        self._last, self._part = time.monotonic(), f"state.{uuid.uuid4().hex[:8]}.part"
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The last state saved, as (tensors, plain data), or None."""
-        file = self.folder and self.folder / "state.safetensors"
-        if not file or not file.exists():
+        if self.folder is None:
             return None
         from safetensors import safe_open
 
-        with safe_open(file, "pt") as f:
+        with contextlib.suppress(FileNotFoundError), safe_open(self.folder / "state.safetensors", "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
+        return None
 
     def due(self) -> bool:
         """Whether it is time to save again: every `every` seconds, and when the deadline has passed."""
@@ -51,17 +55,26 @@ class Checkpoint:
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the state by this one, atomically. Raises Paused once the deadline has passed."""
+        # a part of our own, and a folder that may go at any time: another process may compute the same without our
+        # knowing (on a file system without locks), and clears up when it is the first to finish
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / "state.part"
-        save_tensors(tensors, part, {"state": json.dumps(state)})
-        part.replace(self.folder / "state.safetensors")
+        with contextlib.suppress(FileNotFoundError):
+            save_tensors(tensors, self.folder / self._part, {"state": json.dumps(state)})
+            (self.folder / self._part).replace(self.folder / "state.safetensors")
         self._last = time.monotonic()
         if time.time() >= self.deadline:
             raise Paused
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, from any device; clones, as the format refuses tensors that share storage."""
+    """Write tensors as safetensors, from any device; clones, as the format refuses tensors that share storage. OSError
+    where the file cannot be written."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)
+    try:
+        save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, file, metadata=metadata)
+    except SafetensorError as error:  # hides what the system said, such as that the disk is full
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
+        raise

@@ -27,7 +27,7 @@ from typing import Any
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import parallel
-from lotto.lab.commands import COMMANDS, limit, parameters, study_options, value
+from lotto.lab.commands import COMMANDS, limit, parameters, scheduler_option, study_options, use_scheduler, value
 from lotto.lab.notebooks import INTERRUPTED, OK, PAUSED, USAGE, choose, up_to_date
 
 
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default=os.environ.get("LOTTO_DEVICE", "auto"))
     p.add_argument("--jobs", metavar="N", help="processes at a time (default: the cores)")
+    scheduler_option(p)
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
     p.add_argument(
         "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
@@ -81,6 +82,7 @@ def run(argv: Sequence[str]) -> int:
     if args.download:
         os.environ["LOTTO_DOWNLOAD"] = "1"
     limit(args.time_limit)
+    use_scheduler(args.scheduler)
     from lotto.lab import batch
 
     parallel.jobs()  # a wrong --jobs or --device is told now

@@ -5,6 +5,7 @@ import tempfile
 
 os.environ.setdefault("LOTTO_HEADLESS", "1")
 os.environ.setdefault("LOTTO_STILLS", "0")
+os.environ.pop("LOTTO_SCHEDULER", None)
 if "LOTTO_STORE" not in os.environ:
     _scratch = tempfile.TemporaryDirectory(prefix="lotto-test-")
     os.environ["LOTTO_STORE"] = _scratch.name

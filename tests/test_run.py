@@ -12,7 +12,7 @@ import pytest
 from lotto import run
 from lotto.config import ConfigError
 from lotto.distill.coresets import subset
-from lotto.lab import commands, notebooks, sources, stills
+from lotto.lab import commands, committed, notebooks, sources, stills
 
 ENV = {**os.environ, "LOTTO_DEVICE": "cpu"}
 
@@ -25,7 +25,7 @@ def books(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
 
     def write(name, *cells, parameters='preset: str = "digits"  # preset\nseeds: int = None  # how many'):
-        nb = notebooks.strip(nbformat.v4.new_notebook())
+        nb = committed.strip(nbformat.v4.new_notebook())
         nb.cells = [nbformat.v4.new_code_cell(c) for c in (parameters, *cells)]
         nb.cells[0].metadata["tags"] = ["parameters"]
         nbformat.write(nb, folder / f"{name}.ipynb")
@@ -230,7 +230,7 @@ def test_an_interrupted_run_leaves_no_kernel_and_goes_on_afterwards(tmp_path, se
     )
     for old in (clone / "notebooks").glob("*.ipynb"):
         old.unlink()
-    nb = notebooks.strip(nbformat.v4.new_notebook())
+    nb = committed.strip(nbformat.v4.new_notebook())
     slow = f"import time, os; time.sleep(0 if os.path.exists({str(tmp_path / 'go')!r}) else 99)"
     nb.cells = [nbformat.v4.new_code_cell(c) for c in ('preset: str = "digits"', slow, END.format("01_slow"))]
     nb.cells[0].metadata["tags"] = ["parameters"]

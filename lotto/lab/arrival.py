@@ -243,8 +243,6 @@ def _put(archive: Archive, name: str, parts: list[str]) -> bool:
             here = store._open(folder)
             if here is not None and (done.get("left_out") or not here.info.get("left_out")):
                 return False
-            for stale in folder.parent.glob(f".{folder.name}.making-*"):
-                shutil.rmtree(stale, ignore_errors=True)
             with store.making(folder) as place:
                 for part in sorted(set(parts) - {"done.json"}):
                     data = archive.read(f"store/{name}/{part}")

@@ -18,7 +18,6 @@ from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import beside, index, parallel, stills
 from lotto.lab.check import check
-from lotto.lab.device import device_name
 from lotto.lab.notebooks import (
     CLONE,
     FAILED,
@@ -138,7 +137,7 @@ def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     `seconds` and `core_seconds`), the system, the versions."""
     total = {n: sum(e.get(n, 0) for e in done) for n in ("seconds", "core_seconds")}
     return {
-        "device": f"{device_name()}, {parallel.jobs()} processes at a time",
+        "device": parallel.place(),
         "cost": (
             f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not "
             "read from the store"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lotto.config import ConfigError
-from lotto.lab import notebooks, parallel, stills
+from lotto.lab import parallel, scheduler, stills
 from lotto.lab.notebooks import CLONE, OK, choose, kernel_environment
 from lotto.lab.presets import PRESETS, study
 
@@ -47,6 +47,20 @@ def limit(text: str | None) -> None:
     raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
 
 
+def scheduler_option(p: argparse.ArgumentParser) -> None:
+    """The option that says where products are computed."""
+    told = "compute on a Dask cluster: local:N (N worker processes here) or tcp://host:port (default: processes here)"
+    p.add_argument("--scheduler", metavar="ADDRESS", help=told)
+
+
+def use_scheduler(text: str | None) -> None:
+    """Let what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any), and
+    see that it is there. ConfigError says what is wrong with it."""
+    if text is not None:
+        os.environ["LOTTO_SCHEDULER"] = text
+    scheduler.check()
+
+
 def study_options(p: argparse.ArgumentParser, told: str) -> None:
     """The options that say which study is meant; `told` is the help for its parameters."""
     p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
@@ -61,12 +75,12 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
 
 def refresh(argv: Sequence[str]) -> int:
     """Execute the committed notebooks in place."""
-    from lotto.lab import batch
+    from lotto.lab import batch, committed
 
     batch.look_for_a_browser()
     for notebook in choose(",".join(argv) or None, None, every=True):
         print(f"{notebook.name} ...", flush=True)
-        notebooks.refresh(notebook)
+        committed.refresh(notebook)
     return OK
 
 
@@ -81,8 +95,10 @@ def reference(argv: Sequence[str]) -> int:
     p.add_argument(
         "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
     )
+    scheduler_option(p)
     args = p.parse_args(argv)
     limit(args.time_limit)
+    use_scheduler(args.scheduler)
     print(runs.make(args.name, args.seeds, [b for b in args.batches.split(",") if b]))
     return OK
 

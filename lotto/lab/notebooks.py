@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import report
+from lotto.lab import cluster, report, scheduler
 from lotto.lab.progress import Stages
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ NOTEBOOKS = CLONE / "notebooks"
 
 COMPARE = "07_compare"
 """The notebook that looks at the table of a grid: no part of a plain run, which has none."""
+
+CLEAR = "\r" + " " * 100 + "\r"
+"""Wipes the moving line of a terminal."""
 
 KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
@@ -55,7 +59,7 @@ def finish(notebook: str, board: Board | None = None) -> None:
 
 def _core_seconds() -> float:
     """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they
-    count."""
+    count. Workers of a cluster have told theirs."""
     import resource
 
     if "joblib.externals.loky" in sys.modules:
@@ -63,7 +67,7 @@ def _core_seconds() -> float:
 
         get_reusable_executor().shutdown(wait=True)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return round(sum(u.ru_utime + u.ru_stime for u in used), 1)
+    return round(sum(u.ru_utime + u.ru_stime for u in used) + cluster.core_seconds, 1)
 
 
 @dataclasses.dataclass
@@ -129,7 +133,9 @@ def _source(notebook: Path) -> list[str]:
     return ["".join(c["source"]) for c in json.loads(notebook.read_text())["cells"]]
 
 
-def _lotto() -> str:
+@functools.cache
+def sources_digest() -> str:
+    """Of lotto's own source files, as they were when this process first asked."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return digest([f.read_text() for f in files])
 
@@ -146,7 +152,7 @@ def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
         {
             "source": _source(notebook),
             "parameters": parameters,
-            "lotto": _lotto(),
+            "lotto": sources_digest(),
             "reference": _reference(),
             "versions": versions,
         }
@@ -192,7 +198,9 @@ def execute(job: Job) -> str | None:
     with tempfile.TemporaryDirectory() as scratch:
         mark, progress = Path(scratch) / "mark", Path(scratch) / "progress"
         with (
-            kernel_environment(LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress)),
+            kernel_environment(
+                LOTTO_END_MARK=str(mark), LOTTO_PROGRESS=str(progress), LOTTO_SCHEDULER=scheduler.address()
+            ),
             progress_line(job.name, progress),
         ):
             try:
@@ -245,19 +253,25 @@ def progress_line(name: str, progress: Path) -> Iterator[None]:
     stop, tty = threading.Event(), sys.stdout.isatty()
     stages = Stages(time.monotonic())
 
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            stages.read(progress.read_text(), time.monotonic())
+        while stages.notes:
+            print(f"{CLEAR if tty else ''}  {name}: {stages.notes.pop(0)}", flush=True)
+
     def tell() -> None:
         last = time.monotonic()
         while not stop.wait(0.5 if tty else 2):
-            with contextlib.suppress(OSError):
-                stages.read(progress.read_text(), time.monotonic())
+            read()
             line = stages.line(time.monotonic())
             if tty:
                 print(f"\r  {name}: {line:<70}", end="", flush=True)
             elif time.monotonic() - last > 30:
                 print(f"  {name}: {line}", flush=True)
                 last = time.monotonic()
+        read()
         if tty:
-            print("\r" + " " * 100 + "\r", end="", flush=True)
+            print(CLEAR, end="", flush=True)
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -266,33 +280,3 @@ def progress_line(name: str, progress: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def refresh(notebook: Path) -> None:
-    """Execute a committed notebook in place, at its own parameters, and strip what would differ at every run."""
-    import nbformat
-    from nbclient import NotebookClient
-    from traitlets.config import Config
-
-    nb = nbformat.read(notebook, 4)
-    where = {"metadata": {"path": str(NOTEBOOKS)}}
-    with kernel_environment():
-        NotebookClient(
-            nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
-        ).execute()
-    nbformat.write(strip(nb), notebook)
-
-
-def strip(nb: Any) -> Any:
-    """Drop widget state, timings and what papermill adds; keep outputs and ids."""
-    nb.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    for cell in nb.cells:
-        cell.metadata = {
-            k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")
-        }  # jupyter: whether the source is folded
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
-    return nb

@@ -1,4 +1,5 @@
-"""Many independent products at once: processes of one thread each on CPU cores, one after the other on a GPU."""
+"""Many independent products at once: processes of one thread each on CPU cores, one after the other on a GPU, or a Dask
+cluster where `LOTTO_SCHEDULER` names one."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lotto.config import ConfigError
-from lotto.lab import progress
-from lotto.lab.device import device
+from lotto.lab import cluster, progress, scheduler
+from lotto.lab.device import device, device_name
 from lotto.lab.product import asking
 
 if TYPE_CHECKING:
@@ -33,10 +34,15 @@ def jobs() -> int:
     )
 
 
+def place() -> str:
+    """Where products are computed, for the record: "cpu, 2 processes at a time", "Dask cluster local:3"."""
+    return f"Dask cluster {named}" if (named := scheduler.named()) else f"{device_name()}, {jobs()} processes at a time"
+
+
 @asking
 def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product]:
     """The products of many descriptions, in their order; those that are not in the store yet are computed, `jobs()` at
-    a time.
+    a time, or as many as the cluster named has workers.
 
     What they build on (`store.Plan`) is computed before them in the same way. Equal descriptions are computed once. An
     error in one stops the batch (finished ones stay in the store) and is raised here; a training that diverges is no
@@ -61,20 +67,24 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
             met.add(k)
     tasks = sorted(((k, d) for k, d in missing.items() if k not in met), key=lambda t: -plan.cost(t[1]))
     told = progress.Progress(plan.label or function.stage, len(tasks))
-    if len(tasks) < 2 or jobs() == 1:
-        for k, d in tasks:
-            ready[k] = function(d)
-            told.step()
-    else:
-        import joblib
-
-        # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
-        with joblib.parallel_config("loky", n_jobs=min(jobs(), len(tasks)), inner_max_num_threads=1):
-            work = (joblib.delayed(_task)(function, k, d) for k, d in tasks)
-            for k, product in joblib.Parallel(return_as="generator_unordered")(work):
-                ready[k] = product
-                told.step()
+    for k, product in (cluster.finished if scheduler.named() else _finished)(function, tasks):
+        ready[k] = product
+        told.step()
     return [ready[k] if k in ready else function(d) for k, d in zip(keys, descriptions, strict=True)]
+
+
+def _finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
+    """(key, product) of each task (key, description) as it finishes in a process of this machine; `cluster.finished` is
+    the same on a cluster."""
+    if len(tasks) < 2 or jobs() == 1:
+        yield from ((k, function(d)) for k, d in tasks)
+        return
+    import joblib
+
+    # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
+    with joblib.parallel_config("loky", n_jobs=min(jobs(), len(tasks)), inner_max_num_threads=1):
+        work = (joblib.delayed(_task)(function, k, d) for k, d in tasks)
+        yield from joblib.Parallel(return_as="generator_unordered")(work)
 
 
 def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:

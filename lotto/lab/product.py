@@ -1,12 +1,19 @@
-"""A finished product: what a function of one description made, in memory or in its folder."""
+"""A finished product: what a function of one description made, in memory or in its folder; and how a folder that is
+complete gets its name."""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import errno
 import functools
 import json
 import os
-from collections.abc import Callable
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FORMAT = 2
+"""Layout of the store and form of its keys. A store of a higher number is left alone, one of a lower number is brought
+to this one when it is first used (`lotto.lab.migrate`)."""
 TENSORS = "tensors.safetensors"
 
 
@@ -90,3 +100,79 @@ def _dump(file: Path, value: Any) -> None:
 def _sync(file: Path) -> None:
     with open(file, "rb") as f:
         os.fsync(f.fileno())
+
+
+def _open(folder: Path) -> Product | None:
+    try:
+        done = _read(folder / "done.json")
+        if done["format"] > FORMAT:
+            raise StoreError(_newer(folder, done["format"]))
+        here = {name: size for name, size in done["files"].items() if name not in done.get("left_out", ())}
+        if any((folder / name).stat().st_size != size for name, size in here.items()):
+            return None
+        product = Product(_read(folder / "metrics.json"), path=folder)
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+    return product
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder to write a product into: it gets the name `folder` when the block ends, and is gone if that fails.
+
+    Folders that others have left half-made are removed first.
+    """
+    for old in folder.parent.glob(f".{folder.name}.making-*"):
+        if _left_behind(old):
+            shutil.rmtree(old, ignore_errors=True)
+    place = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}-{os.getpid()}@{platform.node()}"
+    place.mkdir(parents=True)
+    try:
+        yield place
+        for file in place.iterdir():
+            _sync(file)
+        _place(place, folder)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _left_behind(making: Path) -> bool:
+    """Whether nobody writes into a half-made folder any more: its writer was a process of this machine and is gone, or
+    it has not changed for a day."""
+    name, _, machine = making.name.partition("@")
+    try:
+        if machine == platform.node():
+            os.kill(int(name.rpartition("-")[2]), 0)
+        return time.time() - making.stat().st_mtime > 24 * 3600
+    except ProcessLookupError:
+        return True
+    except (PermissionError, FileNotFoundError):  # a process of somebody else's; a folder that is gone
+        return False
+
+
+def _place(making: Path, folder: Path) -> None:
+    """Give a complete folder its name. Where another process was first, whose lock we do not see, its product stays and
+    ours goes; one that is damaged, or has left out tensors that ours has, goes out of the way."""
+    while True:
+        try:
+            making.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        here = _open(folder)
+        if here is not None and (not here.info.get("left_out") or _read(making / "done.json").get("left_out")):
+            shutil.rmtree(making, ignore_errors=True)
+            return
+        damaged = folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _newer(place: Path, number: int) -> str:
+    return (
+        f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
+        "update lotto, or set LOTTO_STORE to another folder"
+    )

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from lotto.lab.device import device
 
+NOTE = "! "
+"""How a line of the progress file begins that is to be told as it is."""
+
 in_worker = False
 """Whether this process computes for another. Its steps are not told: its products are what is counted."""
 
@@ -55,6 +58,19 @@ class Progress:
                 f.write(f"{self.label} {self.done}/{self.total}\n")
 
 
+def note(text: str) -> None:
+    """Say one line of what happens to the computation, such as a worker that was lost, wherever progress is told."""
+    if in_worker:
+        return
+    if file := os.environ.get("LOTTO_PROGRESS"):
+        with contextlib.suppress(OSError), Path(file).open("a") as f:
+            f.write(f"{NOTE}{text}\n")
+    elif not os.environ.get("LOTTO_HEADLESS"):
+        from tqdm.auto import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+
+
 def _memory() -> float:
     """Bytes: the most that was held on the GPU, or by this process."""
     import torch
@@ -68,17 +84,22 @@ def _memory() -> float:
 
 class Stages:
     """What a progress file says is being done now: its lines are "label done/total", a stage within another follows
-    that one's line."""
+    that one's line; what begins with `NOTE` is a line to be told."""
 
     def __init__(self, now: float):
         self.lines, self.since, self.changed = 0, now, now
         self.open: dict[str, tuple[int, int]] = {}
         self.start = 0.0
+        self.notes: list[str] = []
+        """Lines to be told as they are; whoever tells one takes it out."""
 
     def read(self, text: str, now: float) -> None:
         """Take in what the file holds by now (seconds on any clock)."""
         whole = text.splitlines()[: text.count("\n")]
         for line in whole[self.lines :]:
+            if line.startswith(NOTE):
+                self.notes.append(line.removeprefix(NOTE))
+                continue
             label, _, count = line.rpartition(" ")
             done, total = map(int, count.split("/"))
             while label in self.open and next(reversed(self.open)) != label:

@@ -5,6 +5,10 @@ any) and `done.json`, all readable without lotto. The key is the SHA-256 of cano
 version, the versions of the functions it builds on, the description with everything upstream in it, and the
 fingerprints of data and foreign code. A folder is made under another name and renamed when complete, so what is
 half-written is never seen.
+
+Two processes that want one product: a file lock lets one compute while the other waits. Where machines share the store
+by a network file system that passes no locks on, both compute, which costs time and nothing else: each writes a folder
+of its own, the first to rename its folder decides, and equal keys give equal bytes (on the CPU).
 """
 
 from __future__ import annotations
@@ -33,11 +37,7 @@ from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, single_thread
-from lotto.lab.product import TENSORS, Product, StoreError, _dump, _read, _sync, asking
-
-FORMAT = 2
-"""Layout of the store and form of its keys. A store of a higher number is left alone, one of a lower number is brought
-to this one when it is first used (`lotto.lab.migrate`)."""
+from lotto.lab.product import FORMAT, TENSORS, Product, StoreError, _dump, _newer, _open, _read, asking, making
 
 
 def root() -> Path:
@@ -154,8 +154,6 @@ class Cached:
         with _full_disk_told(), _lock(folder):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
-            for stale in folder.parent.glob(f".{folder.name}.making-*"):
-                shutil.rmtree(stale, ignore_errors=True)
             started = time.perf_counter()
             partial = folder.parent / f".{folder.name}.partial"
             with single_thread():
@@ -202,45 +200,6 @@ def _import(module: str, name: str) -> Cached:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def _open(folder: Path) -> Product | None:
-    try:
-        done = _read(folder / "done.json")
-        if done["format"] > FORMAT:
-            raise StoreError(_newer(folder, done["format"]))
-        here = {name: size for name, size in done["files"].items() if name not in done.get("left_out", ())}
-        if any((folder / name).stat().st_size != size for name, size in here.items()):
-            return None
-        product = Product(_read(folder / "metrics.json"), path=folder)
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
-        return None
-    return product
-
-
-@contextlib.contextmanager
-def making(folder: Path) -> Iterator[Path]:
-    """A folder to write a product into: it takes the place of `folder` when the block ends, and is gone if that
-    fails."""
-    place = folder.parent / f".{folder.name}.making-{uuid.uuid4().hex[:8]}"
-    place.mkdir(parents=True)
-    try:
-        yield place
-        for file in place.iterdir():
-            _sync(file)
-        if folder.exists():  # damaged, for _open did not take it for a product; or without its tensors
-            shutil.rmtree(folder)
-        place.rename(folder)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-
-
-def _newer(place: Path, number: int) -> str:
-    return (
-        f"{place}: made by a newer lotto (store format {number}, this one reads up to {FORMAT}); "
-        "update lotto, or set LOTTO_STORE to another folder"
-    )
-
-
 @functools.cache
 def _ready(place: Path) -> Path:
     """A store, after it has been brought to today's format; once in a process."""
@@ -274,7 +233,14 @@ def _lock(folder: Path, patience: float = -1) -> Iterator[None]:
     locks = root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}", timeout=patience):
+    lock = FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}", timeout=patience)
+    try:
+        held = lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+        held = contextlib.nullcontext()  # a file system without locks: what then happens is told above
+    with held:
         yield
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lotto import run
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import batch, gather, grid, notebooks
+from lotto.lab import batch, committed, gather, grid, notebooks
 from lotto.lab.claims.board import Board
 from lotto.lab.compare import tables
 
@@ -100,7 +100,7 @@ def books(tmp_path, monkeypatch):
     (folder / "reference").mkdir(parents=True)
     monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
     for name, cell in (("01_a", 'preset: str = "digits"'), ("02_b", "ipc: int = None"), (notebooks.COMPARE, 't = ""')):
-        nb = notebooks.strip(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]))
+        nb = committed.strip(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]))
         nb.cells[0].metadata["tags"] = ["parameters"]
         nbformat.write(nb, folder / f"{name}.ipynb")
 

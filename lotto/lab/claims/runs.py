@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lotto.config import ConfigError, nearest
-from lotto.lab import device, parallel, presets, sources
+from lotto.lab import cluster, device, parallel, presets, scheduler, sources
 from lotto.lab.claims import judge
 from lotto.lab.claims.plans import PLANS, Batch, Plan
 from lotto.lab.claims.rules import ENOUGH, REGIMES
@@ -185,13 +185,18 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         batch, done = plan.batches[n], facts["batches"][n]["done"]
         missing = [s for s in numbers if s not in done]
         for i in range(0, len(missing), plan.at_once):
-            some, started = missing[i : i + plan.at_once], time.monotonic()
+            some, started = missing[i : i + plan.at_once], _core_seconds()
             _add(name, batch, described, some, folder)
             done += some
-            facts["core_hours"] = round(facts["core_hours"] + parallel.jobs() * (time.monotonic() - started) / 3600, 3)
+            facts["core_hours"] = round(facts["core_hours"] + (_core_seconds() - started) / 3600, 3)
             _write(file, facts)
             print(f"{name}: {n}, initialisations {some} done", flush=True)
     return file
+
+
+def _core_seconds() -> float:
+    """A clock of core-seconds: of all processes here, busy or not, or what the workers of a cluster have told."""
+    return cluster.core_seconds if scheduler.named() else parallel.jobs() * time.monotonic()
 
 
 def _facts(plan: Plan, described: Study) -> dict[str, Any]:

@@ -1,0 +1,239 @@
+"""Products computed on a Dask cluster: `LOTTO_SCHEDULER` names it, and workers write into the store that all share.
+
+A future has the product's key for its own, so what many clients want is computed once on the cluster. Nothing but that
+key and the seconds travel back: the client reads the product in the store. A worker that dies leaves a checkpoint, and
+Dask gives its work to another. Client and workers look before anything is computed whether they see the same store and
+have the same versions (`lotto.lab.worker`); a worker also computes the key itself, which holds the data's fingerprints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import pickle
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lotto.checkpoint import Paused
+from lotto.lab import progress, scheduler, worker
+from lotto.lab.scheduler import ANSWER, trouble
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from pydantic import BaseModel
+
+    from lotto.lab.product import Product
+    from lotto.lab.store import Cached
+
+PAUSING = 60.0
+"""Seconds that workers are given to save their states once the time given to the run is up."""
+
+KEPT = "what was finished is kept, and the same command goes on from there"
+
+core_seconds = 0.0
+"""CPU seconds that workers have told of so far, for products asked for by this process."""
+
+
+def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
+    """(key, product) of each task (key, description) as it finishes on the cluster named.
+
+    Waiting for workers, losing one and its return are told in a line each (`progress.note`). An error in a task is
+    raised here as what it was, and the rest is given up. When the time given to the run is up, workers have `PAUSING`
+    seconds to save their states before Paused is raised. ConfigError where there is no worker for `patience()` seconds,
+    where the scheduler is lost, where workers die one after the other over one task, or are unlike this process.
+    """
+    global core_seconds
+    client, told, waits = scheduler.client(), _told(), scheduler.patience()
+    same = hashlib.sha256(json.dumps(told.settings, sort_keys=True).encode()).hexdigest()[:8]
+    crew, futures, paused, until = Crew(client, told, waits), {}, None, float("inf")
+    try:
+        with _loss_told(client):
+            crew.gather()
+            for key, description in tasks:
+                work = pickle.dumps((function, key, description))
+                name = f"{function.stage}-{key}-{same}"  # shared by all who want it computed in the same way
+                futures[client.submit(worker.compute, work, told, key=name, pure=True)] = key, description
+        while futures and time.monotonic() < until:
+            with _loss_told(client):
+                _wait(client, list(futures))
+                crew.look()
+                done = {f: found for f in futures if (found := _outcome(f)) is not None}
+            for future, found in done.items():
+                key, description = futures.pop(future)
+                if isinstance(found, Paused):
+                    paused, until = found, min(until, time.monotonic() + PAUSING)
+                elif isinstance(found, BaseException):
+                    raise _told_as(found, f"{function.stage} {key[:12]}")
+                else:
+                    core_seconds += found
+                    yield key, _arrived(function, description, waits)
+    finally:
+        for future in futures:
+            future.release()
+    if paused:
+        raise paused
+
+
+class Crew:
+    """The workers of a cluster as one client sees them; each is looked at when it comes."""
+
+    def __init__(self, client: Client, told: worker.Told, waits: float):
+        self.client, self.told, self.waits = client, told, waits
+        self.known: set[str] | None = None
+        self.there = time.monotonic()
+        """When there was a worker last."""
+
+    def gather(self) -> None:
+        """Wait until there is a worker."""
+        self.look()
+        while not self.known:
+            time.sleep(0.2)
+            self.look()
+
+    def look(self) -> None:
+        """Tell who came and who was lost since the last look. ConfigError for a newcomer that must not compute for this
+        client, or where there has been nobody for too long."""
+        threads = _asked(self.client, self.client.scheduler.ncores)
+        before, self.known = self.known, set(threads)
+        came, lost = self.known - (before or set()), (before or set()) - self.known
+        waiting = f"waiting up to {self.waits:g} s for one"
+        if before is None and not came:
+            progress.note(f"no worker at {scheduler.named()} yet: {waiting}")
+        if lost:
+            left = f"{len(self.known)} left" if self.known else f"none is left, {waiting}"
+            progress.note(f"lost {_counted(lost)}: {left}; what was being computed there goes on from its last state")
+        if came:
+            self._check({w: threads[w] for w in came})
+            if before is not None:
+                progress.note(f"{_counted(came)} came: {len(self.known)} at work")
+        if self.known:
+            self.there = time.monotonic()
+        elif time.monotonic() - self.there > self.waits:
+            raise trouble(f"no worker for {self.waits:g} s; start some, or wait longer (LOTTO_SCHEDULER_WAIT): {KEPT}")
+
+    def _check(self, threads: dict[str, int]) -> None:
+        looked = _asked(self.client, self.client._run, worker.look, self.told, workers=[*threads], on_error="return")
+        for name, found in looked.items():
+            if isinstance(found, OSError):
+                continue  # gone again
+            if isinstance(found, Exception):
+                lacks = f"{type(found).__name__}: {found}"
+                found = f"has not the client's lotto ({lacks}): start it in the client's environment", ""
+            what, answer = found
+            if answer and not _taken(_meeting() / answer, self.waits):
+                what = f"says that it sees the store {_meeting().parent}, but what it writes does not appear there"
+            if not what and threads[name] != 1:
+                what = f"computes {threads[name]} products in one process: start it with --nthreads 1"
+            if what:
+                raise trouble(f"worker {name} {what}")
+
+
+def _counted(workers: set[str]) -> str:
+    return "a worker" if len(workers) == 1 else f"{len(workers)} workers"
+
+
+def _meeting() -> Path:
+    from lotto.lab.store import root
+
+    return root() / worker.MEETING
+
+
+@functools.cache
+def _mark(meeting: Path) -> str:
+    # of this process; other processes' are left for a week, as their work may still wait on the cluster
+    meeting.mkdir(parents=True, exist_ok=True)
+    for old in meeting.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > 7 * 24 * 3600:
+                old.unlink()
+    return uuid.uuid4().hex
+
+
+def _told() -> worker.Told:
+    from lotto.lab.store import _full_disk_told, deadline
+
+    with _full_disk_told():
+        mark = _mark(_meeting())
+        (_meeting() / mark).touch()
+    settings = {"LOTTO_STORE": str(_meeting().parent), "LOTTO_DEADLINE": str(deadline())}
+    settings |= {"LOTTO_SCHEDULER": "", "LOTTO_JOBS": "1"}  # no cluster and no processes within a worker
+    for name in ("LOTTO_DATA", "LOTTO_CHECKPOINT_SECONDS", "LOTTO_DEVICE"):
+        if (value := os.environ.get(name, "")) not in ("", "auto"):
+            settings[name] = value
+    return worker.Told(mark, worker.versions(), settings)
+
+
+def _taken(file: Path, waits: float) -> bool:
+    """Remove a file that may take its time to appear here (a network file system keeps lists for some seconds)."""
+    until = time.monotonic() + waits
+    while time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _arrived(function: Cached, description: BaseModel, waits: float) -> Product:
+    """A product that a worker has written; it too may take its time to appear."""
+    until = time.monotonic() + waits
+    while (product := function.read(description)) is None:
+        if time.monotonic() > until:
+            raise trouble(
+                f"a worker has finished {function.folder(description)}, but it does not "
+                f"appear here within {waits:g} s; let client and workers share the store's folder"
+            )
+        time.sleep(0.2)
+    return product
+
+
+def _outcome(future: Future) -> float | BaseException | None:
+    """The seconds that a task took, its error, or None where it is not finished."""
+    if future.status == "error":
+        return future.exception(timeout=ANSWER)
+    if future.status == "cancelled":
+        raise CancelledError
+    with contextlib.suppress(TimeoutError):  # a worker may die with what it has to say, which is then asked anew
+        return future.result(timeout=ANSWER) if future.status == "finished" else None
+    return None
+
+
+def _told_as(error: BaseException, what: str) -> BaseException:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return trouble(f"{what}: several workers died over it, one after the other (out of memory, perhaps): {KEPT}")
+    if isinstance(error, ModuleNotFoundError):
+        return trouble(f"a worker has no module {error.name!r}: start it in the client's environment")
+    return error
+
+
+def _wait(client: Client, futures: list[Future], seconds: float = 1.0) -> None:
+    from distributed import wait
+
+    with client.as_current(), contextlib.suppress(TimeoutError):
+        wait(futures, timeout=seconds, return_when="FIRST_COMPLETED")
+    if client.status != "running":
+        raise OSError("the connection was closed")
+
+
+def _asked(client: Client, function: Any, *args: Any, **more: Any) -> Any:
+    return client.sync(function, *args, callback_timeout=6 * ANSWER, **more)
+
+
+@contextlib.contextmanager
+def _loss_told(client: Client) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, TimeoutError, CancelledError) as error:
+        with contextlib.suppress(Exception):
+            client.close(timeout=1)
+        told = str(error) or type(error).__name__
+        raise trouble(f"it was lost ({told.splitlines()[0]}); start it again, or name another: {KEPT}") from None
