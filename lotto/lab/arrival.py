@@ -60,24 +60,15 @@ def bring(file: Path, out: str | None = None) -> Arrived:
     with _opened(file) as archive:
         manifest = archive.manifest
         for name, parts in archive.products.items():
-            _checked(archive, name, parts)
-        for name in archive.results:
-            if name.endswith((".json", ".ipynb")):
-                archive.json(name)
-            archive.read(name)
+            _check_product(archive, name, parts)
+        _check_results(archive)
         where = batch.place(manifest["parameters"]["preset"], manifest["parameters"], out)
         store._check_format()
         _room(archive)
         with _own(where):
             _nothing_lost(archive, where)
             new = sum(_put(archive, name, parts) for name, parts in archive.products.items())
-            # what says that a notebook is finished comes last
-            for name in sorted(archive.results, key=lambda n: (n.endswith(".json"), n)):
-                target = where / name.removeprefix("run/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(target.name + ".part")
-                part.write_bytes(archive.read(name))
-                part.replace(target)
+            _lay(archive, where)
     return Arrived(manifest, where, new, len(archive.products) - new)
 
 
@@ -178,7 +169,7 @@ def _opened(file: Path) -> Iterator[Archive]:
         raise StoreError(f"{file}: no whole zip archive ({error}); copy it again, or ask for a new export") from None
 
 
-def _checked(archive: Archive, name: str, parts: list[str]) -> None:
+def _check_product(archive: Archive, name: str, parts: list[str]) -> None:
     """StoreError where a product is not whole, or not what its key says."""
     stage, key = name.split("/")
     place, told = f"store/{name}", {TENSORS if part == PACKED else part for part in parts if part != "done.json"}
@@ -199,6 +190,15 @@ def _checked(archive: Archive, name: str, parts: list[str]) -> None:
         whole = False
     if not whole:
         raise archive.wrong(f"the product {name} is not whole")
+
+
+def _check_results(archive: Archive) -> None:
+    """StoreError where what lies beside the products is not what a run leaves."""
+    for name in archive.results:
+        archive.json(name) if name.endswith((".json", ".ipynb")) else archive.read(name)
+    for name in archive.manifest["notebooks"]:
+        if not {"key", "board", "products", "parameters"} <= archive.json(f"run/{name}.json").keys():
+            raise archive.wrong(f"'run/{name}.json' does not say how the notebook ended")
 
 
 def _room(archive: Archive) -> None:
@@ -233,6 +233,19 @@ def _nothing_lost(archive: Archive, where: Path) -> None:
         if all((where / kind).exists() for kind in kinds):
             if any((where / kind).read_bytes() != archive.read(f"run/{kind}") for kind in kinds):
                 raise ConfigError(f"out = {str(where)!r}: holds another {kinds[0]}; give --out another folder")
+
+
+def _lay(archive: Archive, where: Path) -> None:
+    """Write the notebooks and their pages; what says that a notebook is finished comes last."""
+    for name in archive.manifest["notebooks"]:
+        if not (where / f"{name}.ipynb").exists():  # said of a notebook that is gone
+            (where / f"{name}.json").unlink(missing_ok=True)
+    for name in sorted(archive.results, key=lambda n: (n.endswith(".json"), n)):
+        target = where / name.removeprefix("run/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        part.write_bytes(archive.read(name))
+        part.replace(target)
 
 
 def _put(archive: Archive, name: str, parts: list[str]) -> bool:

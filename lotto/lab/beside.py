@@ -11,6 +11,7 @@ from typing import Any
 from lotto.lab import index, plots, report
 from lotto.lab.claims import figures, runs
 from lotto.lab.study import Study
+from lotto.stats import Interval
 
 AGREES = {True: "yes", False: "no", None: "cannot be said"}
 
@@ -38,7 +39,8 @@ def page(folder: Path, entries: Sequence[Mapping[str, Any]], study: Study) -> Pa
         "<h2>Parameters that differ</h2>",
         index._rows(differing(study, kept.study), {}),
     ]
-    return report.paper(file, "lotto: this run beside the reference", "".join(body))
+    # all rows at once, as in the index
+    return report.paper(file, "lotto: this run beside the reference", f'<div class="index">{"".join(body)}</div>')
 
 
 def summary(compared: Sequence[Mapping[str, Any]]) -> str:
@@ -72,15 +74,13 @@ def _row(c: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(found: Sequence[Any] | None) -> str:
-    if not found or found[0] is None:
-        return "-"
-    mean, low, high, n = found
-    return f"{mean:.2f} " + ("" if low is None else f"[{low:.2f}, {high:.2f}] ") + f"(n = {n})"
+    return f"{Interval(*found).text(2)} (n = {found[3]})" if found and found[0] is not None else "-"
 
 
 def differing(mine: Study, theirs: Study) -> list[dict[str, str]]:
-    """The parameters in which two studies differ: one row per parameter, with both values as text."""
-    here, there = mine.named(), theirs.named()
+    """The parameters in which two studies differ: one row per parameter, with both values as text; of `methods`, the
+    arms that they come to."""
+    here, there = ({**s.named(), "methods": list(s.arms)} for s in (mine, theirs))
     return [
         {"parameter": name, "this run": str(here.get(name, "-")), "reference": str(there.get(name, "-"))}
         for name in dict.fromkeys([*here, *there])

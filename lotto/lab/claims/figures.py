@@ -94,5 +94,5 @@ def beside(compared: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     names = [f"{c['claim'].split()[0]}  {c['what']}" for c in compared]
     fig.update_yaxes(tickvals=[-i for i in range(len(names))], ticktext=names, range=[0.6 - len(names), 0.6])
     fig.update_xaxes(title="difference, claimed to the right (points; curvature: log10)")
-    styled(fig, title, 170 + 34 * max(1, len(names)), 1000).update_layout(margin=dict(l=30))
+    styled(fig, title, 170 + 34 * max(1, len(names))).update_layout(margin=dict(l=30))
     return legend_below(fig)
