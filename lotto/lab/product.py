@@ -37,8 +37,8 @@ class Product:
     @functools.cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Name -> CPU tensor."""
-        file = self.path / "tensors.safetensors"
-        return load_file(file) if file.exists() else {}
+        name = "tensors.safetensors"
+        return load_file(self.path / name) if name in self.info["files"] else {}
 
     @functools.cached_property
     def info(self) -> dict[str, Any]:
@@ -103,10 +103,20 @@ def _place(making: Path, folder: Path) -> None:
         if _open(folder) is not None:
             shutil.rmtree(making, ignore_errors=True)
             return
-        damaged = folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
+        # only who put the mark moves what is damaged, and looks once more before: it may have been replaced meanwhile
+        mark, aside = folder / "damaged", folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                if time.time() - mark.stat().st_mtime < 10:  # else who put it there has died
+                    time.sleep(0.05)
+                    continue
+            if _open(folder) is None:
+                folder.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                mark.unlink()
 
 
 def _newer(place: Path, number: int) -> str:

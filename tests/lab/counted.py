@@ -52,7 +52,9 @@ def steps(work: Work, checkpoint: Checkpoint) -> Product:
 
 @cached(version=1)
 def fails(work: Work) -> Product:
-    raise {"config": ConfigError, "data": DataError, "store": StoreError}[work.ends](f"number {work.number}: {work.ends}")
+    raise {"config": ConfigError, "data": DataError, "store": StoreError}[work.ends](
+        f"number {work.number}: {work.ends}"
+    )
 
 
 def counted(log: Path) -> list[str]:
