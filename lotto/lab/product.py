@@ -42,17 +42,16 @@ class Product:
     @functools.cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Name -> CPU tensor. StoreError where they were left out when the product was handed on."""
-        file = self.path / TENSORS
-        if not file.exists() and TENSORS in self.info.get("left_out", ()):
+        if TENSORS in self.info.get("left_out", ()):
             raise StoreError(
                 f"{self.path}: its tensors were left out when it was exported; import it from an archive that was "
                 "exported with --weights, or delete this folder to compute it anew"
             )
-        if not file.exists():
+        if TENSORS not in self.info["files"]:
             return {}
         from safetensors.torch import load_file
 
-        return load_file(file)
+        return load_file(self.path / TENSORS)
 
     @functools.cached_property
     def info(self) -> dict[str, Any]:
@@ -165,10 +164,20 @@ def _place(making: Path, folder: Path) -> None:
         if here is not None and (not here.info.get("left_out") or _read(making / "done.json").get("left_out")):
             shutil.rmtree(making, ignore_errors=True)
             return
-        damaged = folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
+        # only who put the mark moves what is damaged, and looks once more before: it may have been replaced meanwhile
+        mark, aside = folder / "damaged", folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                if time.time() - mark.stat().st_mtime < 10:  # else who put it there has died
+                    time.sleep(0.05)
+                    continue
+            if _open(folder) is None:
+                folder.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                mark.unlink()
 
 
 def _newer(place: Path, number: int) -> str:

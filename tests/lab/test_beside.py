@@ -10,17 +10,17 @@ from lotto.lab.claims import runs
 from lotto.lab.notebooks import Job
 
 
-def row(name, here, reference, agrees):
-    return {"claim": f"{name} it is better", "agrees": "-", "word": "holds", "compared": [
-        {"what": "barrier: distilled | IMP", "where": "97.2 % sparse", "line": 0.0, "here": here, "reference": reference, "agrees": agrees}
-    ]}  # fmt: skip
+def compared(name, here, reference, agrees):
+    return {"claim": f"{name} it is better", "what": "barrier: distilled | IMP", "where": "97.2 % sparse", "line": 0.0} | {
+        "here": here, "reference": reference, "agrees": agrees
+    }  # fmt: skip
 
 
 ROWS = [
-    row("P1", [1.0, None, None, 2], [1.5, 1.0, 2.0, 10], True),
-    row("P2", [9.0, 8.0, 10.0, 3], [1.5, 1.0, 2.0, 10], False),
-    row("P3", [-1.0, None, None, 2], None, None),
-    row("P4", [None, None, None, 0], None, None),
+    compared("P1", [1.0, None, None, 2], [1.5, 1.0, 2.0, 10], True),
+    compared("P2", [9.0, 8.0, 10.0, 3], [1.5, 1.0, 2.0, 10], False),
+    compared("P3", [-1.0, None, None, 2], None, None),
+    compared("P4", [None, None, None, 0], None, None),
 ]
 
 
@@ -33,7 +33,13 @@ def folder(tmp_path, tiny, monkeypatch):
     for name in ("01_a", "02_b"):
         nbformat.write(nb, tmp_path / f"{name}.ipynb")
         report.page(tmp_path / f"{name}.ipynb")
-        told = {"board": ROWS if name == "01_a" else [], "title": name, "seconds": 1.0, "core_seconds": 1.0}
+        told = {
+            "board": [],
+            "compared": ROWS if name == "01_a" else [],
+            "title": name,
+            "seconds": 1.0,
+            "core_seconds": 1.0,
+        }
         (tmp_path / f"{name}.json").write_text(json.dumps(told))
     batch._index([Job(tmp_path / "01_a.ipynb", {}, tmp_path, "k", "ok")], tiny())
     return tmp_path
@@ -71,7 +77,7 @@ def test_the_report_leads_nowhere_out_of_its_folder_and_says_its_size(folder):
 
 
 def test_without_a_reference_there_is_no_such_page(folder, tiny):
-    entries = [{"name": "01_a", "status": "ok", "board": ROWS}]
+    entries = [{"name": "01_a", "status": "ok", "compared": ROWS}]
     assert beside.page(folder, entries, tiny().but(preset="cifar10")) is None and not (folder / index.COMPARE).exists()
     assert beside.page(folder, [{"name": "01_a", "status": "ok"}], tiny()) is None
-    assert "None of these comparisons can be set beside" in beside.summary(ROWS[2]["compared"])
+    assert "None of these comparisons can be set beside" in beside.summary(ROWS[2:3])

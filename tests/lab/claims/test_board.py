@@ -42,7 +42,7 @@ def reference(study, tables, monkeypatch):
 def test_a_board_stands_beside_the_reference(study, tables, reference):
     mine = tables(accuracy={"distilled": raised(10.05)[:2], "imp": BASE[:2]})
     (row,) = board.rows(mine, study, 10, "02")
-    (compared,) = row.pop("compared")
+    (compared,) = board.comparisons(mine, study, 10, "02")
     assert [round(x, 2) for x in (compared["here"][0], *compared["reference"])] == [9.9, 10.0, 9.8, 10.2, 5]
     assert compared["agrees"] is True and compared["here"][1:] == [None, None, 2] and compared["line"] == 0
     assert row == {
