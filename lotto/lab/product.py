@@ -160,11 +160,10 @@ def _place(making: Path, folder: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-        here = _open(folder)
-        if here is not None and (not here.info.get("left_out") or _read(making / "done.json").get("left_out")):
+        if _as_good(folder, making):
             shutil.rmtree(making, ignore_errors=True)
             return
-        # only who put the mark moves what is damaged, and looks once more before: it may have been replaced meanwhile
+        # only who put the mark moves what is worse, and looks once more before: it may have been replaced meanwhile
         mark, aside = folder / "damaged", folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
             try:
@@ -173,11 +172,16 @@ def _place(making: Path, folder: Path) -> None:
                 if time.time() - mark.stat().st_mtime < 10:  # else who put it there has died
                     time.sleep(0.05)
                     continue
-            if _open(folder) is None:
+            if _as_good(folder, making):
+                mark.unlink()
+            else:
                 folder.rename(aside)
                 shutil.rmtree(aside, ignore_errors=True)
-            else:
-                mark.unlink()
+
+
+def _as_good(folder: Path, making: Path) -> bool:
+    here = _open(folder)
+    return here is not None and (not here.info.get("left_out") or bool(_read(making / "done.json").get("left_out")))
 
 
 def _newer(place: Path, number: int) -> str:
