@@ -41,7 +41,7 @@ def finish(notebook: str, board: Sequence[Mapping[str, Any]] = ()) -> None:
         from lotto.lab import product
 
         told = {"notebook": notebook, "board": [dict(row) for row in board], "core_seconds": _core_seconds()}
-        told["products"] = sorted(product.asked)
+        told |= {"products": sorted(product.asked), "opened": sorted(product.opened)}
         Path(mark).write_text(json.dumps(told))
     print(f"{notebook}: finished, {len(board)} claims judged")
 
