@@ -36,8 +36,7 @@ FORMAT = 1
 """Layout of an archive. One of a higher number is refused."""
 
 WEIGHTS = ("trained", "expert")
-"""Stages whose tensors are weights of trained nets: left out unless asked for. Rewind points are always packed, so that
-a ticket is whole: its mask, and the weights that it is trained from."""
+"""Stages whose tensors are weights of trained nets: left out unless asked for, or a notebook looked into them."""
 
 PACKED = "packed.safetensors"
 """In an archive, the tensors of a product that has masks among them."""
@@ -92,6 +91,8 @@ class Run:
     """What they were run with, `preset` among it."""
     products: tuple[str, ...]
     """What they asked the store for, as `stage/key`."""
+    opened: tuple[str, ...]
+    """Products whose tensors they looked into."""
 
 
 def finished(folder: Path) -> Run:
@@ -102,7 +103,7 @@ def finished(folder: Path) -> Run:
         raise ConfigError(
             f"{folder}: no finished notebook is there; run ./run_all.sh first, or give the --out of a run"
         )
-    if old := [name for name, t in told.items() if "products" not in t]:
+    if old := [name for name, t in told.items() if "opened" not in t]:
         raise ConfigError(
             f"{folder / old[0]}.json: an older lotto made it and did not note its products; ./run_all.sh --force "
             "executes the notebooks anew from the store"
@@ -122,7 +123,8 @@ def finished(folder: Path) -> Run:
                 f"{name} = {value!r}: a run made of a file of this machine is not handed on, for the file's path is in "
                 "the keys of all its products; hand on the file and the command instead"
             )
-    return Run(folder, tuple(told), each[first], tuple(sorted({p for t in told.values() for p in t["products"]})))
+    products, opened = (tuple(sorted({p for t in told.values() for p in t[of]})) for of in ("products", "opened"))
+    return Run(folder, tuple(told), each[first], products, opened)
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def _members(run: Run, weights: bool) -> Iterator[tuple[str, bytes]]:
             data = _neutral(data.decode(), run.folder).encode()
         yield f"run/{file.relative_to(run.folder).as_posix()}", data
     for name in run.products:
-        yield from ((f"store/{name}/{part}", data) for part, data in _product(name, weights))
+        yield from ((f"store/{name}/{part}", data) for part, data in _product(name, weights or name in run.opened))
 
 
 def _neutral(text: str, folder: Path) -> str:

@@ -197,7 +197,7 @@ def _check_results(archive: Archive) -> None:
     for name in archive.results:
         archive.json(name) if name.endswith((".json", ".ipynb")) else archive.read(name)
     for name in archive.manifest["notebooks"]:
-        if not {"key", "board", "products", "parameters"} <= archive.json(f"run/{name}.json").keys():
+        if not {"key", "board", "products", "opened", "parameters"} <= archive.json(f"run/{name}.json").keys():
             raise archive.wrong(f"'run/{name}.json' does not say how the notebook ended")
 
 

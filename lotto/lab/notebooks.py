@@ -52,7 +52,7 @@ def finish(notebook: str, board: Board | None = None) -> None:
 
         told = {"notebook": notebook, "board": rows, "core_seconds": _core_seconds()}
         told |= {"numbers": dict(board.numbers), "compared": list(board.compared)} if board else {}
-        told["products"] = sorted(product.asked)
+        told |= {"products": sorted(product.asked), "opened": sorted(product.opened)}
         Path(mark).write_text(json.dumps(told))
     print(f"{notebook}: finished" + (f", {len(rows)} claims judged" if board else ""))
 

@@ -42,6 +42,8 @@ class Product:
     @functools.cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Name -> CPU tensor. StoreError where they were left out when the product was handed on."""
+        if not _within.get():
+            opened.add(_name(self))
         if TENSORS in self.info.get("left_out", ()):
             raise StoreError(
                 f"{self.path}: its tensors were left out when it was exported; import it from an archive that was "
@@ -65,6 +67,8 @@ class Product:
 
 asked: set[str] = set()
 """The products that this process was asked for, as `stage/key`; not those that they were built on."""
+opened: set[str] = set()
+"""Those whose tensors it looked into, other than to build products on them."""
 
 _within = contextvars.ContextVar("within", default=False)
 
@@ -82,10 +86,14 @@ def asking(call: Callable) -> Callable:
             _within.reset(before)
         if outermost:
             products = [found] if isinstance(found, Product) else found
-            asked.update(f"{p.path.parent.name}/{p.path.name}" for p in products)
+            asked.update(map(_name, products))
         return found
 
     return noting
+
+
+def _name(product: Product) -> str:
+    return f"{product.path.parent.name}/{product.path.name}"
 
 
 def _read(file: Path) -> Any:

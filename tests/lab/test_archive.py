@@ -79,6 +79,7 @@ def test_packed_masks_of_another_shape_than_told_are_refused(shape):
 def home(tmp_path, monkeypatch):
     """A machine with a store and the finished run of one notebook in a folder; moved(name) is another one."""
     monkeypatch.setattr(product, "asked", set())
+    monkeypatch.setattr(product, "opened", set())
 
     def moved(name):
         monkeypatch.setenv("LOTTO_STORE", str(tmp_path / name / "store"))
@@ -93,8 +94,15 @@ def home(tmp_path, monkeypatch):
     return moved
 
 
-def finished(folder, products, name="03_x", **parameters):
-    told = dict(key="k", board=[], notebook=name, products=products, parameters={"preset": "digits", **parameters})
+def finished(folder, products, name="03_x", opened=(), **parameters):
+    told = dict(
+        key="k",
+        board=[],
+        notebook=name,
+        products=products,
+        opened=opened,
+        parameters={"preset": "digits", **parameters},
+    )
     book = {"cells": [], "metadata": {"papermill": {"output_path": f"{folder}/{name}.ipynb", "at": f"{store.root()}"}}}
     (folder / f"{name}.json").write_text(json.dumps(told))
     (folder / f"{name}.ipynb").write_text(json.dumps(book))
@@ -212,6 +220,19 @@ def test_weights_that_come_later_complete_a_product(home, packed):
     assert trained.read(Recipe(steps=2)).tensors["w"].tolist() == [2.0] * 4, "weights were lost to a light archive"
 
 
+def test_weights_that_a_notebook_looked_into_are_in_every_archive(home, packed, tmp_path):
+    """Else the notebook could not be executed anew: a ticket may keep norms and biases of the net it was found with."""
+    product.opened.clear()
+    _ = trained(Recipe(steps=1)).tensors
+    assert product.opened == {f"trained/{trained.key(Recipe(steps=1))}"}
+    finished(tmp_path / "home" / "runs", sorted(product.asked), opened=sorted(product.opened))
+    file = packed()
+    arrival.bring(file, str(home("away")))
+    assert trained.read(Recipe(steps=1)).tensors["w"].tolist() == [1.0] * 4
+    with pytest.raises(StoreError):
+        _ = trained.read(Recipe(steps=2)).tensors
+
+
 def test_a_light_product_is_handed_on_as_it_is(home, packed, tmp_path):
     file = packed()
     out = home("away")
@@ -262,11 +283,13 @@ def test_a_process_notes_what_it_was_asked_for_and_not_what_that_is_built_on(mon
     monkeypatch.setenv("LOTTO_DEVICE", "cpu")
     monkeypatch.setenv("LOTTO_JOBS", jobs)
     product.asked.clear()
+    product.opened.clear()
     parallel.compute(cube, [Recipe(steps=2), Recipe(steps=3)])
     assert product.asked == {f"cube/{cube.key(Recipe(steps=s))}" for s in (2, 3)}
     parallel.compute(cube, [Recipe(steps=2)])
-    square(Recipe(steps=2))
+    _ = square(Recipe(steps=2)).tensors
     assert len(product.asked) == 3
+    assert product.opened == {f"square/{square.key(Recipe(steps=2))}"}
 
 
 # what is refused
@@ -498,7 +521,7 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=f"{name} = '/home/me/my.npz': a run made of a file of this machine"):
             archive.export(folder, file)
     told = json.loads((folder / "03_x.json").read_text())
-    del told["products"]
+    del told["opened"]
     (folder / "03_x.json").write_text(json.dumps(told))
     with pytest.raises(ConfigError, match="an older lotto made it and did not note its products; ./run_all.sh --force"):
         archive.export(folder, file)
