@@ -417,3 +417,15 @@ def test_what_is_said_of_a_run_that_goes_on_is_of_the_initialisations_done():
     assert going.view(names[0], names[2]).seeds == 3  # a batch that has not begun says nothing
     assert going.confirmatory == kept.confirmatory
     assert going.planned == kept.planned
+
+
+def test_one_initialisation_through_all_batches_where_the_plan_says_so(fake, monkeypatch):
+    """And a preset without a regime in the rules, as CIFAR-10's, whose numbers the plan gives itself."""
+    plan = Plan("cifar10", {**PLAN.batches}, seeds=2, first_seed=200, seed_first=True)
+    monkeypatch.setattr(runs, "PLANS", {"big": plan})
+    monkeypatch.setattr(runs, "_facts", lambda plan, described: facts | {"study": described.model_dump(mode="json")})
+    facts = dict(preset="cifar10", rules=judge.digest(), begun="", commit="", core_hours=0.0, device="", torch="")
+    facts |= dict(classes=10, batches={n: {**vars(b), "done": []} for n, b in plan.batches.items()})
+    runs.make("big")
+    assert [seeds for name, *_, seeds, _ in fake.asked if name != "barrier"] == [(200,)] * 3 + [(201,)] * 3
+    assert not runs.reference("big").confirmatory
