@@ -101,7 +101,11 @@ PLANS: dict[str, Plan] = {
     # on distilled images of their published 1,000 epochs. Estimates only: `rules.py` keeps no initialisations for it
     "cifar10": Plan(
         "cifar10",
-        {**_CIFAR, "curves": Batch(tuple(dict.fromkeys(m for b in _CIFAR.values() for m in b.methods)), (4, 12))},
+        {
+            **_CIFAR,
+            "curves": Batch(tuple(dict.fromkeys(m for b in _CIFAR.values() for m in b.methods)), (4, 12)),
+            "sharpness of others": Batch(("dense", "imp", "distilled"), (4, 12), ("discarded",)),
+        },
         seed_first=True,
         more=(
             *(("lr", 0.01), ("batch", 64), ("steps", 21_000), ("schedule", "step")),

@@ -62,7 +62,11 @@ def plan(name: str, images_per_second: float, slice_minutes: float = 8.0, seeds:
     """
     import pandas as pd
 
-    for what, value in (("img-per-s", images_per_second), ("slice", slice_minutes), ("seeds", seeds or 1)):
+    for what, value in (
+        ("img-per-s", images_per_second),
+        ("slice", slice_minutes),
+        ("seeds", 1 if seeds is None else seeds),
+    ):
         if not 0 < value < float("inf"):
             raise ConfigError(f"{what} = {value}: give a number above 0")
     found = list(steps(name, seeds))
