@@ -14,11 +14,12 @@ from torch import Tensor
 
 class Draws(NamedTuple):
     """One augmentation an image: the corner of its crop in the padded image, whether it is flipped, and eight numbers
-    in [0, 1) for the further operations (none where there are none)."""
+    in [0, 1) for the further operations. Whether there are flips and operations at all is told by the shapes, so that
+    nobody has to wait for the device to know."""
 
     rows: Int64[Tensor, " n"]
     columns: Int64[Tensor, " n"]
-    flips: Bool[Tensor, " n"]
+    flips: Bool[Tensor, "n one"] | Bool[Tensor, "n 0"]
     numbers: Float[Tensor, "n eight"] | Float[Tensor, "n 0"]
 
     def __getitem__(self, index):
@@ -36,7 +37,7 @@ def draw(n: int, shift: int, flip: bool, source: torch.Generator, ops: tuple[str
     rows, columns = torch.randint(side, (2, n), generator=source)
     coins = torch.randint(2, (n,), generator=source)
     numbers = torch.rand(n, 8 if ops else 0, generator=source)
-    return Draws(rows, columns, coins.bool() & flip, numbers)
+    return Draws(rows, columns, coins.bool()[:, None][:, : int(flip)], numbers)
 
 
 def same(draws: Draws, n: int) -> Draws:
@@ -61,8 +62,8 @@ def apply(
     if shift:
         windows = F.pad(images, (shift,) * 4).unfold(2, h, 1).unfold(3, w, 1)  # a view: n c side side h w
         images = windows[torch.arange(n, device=images.device), :, draws.rows, draws.columns]
-    if draws.flips.any():
-        images = torch.where(draws.flips[:, None, None, None], images.flip(3), images)
+    if draws.flips.shape[1]:
+        images = torch.where(draws.flips[..., None, None], images.flip(3), images)
     if "scale" in ops or "rotate" in ops:
         images = _warped(images, draws.numbers[:, 3:6], ops)
     if "cutout" in ops:

@@ -8,6 +8,7 @@
     python -m lotto.run export RUN.zip [...]   pack a finished run with what it computed, for somebody else
     python -m lotto.run import RUN.zip [...]   look at such a run, and go on from it
     python -m lotto.run ticket METHOD LEVEL SEED --out FILE [...]     write a ticket: dense, its mask, or compacted
+    python -m lotto.run gpu-plan [...]         what is missing of a reference run, in minutes and slices of GPU time
     python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
 
 Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 75 paused (the time

@@ -138,7 +138,7 @@ def factorial(study: Study) -> go.Figure | None:
     """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so
     far."""
     kept = runs.known(study.preset)
-    if not kept or not kept.facts["batches"]["factorial"]["done"]:
+    if not kept or not kept.facts["batches"].get("factorial", {}).get("done"):
         return None
     whole = kept.view("factorial", methods=("dense", *FACTORIAL))
     title = f"Reference: barrier by images, length, rate and rewinding, {plots.counted(whole)}"

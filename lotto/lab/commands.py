@@ -236,6 +236,31 @@ def ticket(argv: Sequence[str]) -> int:
     return OK
 
 
+def gpu_plan(argv: Sequence[str]) -> int:
+    """Print what is missing of a planned reference run, slice by slice of GPU time."""
+    p = argparse.ArgumentParser(prog="python -m lotto.run gpu-plan")
+    p.add_argument("--preset", default="cifar10", help="a planned run with tables of known cost (default cifar10)")
+    p.add_argument(
+        "--img-per-s",
+        dest="rate",
+        type=float,
+        default=20_000,
+        metavar="R",
+        help="images a second at which its net trains, as lotto.bench measures it (default 20000: a guess)",
+    )
+    p.add_argument("--slice", type=float, default=8, metavar="MIN", help="minutes that the GPU is lent for (default 8)")
+    p.add_argument("--seeds", type=int, metavar="N", help="only the first N initialisations")
+    args = p.parse_args(argv)
+    from lotto.lab.claims import slices
+
+    found = slices.plan(args.preset, args.rate, args.slice, args.seeds)
+    print(
+        f"{args.preset} at {args.rate:,.0f} images/s, in slices of {args.slice:g} minutes; each slice:\n"
+        f"python -m lotto.run reference {args.preset} --time-limit {60 * args.slice:g}\n\n{slices.told(found)}"
+    )
+    return OK
+
+
 def test(argv: Sequence[str]) -> int:
     """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the
     store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
@@ -272,6 +297,7 @@ COMMANDS = {
     "export": hand_on,
     "import": bring_in,
     "ticket": ticket,
+    "gpu-plan": gpu_plan,
     "test": test,
 }
 """Name -> what runs it: a function of the words after the name that returns an exit code."""

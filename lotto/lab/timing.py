@@ -94,14 +94,14 @@ def flops(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> f
     return counter.get_total_flops() / len(images)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call, the device's work included."""
+def seconds_of(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Time of one call by a clock (default: on the wall), the device's work included."""
     wait = torch.cuda.synchronize if device().type == "cuda" else lambda: None
     wait()
-    start = time.perf_counter()
+    start = clock()
     work()
     wait()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def steps_for(seconds: float, work: Callable[[int], object]) -> int:
@@ -118,13 +118,15 @@ Quantity = tuple[str, list[float], str]
 """What, its value in each repeat, its unit."""
 
 
-def timed(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def timed(
+    work: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each piece of work in each repeat; every repeat begins with another, as a machine may tire."""
     took: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(repeats):
         turn = repeat % len(work)
         for name in [*work][turn:] + [*work][:turn]:
-            took[name].append(seconds_of(work[name]))
+            took[name].append(seconds_of(work[name], clock))
     return took
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -91,9 +92,11 @@ def write(study: Study, method: str, at: int, seed: int, child: int, kind: As, f
 def quantities(study: Study, seconds: float, repeats: int) -> list[Quantity]:
     """How fast the first initialisation's trained tickets are: for each arm and level, the time of a forward pass of
     the dense net over that of the masked one, and of the masked over the compacted one; and what is left of
-    parameters and multiply-adds. The two times of a ratio are of one repeat, about `seconds` each."""
+    parameters and multiply-adds. The two times of a ratio are of one repeat, about `seconds` each; on a CPU those of
+    the one thread that computes, so that what else the machine does is not in them."""
     real, found = sources.load(study.data), []
     images = real.train.images.repeat(-(-max(BATCHES) // len(real.train)), 1, 1, 1)
+    clock = time.perf_counter if images.device.type == "cuda" else time.process_time
     cells = study.but(seeds=1).cells(dense=False)
     parallel.compute(trained, [study.training(*cell, 1) for cell in cells])
     for cell in cells:
@@ -108,7 +111,7 @@ def quantities(study: Study, seconds: float, repeats: int) -> list[Quantity]:
         for batch in BATCHES:
             work = {n: partial(forward, net, images[:batch]) for n, net in nets.items()}
             times = steps_for(seconds, work["masked"])
-            took = timed({n: partial(f, times) for n, f in work.items()}, repeats)
+            took = timed({n: partial(f, times) for n, f in work.items()}, repeats, clock)
             for a, b in (("dense", "masked"), ("masked", "compact")):
                 ratios = [x / y for x, y in zip(took[a], took[b], strict=True)]
                 found.append((f"{name}: time {a} / {b}, batch {batch}", ratios, "x"))

@@ -12,14 +12,14 @@ OPS = ("color", "scale", "rotate", "cutout")
 
 def test_shift_by_hand():
     image = torch.arange(1.0, 5.0).view(1, 1, 2, 2)
-    at = augment.Draws(torch.tensor([0]), torch.tensor([2]), torch.tensor([False]), NONE)
+    at = augment.Draws(torch.tensor([0]), torch.tensor([2]), torch.tensor([[False]]), NONE)
     # padded by 1; the window at row 0, column 2 sees the zero row above, and the right column then zeros
     assert augment.apply(image, at, 1).flatten().tolist() == [0, 0, 2, 0]
 
 
 def test_flip_by_hand():
     image = torch.arange(4.0).view(1, 1, 2, 2)
-    at = augment.Draws(torch.tensor([0]), torch.tensor([0]), torch.tensor([True]), NONE)
+    at = augment.Draws(torch.tensor([0]), torch.tensor([0]), torch.tensor([[True]]), NONE)
     assert augment.apply(image, at, 0).flatten().tolist() == [1, 0, 3, 2]
 
 
@@ -34,7 +34,7 @@ def test_each_image_gets_its_own_and_pixels_only_move(n, shift, flip, seed):
         assert torch.equal(alone[0], out[i])
         assert set(out[i].flatten().tolist()) - {0.0} <= set(images[i].flatten().tolist())
     centre = augment.Draws(
-        torch.full((n,), shift), torch.full((n,), shift), torch.zeros(n, dtype=torch.bool), torch.zeros(n, 0)
+        torch.full((n,), shift), torch.full((n,), shift), torch.zeros(n, 1, dtype=torch.bool), torch.zeros(n, 0)
     )
     assert torch.equal(augment.apply(images, centre, shift), images)
 
@@ -63,7 +63,8 @@ def numbers(**given):
     still = (1 - 1 / 1.2) / (1.2 - 1 / 1.2)
     plain = dict(brightness=0.5, saturation=0.5, contrast=0.5, x=still, y=still, angle=0.5, row=0.0, column=0.0)
     return augment.Draws(
-        *(torch.zeros(1, dtype=t) for t in (torch.int64, torch.int64, torch.bool)),
+        *(torch.zeros(1, dtype=torch.int64) for _ in range(2)),
+        torch.zeros(1, 1, dtype=torch.bool),
         torch.tensor([[{**plain, **given}[n] for n in names]]),
     )
 
@@ -126,3 +127,10 @@ def test_cutmix_mixes_by_area_and_leaves_what_it_was_given(seed):
         if other[i] != i:
             assert float(taken.double().mean()) == pytest.approx(share)
             assert torch.equal(mixed[i][~taken], images[i][~taken])
+
+
+def test_whether_anything_is_flipped_is_told_by_the_shape():
+    """So that no step waits for the device to know it; the draws are the same with and without."""
+    without, with_flips = (augment.draw(5, 1, flip, generator(0, "augment")) for flip in (False, True))
+    assert without.flips.shape == (5, 0) and with_flips.flips.shape == (5, 1)
+    assert torch.equal(without.rows, with_flips.rows) and with_flips.flips.any()

@@ -138,7 +138,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     plan = PLANS[name]
     if unknown := [b for b in only if b not in plan.batches]:
         raise ConfigError(f"batch {unknown[0]!r} is not in {name}; {nearest(unknown[0], list(plan.batches))}")
-    folder, kept = folder or FOLDER, REGIMES[plan.preset]
+    folder, kept = folder or FOLDER, REGIMES.get(plan.preset)
     whole = plan.seeds or kept.seeds
     fewest = min(ENOUGH, whole)
     if seeds is not None and not fewest <= seeds <= whole:
@@ -181,16 +181,13 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     folder.mkdir(parents=True, exist_ok=True)
     _write(file, facts)
     numbers = list(described.initialisations)[: facts["planned"]]
-    for n in only or plan.batches:
-        batch, done = plan.batches[n], facts["batches"][n]["done"]
-        missing = [s for s in numbers if s not in done]
-        for i in range(0, len(missing), plan.at_once):
-            some, started = missing[i : i + plan.at_once], _core_seconds()
-            _add(name, batch, described, some, folder)
-            done += some
-            facts["core_hours"] = round(facts["core_hours"] + (_core_seconds() - started) / 3600, 3)
-            _write(file, facts)
-            print(f"{name}: {n}, initialisations {some} done", flush=True)
+    for n, some in plan.parts({n: b["done"] for n, b in facts["batches"].items()}, numbers, only):
+        started = _core_seconds()
+        _add(name, plan.batches[n], described, some, folder)
+        facts["batches"][n]["done"] += some
+        facts["core_hours"] = round(facts["core_hours"] + (_core_seconds() - started) / 3600, 3)
+        _write(file, facts)
+        print(f"{name}: {n}, initialisations {some} done", flush=True)
     return file
 
 
