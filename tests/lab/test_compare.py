@@ -95,8 +95,13 @@ def test_sentences():
     assert tables.failed(table).to_dict("records") == [{"status": "failed", "error": "why"}]
     told = tables.largest(tables.differences(table, tables.estimates(table, "barrier", arms=["distilled"])))
     assert told == (
-        "Of 2 differences the largest is that of *distilled* from ipc = 5 to 10: -11.0 [-11.9, -10.1], over 6 pairs of "
+        "Of 2 differences the largest is that of *distilled* from ipc 5 to 10: -11.0 [-11.9, -10.1], over 6 pairs of "
         "cells. 2 of the 2 with an interval exclude 0, uncorrected for their number."
+    )
+    zipped = grid([dict(lr=0.1, steps=9), dict(lr=0.2, steps=7)], {"barrier/imp/8": [1.0, 4.0]})
+    assert tables.largest(tables.differences(zipped, tables.estimates(zipped, "barrier"))) == (
+        "The only difference is that of *IMP* from lr 0.1, steps 9 to lr 0.2, steps 7: 3.0 [no interval], over "
+        "1 pair of cells."
     )
     alone = grid([dict(ipc=5)], {"barrier/imp/8": [1.0]})
     none = tables.differences(alone, tables.estimates(alone, "barrier"))

@@ -198,13 +198,17 @@ def largest(changes: pd.DataFrame) -> str:
     top = changes.loc[changes["mean"].abs().idxmax()]
     clear = int(((changes.low > 0) | (changes.high < 0)).sum())
     known = int(changes.low.notna().sum())
-    what = f"from {top.axis} = {top['from']} to {top.to}"
+    axis = "" if ", " in top.axis else f"{top.axis} "  # values of an axis of several parameters name these themselves
     pairs = int(top.n)
     found = Interval(*(None if v != v else v for v in (top["mean"], top.low, top.high)), pairs)
+    which = f"Of {len(changes)} differences the largest" if len(changes) > 1 else "The only difference"
     told = (
-        f"Of {len(changes)} differences the largest is that of *{top.series}* {what}: {found}, over {pairs} "
+        f"{which} is that of *{top.series}* from {axis}{top['from']} to {top.to}: {found}, over {pairs} "
         f"pair{'s' * (pairs > 1)} of cells."
     )
     if known:
-        told += f" {clear} of the {known} with an interval exclude{'s' * (clear == 1)} 0, uncorrected for their number."
+        told += (
+            f" {clear or 'None'} of the {known} with an interval exclude{'s' * (clear < 2)} 0, uncorrected for their "
+            "number."
+        )
     return told
