@@ -26,6 +26,17 @@ def crossed():
     )
 
 
+def test_barriers_are_shown_first_and_a_table_without_estimates_says_so():
+    table = crossed().assign(**{"P3/barrier/distilled/imp": 1.0})
+    assert tables.shows(table) == ["barrier", "P3"]
+    assert (
+        tables.shows(grid([dict(ipc=5)], {"teaches/distilled/10": [1.0], "D1/teaches/distilled": [1.0]}))[0]
+        == "teaches"
+    )
+    with pytest.raises(ConfigError, match="the table has no estimates"):
+        tables.shows(grid([dict(ipc=5)], {}))
+
+
 def test_an_axis_is_a_parameter_with_two_values_or_several_that_change_together():
     zipped = [dict(lr=lr, steps=s, ipc=i, first_seed=0, width=8) for lr, s in ((1, 9), (2, 7)) for i in (5, 10)]
     assert tables.axes(grid(zipped, {})) == {"lr, steps": ["lr", "steps"], "ipc": ["ipc"]}
