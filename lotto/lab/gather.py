@@ -23,9 +23,6 @@ from lotto.lab.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTS = ("status", "error", "seconds", "core_seconds")
-"""Columns of a table beside the cell's name and the parameters that were varied, before them, and estimates, after."""
-
 
 @dataclasses.dataclass
 class Cell:
@@ -175,12 +172,12 @@ def compare(cells: Sequence[Cell], force: bool = False) -> int:
 def pages(cells: Sequence[Cell], name: str) -> Path:
     """index.html over the folders of all cells, their table and the notebook that compares them."""
     rows = [cell.row() for cell in cells]
-    seen = [{n: _shown(r[n]) for n in ("cell", *cells[0].varied, *FACTS)} for r in rows]
+    seen = [
+        {n: r[n] for n in ("cell", *cells[0].varied, "status", "error")}
+        | {n: f"{r[n]:,.0f}" if r[n] else "" for n in ("seconds", "core_seconds")}
+        for r in rows
+    ]
     files = [f"{notebooks.COMPARE}.html", "table.csv", "table.parquet", "table.json"]
     states = [r["status"] for r in rows]
     facts = {"cells": ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)), **batch.made_with(rows)}
     return index.index_of_cells(cells[0].folder.parent, name, seen, files, facts)
-
-
-def _shown(found: Any) -> str:
-    return f"{found:,.0f}" if isinstance(found, float) and found >= 100 else str(found)

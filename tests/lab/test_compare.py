@@ -26,6 +26,17 @@ def crossed():
     )
 
 
+def test_barriers_are_shown_first_and_a_table_without_estimates_says_so():
+    table = crossed().assign(**{"P3/barrier/distilled/imp": 1.0})
+    assert tables.shows(table) == ["barrier", "P3"]
+    assert (
+        tables.shows(grid([dict(ipc=5)], {"teaches/distilled/10": [1.0], "D1/teaches/distilled": [1.0]}))[0]
+        == "teaches"
+    )
+    with pytest.raises(ConfigError, match="the table has no estimates"):
+        tables.shows(grid([dict(ipc=5)], {}))
+
+
 def test_an_axis_is_a_parameter_with_two_values_or_several_that_change_together():
     zipped = [dict(lr=lr, steps=s, ipc=i, first_seed=0, width=8) for lr, s in ((1, 9), (2, 7)) for i in (5, 10)]
     assert tables.axes(grid(zipped, {})) == {"lr, steps": ["lr", "steps"], "ipc": ["ipc"]}
@@ -95,8 +106,13 @@ def test_sentences():
     assert tables.failed(table).to_dict("records") == [{"status": "failed", "error": "why"}]
     told = tables.largest(tables.differences(table, tables.estimates(table, "barrier", arms=["distilled"])))
     assert told == (
-        "Of 2 differences the largest is that of *distilled* from ipc = 5 to 10: -11.0 [-11.9, -10.1], over 6 pairs of "
+        "Of 2 differences the largest is that of *distilled* from ipc 5 to 10: -11.0 [-11.9, -10.1], over 6 pairs of "
         "cells. 2 of the 2 with an interval exclude 0, uncorrected for their number."
+    )
+    zipped = grid([dict(lr=0.1, steps=9), dict(lr=0.2, steps=7)], {"barrier/imp/8": [1.0, 4.0]})
+    assert tables.largest(tables.differences(zipped, tables.estimates(zipped, "barrier"))) == (
+        "The only difference is that of *IMP* from lr 0.1, steps 9 to lr 0.2, steps 7: 3.0 [no interval], over "
+        "1 pair of cells."
     )
     alone = grid([dict(ipc=5)], {"barrier/imp/8": [1.0]})
     none = tables.differences(alone, tables.estimates(alone, "barrier"))

@@ -62,13 +62,14 @@ def against(table: pd.DataFrame, found: pd.DataFrame, by: str | None, show: str)
     fig.update_xaxes(title=axis, tickvals=list(places.values()), ticktext=list(places), range=limits, showgrid=False)
     fig.update_yaxes(title=unit(show))
     heading = f"{unit(show)[0].upper()}{unit(show)[1:]} against {axis}"
-    return plots.legend_below(plots.styled(fig, heading, 460)).update_layout(margin=dict(l=70, t=60, b=130))
+    return plots.legend_below(plots.styled(fig, heading, 460)).update_layout(margin=dict(l=70, t=60, b=105))
 
 
 def _axis(table: pd.DataFrame, by: str | None) -> str:
     known = axes(table)
     if by is None:
-        return next(iter(known))
+        numbers = [a for a, names in known.items() if len(names) == 1 and table[names[0]].dtype.kind in "iuf"]
+        return [*numbers, *known][0]
     if found := [a for a, names in known.items() if by in (a, *names)]:
         return found[0]
     raise ConfigError(f"by = {by!r}: does not vary in this grid; {nearest(by, list(known))}")

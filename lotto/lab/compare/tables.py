@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lotto.config import ConfigError, nearest
 from lotto.lab.arms import ARMS
 from lotto.lab.claims.rules import MEASURES
+from lotto.lab.notebooks import NOTEBOOKS
 from lotto.stats import Interval, interval
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ SEED = "first_seed"
 
 
 def read(file: str) -> pd.DataFrame:
-    """The table of a grid, CSV or Parquet; ConfigError where there is none, or another table."""
+    """The table of a grid, CSV or Parquet, seen from the current folder or from that of the notebooks; ConfigError
+    where there is none, or another table."""
     import pandas as pd
 
-    if not Path(file).exists():
+    place = next((p for p in (Path(file), NOTEBOOKS / file) if p.is_file()), None)
+    if place is None:
         raise ConfigError(f"table = {file!r}: no such file; give the table.csv or table.parquet of a grid")
     text = {"cell": "str", "error": "str"}  # a column without any error would else be one of missing numbers
     try:
-        found = pd.read_parquet(file) if str(file).endswith(".parquet") else pd.read_csv(file, dtype=text)
+        found = pd.read_parquet(place) if place.suffix == ".parquet" else pd.read_csv(place, dtype=text)
     except (ValueError, OSError) as error:
         raise ConfigError(f"table = {file!r}: cannot be read ({str(error).splitlines()[0]})") from None
     if missing := [name for name in ("cell", "status", "error", "seconds") if name not in found]:
@@ -58,8 +61,12 @@ def axes(table: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def shows(table: pd.DataFrame) -> list[str]:
-    """What can be shown: the measures and claims that the table has estimates of."""
-    return list(dict.fromkeys(name.split("/")[0] for name in table if "/" in name))
+    """What can be shown: the measures and claims that the table has estimates of, barriers first. ConfigError for a
+    table without any."""
+    found = list(dict.fromkeys(name.split("/")[0] for name in table if "/" in name))
+    if not found:
+        raise ConfigError("the table has no estimates, for no notebook of any cell came to its end; run the grid again")
+    return sorted(found, key=lambda name: name != "barrier")
 
 
 def _short(value: Any) -> str:
@@ -198,13 +205,17 @@ def largest(changes: pd.DataFrame) -> str:
     top = changes.loc[changes["mean"].abs().idxmax()]
     clear = int(((changes.low > 0) | (changes.high < 0)).sum())
     known = int(changes.low.notna().sum())
-    what = f"from {top.axis} = {top['from']} to {top.to}"
+    axis = "" if ", " in top.axis else f"{top.axis} "  # values of an axis of several parameters name these themselves
     pairs = int(top.n)
     found = Interval(*(None if v != v else v for v in (top["mean"], top.low, top.high)), pairs)
+    which = f"Of {len(changes)} differences the largest" if len(changes) > 1 else "The only difference"
     told = (
-        f"Of {len(changes)} differences the largest is that of *{top.series}* {what}: {found}, over {pairs} "
+        f"{which} is that of *{top.series}* from {axis}{top['from']} to {top.to}: {found}, over {pairs} "
         f"pair{'s' * (pairs > 1)} of cells."
     )
     if known:
-        told += f" {clear} of the {known} with an interval exclude{'s' * (clear == 1)} 0, uncorrected for their number."
+        told += (
+            f" {clear or 'None'} of the {known} with an interval exclude{'s' * (clear < 2)} 0, uncorrected for their "
+            "number."
+        )
     return told
