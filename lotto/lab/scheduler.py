@@ -165,7 +165,7 @@ def _local(workers: int) -> SpecCluster:
     # forked from one process that has imported what takes seconds: a worker that died is back at once
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     get_mp_context().set_forkserver_preload(["distributed", "lotto.train", "lotto.lab.store"])
-    here = {"host": "127.0.0.1", "dashboard": False}
+    here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     alone = {**here, "nthreads": 1, "memory_limit": 0, "death_timeout": START, "silence_logs": logging.CRITICAL}
     spec = {n: {"cls": Nanny, "options": {**alone, "env": env}} for n, env in enumerate(environments(workers, _gpus()))}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}

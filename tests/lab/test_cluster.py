@@ -81,7 +81,7 @@ def alone():
     """The address of a scheduler without workers."""
     from distributed import Scheduler, SpecCluster
 
-    spec = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    spec = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
     with SpecCluster(workers={}, scheduler=spec, silence_logs=50) as found:
         yield found
 
