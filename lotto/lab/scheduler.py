@@ -7,7 +7,9 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from lotto.config import ConfigError
@@ -101,13 +103,29 @@ def client() -> Client:
     return _known[where]
 
 
+def _within(seconds: float, function: Callable[[], Any]) -> Any:
+    """What a function returns or raises; TimeoutError where it takes longer, as Dask's client does for ever with a
+    server that takes its call and says nothing."""
+    ended: futures.Future = futures.Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(function())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result(seconds)
+
+
 def _connect(where: str) -> Client:
+    make = functools.partial(_dask().Client, where, timeout=ANSWER, set_as_default=False)
     try:
-        client = _dask().Client(where, timeout=ANSWER, set_as_default=False)
+        client = _within(2 * ANSWER, make)
     except (OSError, ValueError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise trouble(
-            f"no Dask scheduler answered within {ANSWER:g} s ({told}); start one with "
+            f"no Dask scheduler answered within {2 * ANSWER:g} s ({told}); start one with "
             "`dask scheduler`, or give its address"
         ) from None
     try:
@@ -147,7 +165,7 @@ def _local(workers: int) -> SpecCluster:
     # forked from one process that has imported what takes seconds: a worker that died is back at once
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     get_mp_context().set_forkserver_preload(["distributed", "lotto.train", "lotto.lab.store"])
-    here = {"host": "127.0.0.1", "dashboard": False}
+    here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     alone = {**here, "nthreads": 1, "memory_limit": 0, "death_timeout": START, "silence_logs": logging.CRITICAL}
     spec = {n: {"cls": Nanny, "options": {**alone, "env": env}} for n, env in enumerate(environments(workers, _gpus()))}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}

@@ -61,3 +61,14 @@ def test_a_bar_with_loss_and_memory_where_somebody_looks(monkeypatch, capsys):
     assert "60/100" in said
     assert "loss=0.123" in said
     assert "GiB" in said
+
+
+def test_a_note_is_told_as_it_is_and_counts_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOTTO_PROGRESS", str(tmp_path / "progress"))
+    told = progress.Progress("search masks", 4)
+    progress.note("lost a worker: 2 left")
+    told.step()
+    stages = Stages(0.0)
+    stages.read((tmp_path / "progress").read_text(), 1.0)
+    assert stages.notes == ["lost a worker: 2 left"]
+    assert stages.open == {"search masks": (1, 4)}
