@@ -111,7 +111,7 @@ def figure(bundle: Mapping[str, Any]) -> str:
         else f"<p>This figure is drawn by {PLOTLY}, which lies beside this page.</p>"
     )
     height = spec.get("layout", {}).get("height", 450)
-    data = json.dumps({n: spec[n] for n in ("data", "layout", "config") if n in spec}, separators=(",", ":")).replace(
+    data = json.dumps({n: spec[n] for n in ("data", "layout", "config", "frames") if n in spec}, separators=(",", ":")).replace(
         "</", r"<\/"
     )
     return (
