@@ -17,6 +17,7 @@ function range(box, layout) {
   delete layout.sliders;
   layout.height -= layout.meta.room;
   layout.margin.t -= layout.meta.room;
+  box.style.minHeight = `${layout.height}px`;
   control.className = "control";
   name.textContent = currentvalue.prefix.replace(/: $/, "");
   Object.assign(input, { type: "range", min: 0, max: steps.length - 1, step: 1, value: active });

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from lotto.lab.arms import ARMS
 from lotto.lab.explore.controls import explore
-from lotto.lab.plots import COLOURS, sparsity, styled
+from lotto.lab.plots import COLOURS, named, styled
 from lotto.lab.study import Study
 from lotto.stability import barrier
 from lotto.stats import interval
@@ -59,15 +59,22 @@ def figure(
         fig.add_trace(_line(grid, mean, dict(color=colour, width=3, dash=dash), name=name))
     a, b = children(study)[pair]
     fig.update_xaxes(title=f"share of the way from child {a} to child {b}", range=[0, 1])
-    fig.update_yaxes(title=f"{images} {UNITS[what]}", rangemode="tozero")
+    top = _top(table[table.statistics == "recalibrated"], rows, f"{images}_{what}")
+    fig.update_yaxes(title=f"{images} {UNITS[what]}", range=[-0.02 * top, 1.04 * top])
     over = f"initialisation {seed}" if seed != EVERY else f"{study.seeds} initialisations"
-    title = f"{ARMS[method].title}, {sparsity(study, level)}, {over}" + ("" if len(rows) else ": no net trained")
+    title = f"{named(study, method, level)}, {over}" + ("" if len(rows) else ": no net trained")
     legend = dict(orientation="h", y=-0.2, yanchor="top", x=0)
     return styled(fig, title, 420, 700).update_layout(margin=dict(l=70, b=100), legend=legend)
 
 
 def _line(x: list[float], y: list[float | None], line: dict[str, Any], **more: Any) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="lines", line=line, **more)
+
+
+def _top(every: pd.DataFrame, rows: pd.DataFrame, column: str) -> float:
+    """Where the axis ends: the same for every ticket, unless the one shown reaches beyond."""
+    highest = [float(part[column].max()) for part in (every, rows) if len(part) and part[column].notna().any()]
+    return max([*highest, 1e-9]) if highest else 1.0
 
 
 def children(study: Study) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from lotto.lab.arms import ARMS
 from lotto.lab.describe import Scape
 from lotto.lab.explore.controls import explore
-from lotto.lab.plots import FONT, sparsity, styled
+from lotto.lab.plots import FONT, named, styled
 from lotto.lab.sharpness.products import scape
 from lotto.lab.study import Cell, Study
 
@@ -59,10 +59,11 @@ def figure(planes: Planes, study: Study, method: str, level: int, seed: int, mea
         **dict(marker=dict(color="white", size=9, line=dict(color=FONT, width=1)), hoverinfo="skip"),
     )
     fig = go.Figure([surface, children])
-    fig.update_xaxes(title="distance in weights, along children 1 and 2")
-    fig.update_yaxes(title="distance in weights, across")
+    x, y = ([found[axis][0], found[axis][-1]] if found else [0, 1] for axis in ("x", "y"))
+    fig.update_xaxes(title="distance in weights, along children 1 and 2", range=x)
+    fig.update_yaxes(title="distance in weights, across", range=y)
     note = "" if found else " (no plane stored)"
-    title = f"{ARMS[method].title}, {sparsity(study, level)}, initialisation {seed}{note}"
+    title = f"{named(study, method, level)}, initialisation {seed}{note}"
     return styled(fig, title, 440, 640).update_layout(margin=dict(l=70))
 
 

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS
 from lotto.lab.explore.controls import explore
-from lotto.lab.plots import COLOURS, marks, sparsity, styled
+from lotto.lab.plots import COLOURS, marks, named, styled
 from lotto.lab.product import Product
 from lotto.lab.study import Cell, Study
 from lotto.spectrum import Spectrum
@@ -29,7 +29,7 @@ class Densities(NamedTuple):
     """(method, level, seed) -> the density at each of them."""
 
 
-def read(found: Mapping[Cell, Product], points: int = 120) -> Densities:
+def read(found: Mapping[Cell, Product], points: int = 100) -> Densities:
     """The densities of `sharpness.tables.profiles`, blurred by a hundredth of the range, which ends at 1.5 times the
     middle net's highest eigenvalue: one sharp net would else press all others to the edge."""
     if not found:
@@ -76,8 +76,8 @@ def figure(table: pd.DataFrame, found: Densities, study: Study, method: str, lev
     fig.update_yaxes(range=[-0.5, study.seeds - 0.5], row=1, col=1)
     fig.update_yaxes(title="density", type="log", range=[-5, 1.5], dtick=1, exponentformat="power", row=1, col=2)
     fig.update_annotations(font_size=12)
-    note = "" if measured else " (density not measured: not in `planes`, or not the last level)"
-    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}{note}", 400).update_layout(margin=dict(l=70))
+    note = "" if measured else " (its density was not measured)"
+    return styled(fig, named(study, method, level) + note, 400).update_layout(margin=dict(l=70))
 
 
 def explorer(study: Study, table: pd.DataFrame, profiles: Mapping[Cell, Product]) -> Any:

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from lotto import masks
 from lotto.lab.arms import ARMS
 from lotto.lab.explore.controls import explore
-from lotto.lab.plots import COLOURS, FONT, sparsity, styled
+from lotto.lab.plots import COLOURS, FONT, SYMBOLS, sparsity, styled
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
 from lotto.lab.tickets.products import level as mask_of
@@ -73,7 +73,7 @@ def figure(
     fig = make_subplots(2, 3, subplot_titles=titles, horizontal_spacing=0.08, **layout)
     for m, pattern in ((ticket, ""), (beside, "/")):
         shares = found.alive.get((m, level), [])
-        look = dict(color=COLOURS[m], pattern=dict(shape=pattern, fgcolor="white", size=5))
+        look = dict(color=COLOURS[m], pattern=dict(shape=pattern, fillmode="overlay", fgcolor="white", size=6))
         hover = "%{x}: %{y:.2f} % live<extra>" + ARMS[m].title + "</extra>"
         bars = dict(x=[n.removesuffix(".weight") for n in found.layers] if shares else [], y=shares)
         fig.add_trace(go.Bar(**bars, name=ARMS[m].title, marker=look, hovertemplate=hover), row=1, col=1)
@@ -82,9 +82,9 @@ def figure(
     _line(fig, 1, known, [p[0] for p in pairs], FONT, "overlap")
     _line(fig, 1, known, [p[1] for p in pairs], FONT, "by chance", dash="dot")
     for column, table in ((2, accuracy), (3, barrier)):
-        for m, symbol in ((ticket, "circle"), (beside, "diamond")):
+        for m in (ticket, beside):
             at, values = _reached(table, study, m, {2: "accuracy", 3: "barrier"}[column])
-            _line(fig, column, at, values, COLOURS[m], ARMS[m].title, symbol=symbol)
+            _line(fig, column, at, values, COLOURS[m], ARMS[m].title, symbol=SYMBOLS[m])
     for column in (1, 2, 3):
         line = dict(color="#000000", width=1)
         mark = go.Scatter(x=[level] * 2, y=[0, 100], mode="lines", line=line, showlegend=False, hoverinfo="skip")
