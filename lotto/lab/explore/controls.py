@@ -86,8 +86,16 @@ def replace(picture: go.FigureWidget, new: go.Figure) -> None:
     with picture.batch_update():
         if len(picture.data) == len(new.data):
             for old, trace in zip(picture.data, new.data, strict=True):
-                old.update(trace.to_plotly_json(), overwrite=True)
+                old.update(_changed(old, trace), overwrite=True)
         else:
             picture.data = ()
             picture.add_traces(list(new.data))
-        picture.update_layout(new.layout.to_plotly_json(), overwrite=True)
+        picture.update_layout(_changed(picture.layout, new.layout), overwrite=True)
+
+
+def _changed(old: Any, new: Any) -> dict[str, Any]:
+    """The properties of `new` that `old` has otherwise: plotly checks each one that it is given, which takes its
+    time."""
+    was, now = old.to_plotly_json(), new.to_plotly_json()
+    names = {*was, *now} - {"type", "uid"}  # uid: a live figure's own names for its traces
+    return {n: now.get(n) for n in names if was.get(n) != now.get(n)}

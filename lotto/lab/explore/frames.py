@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 ROOM = 64
-"""Pixels above the plot that plotly's own slider takes; pages that draw a control of their own (page.js) give them back."""
+"""Pixels above the plot that plotly's own slider takes; pages that draw a control of their own give them back."""
 
 
 def framed(figures: Mapping[str, go.Figure], start: str, name: str) -> go.Figure:

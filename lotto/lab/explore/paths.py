@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -19,62 +21,81 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNITS = {"error": "error (points)", "loss": "loss (nats)"}
+COLUMNS = [f"{images}_{what}" for images in ("train", "test") for what in UNITS]
 EVERY = "all"
 """Stands for all initialisations at once."""
 OTHER = "#888888"
 """The colour of the statistics that are not the headline's."""
 
 
+class Curves(NamedTuple):
+    """The paths of a study."""
+
+    alphas: list[float]
+    """Where on the way from the first child to the second."""
+    values: Mapping[tuple[str, int, int, str], Mapping[int, Mapping[str, list[float]]]]
+    """(method, level, pair, statistics) -> seed -> column of `stability.tables.paths` -> its value at each alpha."""
+    tops: Mapping[str, float]
+    """Column -> its highest value with recalibrated statistics: where axes end."""
+
+
+def read(table: pd.DataFrame) -> Curves:
+    """The table of `stability.tables.paths`, curve by curve."""
+    values: dict[tuple[str, int, int, str], dict[int, dict[str, list[float]]]] = {}
+    if not len(table):
+        return Curves([], values, {})
+    for (*key, seed), rows in table.sort_values("alpha").groupby(["method", "level", "pair", "statistics", "seed"]):
+        values.setdefault(tuple(key), {})[seed] = {c: rows[c].astype(float).tolist() for c in COLUMNS}
+    tops = table[table.statistics == "recalibrated"][COLUMNS].astype(float).max()
+    return Curves(sorted(set(table.alpha)), values, {c: float(v) for c, v in tops.items() if v == v})
+
+
 def figure(
-    table: pd.DataFrame,
-    study: Study,
-    method: str,
-    level: int,
-    seed: int | str = EVERY,
-    pair: int = 0,
-    what: str = "error",
-    images: str = "test",
+    found: Curves, study: Study, method: str, level: int, seed: int | str, pair: int, what: str, images: str
 ) -> go.Figure:
-    """The path between two children of a ticket, from `stability.tables.paths`: with recalibrated statistics in the
-    method's colour and solid, interpolated ones grey and dotted; a thin line an initialisation, their mean thick. The
-    legend says how high each barrier is, mean over the initialisations shown.
+    """The path between two children of a ticket: with recalibrated statistics in the method's colour and solid, with
+    interpolated ones grey and dotted; a thin line an initialisation, their mean thick. The legend says how high each
+    barrier is, mean over the initialisations shown.
 
     There are as many traces for every choice, so that a control only moves them.
     """
-    level = 0 if ARMS[method].dense else level
-    rows = table[(table.method == method) & (table.level == level) & (table.pair == pair)] if len(table) else table
-    rows = rows[rows.seed == seed] if seed != EVERY and len(rows) else rows
-    fig = go.Figure()
+    level, column, data, top = 0 if ARMS[method].dense else level, f"{images}_{what}", [], []
     for statistics, dash, colour in (("interpolated", "dot", OTHER), ("recalibrated", "solid", COLOURS[method])):
-        curves = rows[rows.statistics == statistics] if len(rows) else rows
-        by = {s: g.sort_values("alpha")[f"{images}_{what}"].tolist() for s, g in curves.groupby("seed")} if len(curves) else {}
-        grid = sorted(set(curves.alpha)) if len(curves) else []
+        curves = found.values.get((method, level, pair, statistics), {})
+        shown = {s: c[column] for s, c in curves.items() if seed in (EVERY, s)}
         for s in study.initialisations:
-            thin = dict(color=colour, width=1, dash=dash)
+            look = dict(opacity=0.5, showlegend=False, line=dict(color=colour, width=1, dash=dash))
             hover = f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>"
-            fig.add_trace(_line(grid if s in by else [], by.get(s, []), thin, opacity=0.5, showlegend=False, hovertemplate=hover))
-        mean = [interval([c[i] for c in by.values()]).mean for i in range(len(grid))]
-        high = interval([barrier(c, grid) for c in by.values() if not any(map(math.isnan, c))])
+            data.append(_line(found.alphas if s in shown else [], shown.get(s, []), **look, hovertemplate=hover))
+        mean = [interval(list(at)).mean for at in zip(*shown.values(), strict=True)]
+        high = interval([barrier(c, found.alphas) for c in shown.values() if not any(map(math.isnan, c))])
         name = f"{statistics} statistics" + (f": barrier {high}" if high.mean is not None else "")
-        fig.add_trace(_line(grid, mean, dict(color=colour, width=3, dash=dash), name=name))
-    a, b = children(study)[pair]
-    fig.update_xaxes(title=f"share of the way from child {a} to child {b}", range=[0, 1])
-    top = _top(table[table.statistics == "recalibrated"], rows, f"{images}_{what}")
-    fig.update_yaxes(title=f"{images} {UNITS[what]}", range=[-0.02 * top, 1.04 * top])
+        data.append(_line(found.alphas if mean else [], mean, name=name, line=dict(color=colour, width=3, dash=dash)))
+        top += [v for c in shown.values() for v in c if not math.isnan(v)]
     over = f"initialisation {seed}" if seed != EVERY else f"{study.seeds} initialisations"
-    title = f"{named(study, method, level)}, {over}" + ("" if len(rows) else ": no net trained")
+    title = f"{named(study, method, level)}, {over}" + ("" if top else ": no net trained")
+    layout, end = _canvas(), max([found.tops.get(column, 0.0), *top]) or 1.0
+    axes = {
+        "xaxis": {
+            **layout["xaxis"],
+            "title": dict(text="share of the way from child {} to child {}".format(*children(study)[pair])),
+        },
+        "yaxis": {**layout["yaxis"], "title": dict(text=f"{images} {UNITS[what]}"), "range": [-0.02 * end, 1.04 * end]},
+    }
+    return go.Figure({"data": data, "layout": {**layout, **axes, "title": {**layout["title"], "text": title}}})
+
+
+def _line(x: list[float], y: list[float | None], **more: Any) -> dict[str, Any]:
+    return dict(type="scatter", x=x, y=y, mode="lines", **more)
+
+
+@functools.cache
+def _canvas() -> dict[str, Any]:
+    """The layout, the same for every choice but for its titles."""
+    fig = styled(go.Figure(), "", 420, 700)
+    fig.update_xaxes(range=[0, 1])
     legend = dict(orientation="h", y=-0.2, yanchor="top", x=0)
-    return styled(fig, title, 420, 700).update_layout(margin=dict(l=70, b=100), legend=legend)
-
-
-def _line(x: list[float], y: list[float | None], line: dict[str, Any], **more: Any) -> go.Scatter:
-    return go.Scatter(x=x, y=y, mode="lines", line=line, **more)
-
-
-def _top(every: pd.DataFrame, rows: pd.DataFrame, column: str) -> float:
-    """Where the axis ends: the same for every ticket, unless the one shown reaches beyond."""
-    highest = [float(part[column].max()) for part in (every, rows) if len(part) and part[column].notna().any()]
-    return max([*highest, 1e-9]) if highest else 1.0
+    return fig.update_layout(margin=dict(l=70, b=100), legend=legend).layout.to_plotly_json()
 
 
 def children(study: Study) -> list[tuple[int, int]]:
@@ -84,8 +105,9 @@ def children(study: Study) -> list[tuple[int, int]]:
 
 def explorer(study: Study, table: pd.DataFrame) -> Any:
     """The paths of `table`, as `stability.tables.paths` makes it."""
+    found = read(table)
     return explore(
-        lambda **chosen: figure(table, study, **chosen),
+        lambda **chosen: figure(found, study, **chosen),
         start={"method": "distilled", "level": study.levels[-1]},
         method={ARMS[m].title: m for m in study.arms},
         level=study.levels,

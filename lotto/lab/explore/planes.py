@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,8 @@ def figure(planes: Planes, study: Study, method: str, level: int, seed: int, mea
     name, unit, factor, highest = MEASURES[measure]
     found = planes.get((method, level, seed))
     values = [v for p in planes.values() for row in p[name] for v in row if v is not None]
-    surface = go.Contour(
+    surface = dict(
+        type="contour",
         x=found["x"] if found else [],
         y=found["y"] if found else [],
         z=[[None if v is None else factor * min(v, highest) for v in row] for row in (found[name] if found else [])],
@@ -53,18 +55,25 @@ def figure(planes: Planes, study: Study, method: str, level: int, seed: int, mea
         hovertemplate=f"(%{{x:.1f}}, %{{y:.1f}}): %{{z:.2f}} {unit}<extra></extra>",
     )
     corners = found["corners"] if found else []
-    children = go.Scatter(
+    children = dict(
         **dict(x=[c[0] for c in corners], y=[c[1] for c in corners], text=[str(i + 1) for i in range(len(corners))]),
-        **dict(mode="markers+text", textposition="top center", textfont=dict(color="white", size=13), showlegend=False),
-        **dict(marker=dict(color="white", size=9, line=dict(color=FONT, width=1)), hoverinfo="skip"),
+        **dict(type="scatter", mode="markers+text", textposition="top center", textfont=dict(color="white", size=13)),
+        **dict(marker=dict(color="white", size=9, line=dict(color=FONT, width=1)), hoverinfo="skip", showlegend=False),
     )
-    fig = go.Figure([surface, children])
-    x, y = ([found[axis][0], found[axis][-1]] if found else [0, 1] for axis in ("x", "y"))
-    fig.update_xaxes(title="distance in weights, along children 1 and 2", range=x)
-    fig.update_yaxes(title="distance in weights, across", range=y)
-    note = "" if found else " (no plane stored)"
+    layout, note = _canvas(), "" if found else " (no plane stored)"
     title = f"{named(study, method, level)}, initialisation {seed}{note}"
-    return styled(fig, title, 440, 640).update_layout(margin=dict(l=70))
+    axes = {f"{n}axis": {**layout[f"{n}axis"], "range": [found[n][0], found[n][-1]] if found else [0, 1]} for n in "xy"}
+    layout = {**layout, **axes, "title": {**layout["title"], "text": title}}
+    return go.Figure({"data": [surface, children], "layout": layout})
+
+
+@functools.cache
+def _canvas() -> dict[str, Any]:
+    """The layout, the same for every choice but for its title and where its axes end."""
+    fig = styled(go.Figure(), "", 440, 640).update_layout(margin=dict(l=70))
+    fig.update_xaxes(title="distance in weights, along children 1 and 2")
+    fig.update_yaxes(title="distance in weights, across")
+    return fig.layout.to_plotly_json()
 
 
 def explorer(study: Study) -> Any:
