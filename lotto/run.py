@@ -2,6 +2,7 @@
 
     python -m lotto.run [options]              run the notebooks
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
+    python -m lotto.run compute [...]          compute a study's tickets and their paths into the store, no notebook
     python -m lotto.run reference NAME [...]   compute a study and keep its tables in notebooks/reference
     python -m lotto.run claims                 write the README's table of claims from the reference tables
     python -m lotto.run card [FILE] [...]      what the study's distilled sets, or the set in a file, are worth, as JSON

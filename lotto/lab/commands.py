@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -66,6 +68,29 @@ def refresh(argv: Sequence[str]) -> int:
         print(f"{notebook.name} ...", flush=True)
         notebooks.refresh(notebook)
     return OK
+
+
+def compute(argv: Sequence[str]) -> int:
+    """Compute the tickets of a study, their children and the paths between these: what curves are made of."""
+    from lotto.lab.check import check
+    from lotto.lab.stability.products import segments
+
+    p = argparse.ArgumentParser(prog="python -m lotto.run compute")
+    study_options(p, "as for run_all.sh")
+    p.add_argument("--attached", action="store_true", help="end when standard input does")
+    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds")
+    args = p.parse_args(argv)
+    limit(args.time_limit)
+    if args.attached:
+        threading.Thread(target=_interrupted_at_the_end, daemon=True).start()
+    found = segments(check(study(args.preset, **parameters(args))))
+    print(f"{sum(map(len, found))} paths are in the store")
+    return OK
+
+
+def _interrupted_at_the_end() -> None:
+    sys.stdin.read()
+    _thread.interrupt_main()
 
 
 def reference(argv: Sequence[str]) -> int:
@@ -181,5 +206,12 @@ def test(argv: Sequence[str]) -> int:
     return first or second
 
 
-COMMANDS = {"refresh": refresh, "reference": reference, "claims": claims, "card": card, "test": test}
+COMMANDS = {
+    "refresh": refresh,
+    "compute": compute,
+    "reference": reference,
+    "claims": claims,
+    "card": card,
+    "test": test,
+}
 """Name -> what runs it: a function of the words after the name that returns an exit code."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
+from lotto.config import ConfigError
 from lotto.lab.explore.frames import framed
 from lotto.lab.plots import show
 
@@ -39,7 +41,10 @@ def explore(
     def redraw(_: Any) -> None:
         message.clear_output()
         with message:  # an error in a callback would else go unseen
-            replace(picture, make(**{name: c.value for name, c in controls.items()}))
+            try:
+                replace(picture, make(**{name: c.value for name, c in controls.items()}))
+            except ConfigError as error:  # values that do not go together: one sentence
+                print(error)
 
     for c in controls.values():
         c.observe(redraw, names="value")
@@ -81,9 +86,12 @@ def control(name: str, options: Mapping[str, Any], value: Any) -> Any:
     return widgets.Dropdown(**look, layout=widgets.Layout(width="480px"))
 
 
+_one_at_a_time = threading.RLock()
+
+
 def replace(picture: go.FigureWidget, new: go.Figure) -> None:
     """Make `picture` show what `new` shows: one message to the page, where both have equally many traces."""
-    with picture.batch_update():
+    with _one_at_a_time, picture.batch_update():
         if len(picture.data) == len(new.data):
             for old, trace in zip(picture.data, new.data, strict=True):
                 old.update(_changed(old, trace), overwrite=True)
