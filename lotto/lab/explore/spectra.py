@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
 import torch
+from jaxtyping import Float
 from plotly.subplots import make_subplots
+from torch import Tensor
 
 from lotto.lab.arms import ARMS
 from lotto.lab.explore.controls import explore
@@ -32,7 +34,7 @@ class Spectra(NamedTuple):
     """(method, level, seed) -> the density at each of them, where it was measured."""
 
 
-def read(table: pd.DataFrame, found: Mapping[Cell, Product], points: int = 100) -> Spectra:
+def read(table: pd.DataFrame, found: Mapping[Cell, Product], points: int = 90) -> Spectra:
     """The eigenvalues of `sharpness.tables.curvatures`, and the densities of `sharpness.tables.profiles`, blurred by a
     hundredth of the range, which ends at 1.5 times the middle net's highest eigenvalue: one sharp net would else press
     all others to the edge."""
@@ -45,7 +47,11 @@ def read(table: pd.DataFrame, found: Mapping[Cell, Product], points: int = 100) 
     grid = torch.linspace(1.2 * min(low, -1e-6), 1.1 * high, points, dtype=torch.float64)
     width = float(grid[-1] - grid[0]) / 100
     curves = {c: Spectrum(p.tensors["nodes"], p.tensors["weights"]).curve(grid, width) for c, p in found.items()}
-    return Spectra(known, grid.tolist(), {c: v.clamp_min(1e-6).tolist() for c, v in curves.items()})
+    return Spectra(known, grid.tolist(), {c: _three_digits(v.clamp_min(1e-6)) for c, v in curves.items()})
+
+
+def _three_digits(values: Float[Tensor, " points"]) -> list[float]:
+    return [float(f"{v:.3g}") for v in values.tolist()]  # more are not seen, and a page holds every curve
 
 
 def figure(found: Spectra, study: Study, method: str, level: int) -> go.Figure:
@@ -62,14 +68,13 @@ def figure(found: Spectra, study: Study, method: str, level: int) -> go.Figure:
         look = dict(color=COLOURS[method], size=9, opacity=0.8, line=dict(color="white", width=1))
         dots = dict(type="scatter", mode="markers", showlegend=False, marker=look, xaxis="x", yaxis="y")
         data.append(dict(x=own[s], y=[s] * len(own[s]), hovertemplate="%{x:.3g}<extra></extra>", **dots))
-    others = [v for values in found.densities.values() for v in (*values, None)]  # one trace, with gaps
-    there = [x for _ in found.densities for x in (*found.grid, None)]
-    data.append(dict(x=there, y=others, line=dict(color="#cccccc", width=1), hoverinfo="skip", **right))
+    right |= dict(x0=found.grid[0], dx=found.grid[1] - found.grid[0]) if found.grid else {}
+    for values in found.densities.values():
+        data.append(dict(y=values, line=dict(color="#cccccc", width=1), hoverinfo="skip", **right))
     for s in seeds:
-        values = found.densities.get((method, level, s), [])
         hover = f"%{{x:.2f}}: %{{y:.2g}}<extra>initialisation {s}</extra>"
         look = dict(line=dict(color=COLOURS[method], width=2), hovertemplate=hover)
-        data.append(dict(x=found.grid if values else [], y=values, **look, **right))
+        data.append(dict(y=found.densities.get((method, level, s), []), **look, **right))
     layout = _canvas(tuple(seeds))
     note = "" if any((method, level, s) in found.densities for s in seeds) else " (its density was not measured)"
     layout = {**layout, "title": {**layout["title"], "text": named(study, method, level) + note}}
