@@ -102,6 +102,7 @@ class Rates:
 
     def __init__(self) -> None:
         self.device, took = device_name(), {}
+        self.asked: dict[Need, float] = {}
         for folder in root().glob("*/*") if root().exists() else ():
             try:
                 done, what = _read(folder / "done.json"), _read(folder / "config.json")
@@ -114,13 +115,13 @@ class Rates:
 
     def of(self, need: Need) -> float:
         """Seconds that a product takes, alone on one core."""
-        known = size(need.function.stage, need.description.model_dump(mode="json"))
-        if known is None:
-            return 0.0
-        units, like = known
-        if like not in self.seconds:
-            self.seconds[like] = trial(need)
-        return units * self.seconds[like]
+        if need not in self.asked:
+            known = size(need.function.stage, need.description.model_dump(mode="json"))
+            units, like = known or (0.0, "")
+            if known and like not in self.seconds:
+                self.seconds[like] = trial(need)
+            self.asked[need] = units * self.seconds.get(like, 0.0)
+        return self.asked[need]
 
 
 STEPS = 4

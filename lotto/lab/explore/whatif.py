@@ -43,7 +43,7 @@ class Plans:
         self.study, self.rates = study, Rates()
         self.known: Known = {}
         self.needed: dict[Study, list[Need]] = {}
-        self.rows: dict[Study, Any] = {}
+        self.rows: dict[Study, dict[str, list[float]]] = {}
         self.kept = runs.known(study.preset)
 
     def meant(self, method: str, chosen: Mapping[str, Any]) -> Study:
@@ -66,11 +66,12 @@ class Plans:
         the store."""
         found: dict[tuple[str, int], list[float]] = {}
         for one in _cells(study):
+            (m, level, _), *_ = one.cells()
             if one not in self.rows and all(need.stored for need in self._of(one)):
-                self.rows[one] = measured(one)
+                table = measured(one)
+                self.rows[one] = {c: list(by_seed(table, m, level, c).values()) for c in MEASURES}
             if one in self.rows:
-                (m,), level = one.methods, 0 if ARMS[one.methods[0]].dense else one.levels[0]
-                found.setdefault((m, level), []).extend(by_seed(self.rows[one], m, level, column).values())
+                found.setdefault((m, level), []).extend(self.rows[one][column])
         return found
 
     def curve(self, study: Study, column: str) -> Curve:
