@@ -38,9 +38,9 @@ from lotto.distill import loop
 from lotto.distill.recipes import DISTILLATIONS
 from lotto.lab import sources, worth
 from lotto.lab.check import check
-from lotto.lab.commands import parameters, study_options
 from lotto.lab.device import device_name, single_thread
 from lotto.lab.notebooks import OK, USAGE
+from lotto.lab.options import parameters, study_options
 from lotto.lab.presets import study
 from lotto.lab.sets.products import stand_in
 from lotto.lab.store import StoreError

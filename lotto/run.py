@@ -2,6 +2,7 @@
 
     python -m lotto.run [options]              run the notebooks
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
+    python -m lotto.run compute [...]          compute a study's tickets and their paths into the store, no notebook
     python -m lotto.run reference NAME [...]   compute a study and keep its tables in notebooks/reference
     python -m lotto.run claims                 write the README's table of claims from the reference tables
     python -m lotto.run card [FILE] [...]      what the study's distilled sets, or the set in a file, are worth, as JSON
@@ -28,8 +29,9 @@ from typing import Any
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import parallel
-from lotto.lab.commands import COMMANDS, limit, parameters, scheduler_option, study_options, use_scheduler, value
+from lotto.lab.commands import COMMANDS
 from lotto.lab.notebooks import INTERRUPTED, OK, PAUSED, USAGE, choose, up_to_date
+from lotto.lab.options import limit, parameters, scheduler_option, study_options, use_scheduler, value
 
 
 def parser() -> argparse.ArgumentParser:

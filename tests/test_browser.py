@@ -4,7 +4,6 @@ changes.
 `LOTTO_SCREENSHOTS=DIR` keeps a picture of each explorer, to be looked at.
 """
 
-import contextlib
 import os
 import shutil
 import socket
@@ -106,29 +105,99 @@ def test_all_cells_run_and_the_sliders_move_the_picture(server, browser, book):
     page.wait_for_function(f"document.body.textContent.includes('{book.stem}: finished')", timeout=180_000)
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
     assert page.locator(".js-plotly-plot .main-svg").count() >= 3
-    sliders, explorer = page.locator(".widget-slider"), page.locator(".widget-vbox .js-plotly-plot").first
-    explorer.wait_for(timeout=30_000)
-    assert sliders.count() >= 2
-    moved = 0
-    for i in range(sliders.count()):
-        readout, before = sliders.nth(i).locator(".widget-readout"), explorer.inner_html()
-        said = readout.text_content()
-        handle = sliders.nth(i).locator(".noUi-handle")
-        handle.focus()
-        for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
-            handle.press(key)
-            with contextlib.suppress(sync_api.TimeoutError):
-                page.wait_for_function(
-                    "([e, s]) => e.textContent !== s", arg=[readout.element_handle(), said], timeout=700
-                )
-                break
-        if readout.text_content() != said:  # a slider with one choice stays
-            page.wait_for_function(
-                "([e, b]) => e.innerHTML !== b", arg=[explorer.element_handle(), before], timeout=15_000
-            )
-            moved += 1
-    assert moved >= 2 and not errors
+    explorers = page.locator(".widget-vbox:has(.js-plotly-plot)")
+    explorers.first.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=30_000)
+    for n in range(explorers.count()):
+        assert moved(page, explorers.nth(n)) >= 1
+    assert explorers.count() >= 1 and not errors
     assert page.locator(".widget-vbox .jp-OutputArea-output").count() == 0  # an error in a callback would stand there
     if folder := os.environ.get("LOTTO_SCREENSHOTS"):
         page.locator(".widget-vbox").first.screenshot(path=f"{folder}/{book.stem}.png")
     page.close()
+
+
+def moved(page, explorer):
+    """How many of an explorer's controls a key moved, and its figure with each."""
+    figure, count = explorer.locator(".js-plotly-plot"), 0
+    for control in explorer.locator(".widget-slider, .widget-dropdown, .widget-toggle-buttons").all():
+        before, said = figure.inner_html(), standing(control)
+        for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
+            press(control, key)
+            page.wait_for_timeout(300)
+            if standing(control) != said:
+                break
+        if standing(control) != said:  # a control with one choice stays
+            page.wait_for_function(
+                "([e, b]) => e.innerHTML !== b", arg=[figure.element_handle(), before], timeout=30_000
+            )
+            count += 1
+    return count
+
+
+def press(control, key):
+    """One press of a key on what a reader reaches by tab: a slider's handle, a list, or the button beside the chosen
+    one."""
+    if control.locator(".noUi-handle").count():
+        control.locator(".noUi-handle").press(key)
+    elif control.locator("select").count():
+        control.locator("select").press({"ArrowRight": "ArrowDown", "ArrowLeft": "ArrowUp"}[key])
+    elif (other := control.locator("button:not(.mod-active)")).count():
+        other.first.press("Enter")
+
+
+def standing(control):
+    """What a control says it stands at."""
+    return control.evaluate(
+        "e => (e.querySelector('select') || {}).value || (e.querySelector('.mod-active, .widget-readout') || {}).textContent"
+    )
+
+
+EXPLORERS = {
+    "images": ("01_distillation", 0),
+    "tickets": ("02_distilled_imp", 0),
+    "paths": ("03_stability", 0),
+    "spectra": ("04_sharpness", 0),
+    "planes": ("04_sharpness", 1),
+    "switches": ("05_high_sparsity", 0),
+    "regime": ("06_what_makes_it_stable", 0),
+    "what if": ("06_what_makes_it_stable", 1),
+}
+"""Explorer -> the committed notebook that it is in, and which of its figures with a control it is."""
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """The folder with the HTML copies of the committed notebooks."""
+    from lotto.lab import report
+
+    folder = tmp_path_factory.mktemp("pages")
+    for book in BOOKS:
+        report.page(book, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_in_a_page_without_kernel_or_network_a_key_moves_the_explorer(copies, browser, name):
+    book, number = EXPLORERS[name]
+    context = browser.new_context(offline=True, viewport={"width": 1000, "height": 900})
+    page, asked, errors = context.new_page(), [], []
+    page.set_default_timeout(120_000)  # on a machine that is busy
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.goto((copies / f"{book}.html").as_uri())
+    page.wait_for_function(f"document.querySelectorAll('.control').length > {number}")
+    control, figure = page.locator(".control").nth(number), page.locator(".control + .scroll .figure").nth(number)
+    assert control.locator("span").text_content() and control.locator("output").text_content(), "it says what it moves"
+    said, before = control.locator("output").text_content(), figure.inner_html()
+    for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
+        control.locator("input").press(key)
+        if control.locator("output").text_content() != said:
+            break
+    assert control.locator("output").text_content() != said
+    assert control.locator("input").get_attribute("aria-valuetext") == control.locator("output").text_content()
+    page.wait_for_function("([e, b]) => e.innerHTML !== b", arg=[figure.element_handle(), before])
+    assert not errors and not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    if folder := os.environ.get("LOTTO_SCREENSHOTS"):
+        figure.screenshot(path=f"{folder}/page-{name}.png")
+    context.close()

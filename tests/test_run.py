@@ -12,7 +12,7 @@ import pytest
 from lotto import run
 from lotto.config import ConfigError
 from lotto.distill.coresets import subset
-from lotto.lab import commands, committed, notebooks, sources, stills
+from lotto.lab import committed, notebooks, options, sources, stills
 
 ENV = {**os.environ, "LOTTO_DEVICE": "cpu"}
 
@@ -56,7 +56,7 @@ def go(tmp_path, *args):
     ],
 )  # fmt: skip
 def test_what_a_value_on_the_command_line_means(text, meant):
-    assert commands.value(text) == meant and type(commands.value(text)) is type(meant)
+    assert options.value(text) == meant and type(options.value(text)) is type(meant)
 
 
 @pytest.mark.slow

@@ -112,10 +112,10 @@ ARMS: dict[str, Arm] = {
     **_grid(
         "distilled", "distilled", "distilled", "short", ("#d95f0e", "#f4a55f", "#b5651d", "#e8a33d"), ("distilled",)
     ),
-    **_grid("subset", "random real", "subset", "short", ("#2f9e6b", "#63c48f", "#1b6e4a", "#8fbf4d"), ("subset",)),
-    "herding": Arm(title="herding", colour="#5b8c5a", images="herding", main=True),
+    **_grid("subset", "random real", "subset", "short", ("#27ae74", "#63c48f", "#1b6e4a", "#8fbf4d"), ("subset",)),
+    "herding": Arm(title="herding", colour="#a3c644", images="herding", main=True),
     "easy": Arm(title="easiest real", colour="#2e8b8b", images="easy"),
-    "kcenter": Arm(title="k-centre", colour="#9bc53d", images="kcenter"),
+    "kcenter": Arm(title="k-centre", colour="#5b8c5a", images="kcenter"),
     "patches": Arm(title="patches", colour="#5c6b73", images="patches"),
     "noise": Arm(title="noise images", colour="#a89f3c", images="noise"),
     "permuted": Arm(title="distilled, labels permuted", colour="#c0392b", images="permuted"),

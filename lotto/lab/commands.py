@@ -1,76 +1,24 @@
-"""The commands behind `python -m lotto.run NAME`, and the options that they share with a run."""
+"""The commands behind `python -m lotto.run NAME`."""
 
 from __future__ import annotations
 
+import _thread
 import argparse
-import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lotto.config import ConfigError
-from lotto.lab import parallel, scheduler, stills
+from lotto.lab import parallel, stills
 from lotto.lab.notebooks import CLONE, OK, choose, kernel_environment
+from lotto.lab.options import limit, parameters, scheduler_option, study_options, use_scheduler, value
 from lotto.lab.presets import PRESETS, study
-
-
-def value(text: str) -> Any:
-    """What `-p NAME VALUE` means: a number, true, false, null or a list or mapping where YAML spells one, else text.
-
-    >>> value("0.5"), value("[4, 8]"), value("true"), value("4,8")
-    (0.5, [4, 8], True, '4,8')
-    """
-    import yaml
-
-    try:
-        return None if text == "None" else yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def limit(text: str | None) -> None:
-    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite
-    number above 0."""
-    if text is None:
-        return
-    with contextlib.suppress(ValueError):
-        if 0 < (found := float(text)) < float("inf"):
-            os.environ["LOTTO_DEADLINE"] = str(time.time() + found)
-            return
-    raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
-
-
-def scheduler_option(p: argparse.ArgumentParser) -> None:
-    """The option that says where products are computed."""
-    told = "compute on a Dask cluster: local:N (N worker processes here) or tcp://host:port (default: processes here)"
-    p.add_argument("--scheduler", metavar="ADDRESS", help=told)
-
-
-def use_scheduler(text: str | None) -> None:
-    """Let what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any), and
-    see that it is there. ConfigError says what is wrong with it."""
-    if text is not None:
-        os.environ["LOTTO_SCHEDULER"] = text
-    scheduler.check()
-
-
-def study_options(p: argparse.ArgumentParser, told: str) -> None:
-    """The options that say which study is meant; `told` is the help for its parameters."""
-    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
-    pair = ("NAME", "VALUE")
-    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=pair, help=told)
-
-
-def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """What was given with `-p`."""
-    return {name: value(text) for name, text in args.parameters}
 
 
 def refresh(argv: Sequence[str]) -> int:
@@ -82,6 +30,29 @@ def refresh(argv: Sequence[str]) -> int:
         print(f"{notebook.name} ...", flush=True)
         committed.refresh(notebook)
     return OK
+
+
+def compute(argv: Sequence[str]) -> int:
+    """Compute the tickets of a study, their children and the paths between these: what curves are made of."""
+    from lotto.lab.check import check
+    from lotto.lab.stability.products import segments
+
+    p = argparse.ArgumentParser(prog="python -m lotto.run compute")
+    study_options(p, "as for run_all.sh")
+    p.add_argument("--attached", action="store_true", help="end when standard input does")
+    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds")
+    args = p.parse_args(argv)
+    limit(args.time_limit)
+    if args.attached:
+        threading.Thread(target=_interrupted_at_the_end, daemon=True).start()
+    found = segments(check(study(args.preset, **parameters(args))))
+    print(f"{sum(map(len, found))} paths are in the store")
+    return OK
+
+
+def _interrupted_at_the_end() -> None:
+    sys.stdin.read()
+    _thread.interrupt_main()
 
 
 def reference(argv: Sequence[str]) -> int:
@@ -291,6 +262,7 @@ def test(argv: Sequence[str]) -> int:
 
 COMMANDS = {
     "refresh": refresh,
+    "compute": compute,
     "reference": reference,
     "claims": claims,
     "card": card,

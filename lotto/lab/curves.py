@@ -14,7 +14,7 @@ from lotto.stats import interval
 
 if TYPE_CHECKING:
     import pandas as pd
-from lotto.lab.plots import COLOURS, RULE, styled, value_range
+from lotto.lab.plots import COLOURS, RULE, SYMBOLS, styled, value_range
 
 
 def curves(
@@ -84,7 +84,7 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) 
         **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
         error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
-        marker=dict(color=full, size=7, line=dict(color=COLOURS[m], width=2)),
+        marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
         customdata=[[str(f), f.n] for _, f in found],
         hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
     )

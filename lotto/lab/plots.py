@@ -26,6 +26,10 @@ RULE = dict(color="#c0392b", width=1, dash="dash")
 
 COLOURS = {name: arm.colour for name, arm in ARMS.items()}
 
+_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagram")
+SYMBOLS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(ARMS)}
+"""How a method is marked where lines cross, beside its colour."""
+
 _TICKS = [f * 10.0**e for e in range(-6, 10) for f in (1, 2, 5)]
 
 LOG = dict(type="log", tickvals=_TICKS, ticktext=[f"{t / 1000:g}k" if t >= 1000 else f"{t:g}" for t in _TICKS])
@@ -61,6 +65,11 @@ def legend_below(fig: go.Figure) -> go.Figure:
 def sparsity(study: Study, level: int) -> str:
     """ "83.2 % sparse", for titles."""
     return f"{100 * (1 - study.density(level)):.1f} % sparse" if level else "dense"
+
+
+def named(study: Study, method: str, level: int) -> str:
+    """ "IMP, 83.2 % sparse", for titles; of a dense arm its title alone."""
+    return ARMS[method].title if ARMS[method].dense else f"{ARMS[method].title}, {sparsity(study, level)}"
 
 
 def counted(study: Study) -> str:

@@ -111,9 +111,8 @@ def figure(bundle: Mapping[str, Any]) -> str:
         else f"<p>This figure is drawn by {PLOTLY}, which lies beside this page.</p>"
     )
     height = spec.get("layout", {}).get("height", 450)
-    data = json.dumps({n: spec[n] for n in ("data", "layout", "config") if n in spec}, separators=(",", ":")).replace(
-        "</", r"<\/"
-    )
+    parts = {n: spec[n] for n in ("data", "layout", "config", "frames") if n in spec}
+    data = json.dumps(parts, separators=(",", ":")).replace("</", r"<\/")
     return (
         f'<div class="scroll"><div class="figure" style="min-height:{height:g}px">{still}</div></div>'
         f'<script type="application/json" class="spec">{data}</script>'

@@ -7,11 +7,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def compared(tiny):
-    """A tiny study of five arms and two initialisations, with its tables: `accuracy`, `barrier`, `paths`,
-    `densities`."""
+    """A tiny study of five arms and two initialisations, with its tables: `accuracy`, `barrier`, `paths`."""
     from lotto.lab.stability.tables import barriers, paths
-    from lotto.lab.tickets.tables import accuracies, densities
+    from lotto.lab.tickets.tables import accuracies
 
     study = tiny(seeds=2, methods=["dense", "dense-rewound", "imp", "random", "distilled"])
-    tables = dict(accuracy=accuracies(study), barrier=barriers(study), paths=paths(study), densities=densities(study))
+    tables = dict(accuracy=accuracies(study), barrier=barriers(study), paths=paths(study))
     return SimpleNamespace(study=study, **tables)

@@ -1,4 +1,7 @@
+import itertools
+
 import plotly.graph_objects as go
+import pytest
 
 from lotto.lab import curves, plots
 from lotto.lab.arms import ARMS
@@ -52,3 +55,54 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     fig = curves.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
     assert fig.layout.yaxis.range[0] < 1
     assert "stable: below 2" in {t.name for t in fig.data}
+
+
+# what a reader without the cones for long (protanopia) or middle (deuteranopia) waves sees: linear RGB -> linear RGB,
+# Machado, Oliveira & Fernandes 2009, severity 1
+SEEN = {
+    "all colours": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+}
+
+
+def lab(colour, seen):
+    """CIE L*a*b* (D65) of "#rrggbb" as somebody sees it."""
+    import numpy as np
+
+    srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(SEEN[seen]) @ linear, 0, 1)
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    x, y, z = (
+        np.cbrt(v) if v > 216 / 24389 else (24389 / 27 * v + 16) / 116
+        for v in to_xyz @ linear / np.array([0.95047, 1, 1.08883])
+    )
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_the_main_arms_are_told_apart_by_their_colours(seen):
+    """15 units of L*a*b* between any two: one is just seen where colours touch, 10 at a glance."""
+    main = {n: a.colour for n, a in ARMS.items() if a.main}
+    near = {
+        (m, n): float(abs(((lab(a, seen) - lab(b, seen)) ** 2).sum()) ** 0.5)
+        for (m, a), (n, b) in itertools.combinations(main.items(), 2)
+    }
+    assert {pair: round(d, 1) for pair, d in near.items() if d < 15} == {}
+
+
+def test_a_method_is_marked_alike_wherever_lines_cross(compared):
+    fig = curves.curves(compared.accuracy.assign(state="trained"), compared.study, "accuracy", "a", "t")
+    lines = {t.name: t.marker.symbol for t in fig.data if t.name in {ARMS[m].title for m in compared.study.arms}}
+    assert lines == {ARMS[m].title: plots.SYMBOLS[m] for m in compared.study.arms if not ARMS[m].dense}

@@ -92,18 +92,9 @@ def test_what_is_discarded_stands_beside_chance(compared):
 
 def test_curvature_figures(compared):
     study, barrier = compared.study, compared.barrier
-    left, planes = tables.curvatures(study).assign(state="trained"), tables.scapes(study)
+    left = tables.curvatures(study).assign(state="trained")
     fig = plots.scatter(left, barrier.assign(barrier=1.0), study, "trace", "barrier", ("x", "y"), "t")
     assert {t.name for t in fig.data} == {ARMS[m].title for m in study.arms}
-    made = [
-        figures.spectrum_and_plane(left, planes, study, m, 2, k)
-        for m in study.arms
-        for k in ("test_error", "train_loss")
-    ]
-    assert len({len(f.data) for f in made}) == 1  # as many traces for every choice, so that a slider only moves them
-    by = {f.layout.title.text: f for f in made}
-    assert len(by["distilled, 59.0 % sparse"].data[-2].x) == study.sharp.plane_points
-    assert any("no plane" in title for title in by)
 
 
 def test_spectra_and_layers(compared):

@@ -73,15 +73,6 @@ def test_nets_without_known_symmetries_are_not_matched(tiny):
     assert len(table) == 1
 
 
-def test_path_has_as_many_traces_for_every_choice(compared):
-    study, curves = compared.study, compared.paths
-    made = [figures.path(curves, study, m, 1, 0, metric) for m in study.arms for metric in figures.METRICS]
-    assert {len(f.data) for f in made} == {2 * (study.seeds + 1)}
-    empty = figures.path(curves[curves.method == "none"], study, "imp", 1)
-    assert "no net trained" in empty.layout.title.text
-    assert len(empty.data) == len(made[0].data)
-
-
 def test_all_paths_are_json(compared):
     assert len(json.loads(figures.all_paths(compared.paths, compared.study, 1).to_json())["data"]) >= 1
 

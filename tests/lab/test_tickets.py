@@ -213,14 +213,6 @@ def test_a_rewound_net_goes_on_at_step_k_and_its_steps_are_told(tiny):
     assert costs.loc["imp-rewound", 2].passes == 2 * 9 * 64
 
 
-def test_layers_bars_are_the_shares(compared):
-    study, accuracy, alive = compared.study, compared.accuracy, compared.densities
-    fig = figures.layers(alive, accuracy, study, "imp", 2)
-    row = alive[(alive.method == "imp") & (alive.level == 2) & (alive.layer == "head.weight")]
-    assert fig.data[0].y[-1] == pytest.approx(100 * row.density.mean())
-    assert len(fig.data[0].x) == 21
-
-
 def test_states_are_counted(compared):
     study, accuracy = compared.study, compared.accuracy
     accuracy = accuracy.assign(state="trained")

@@ -85,11 +85,3 @@ def grid(images, labels, per_class: int, title: str) -> go.Figure:
     fig.update_xaxes(visible=False)
     fig.update_yaxes(visible=False)
     return styled(fig, title, 80 + 60 * per_class, 640).update_layout(margin=dict(l=10, r=10, t=60, b=10))
-
-
-def one_class(images, label: int, title: str) -> go.Figure:
-    """The images of one class in a SynSet, at most 10, side by side."""
-    import torch
-
-    mine = images.pixels[images.labels == label][:10]
-    return grid(mine, torch.arange(len(mine)), 1, title)

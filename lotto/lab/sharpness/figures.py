@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -10,7 +9,7 @@ import torch
 from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS
-from lotto.lab.plots import COLOURS, FONT, error_line, marks, sparsity, styled
+from lotto.lab.plots import COLOURS, error_line, sparsity, styled
 from lotto.lab.sharpness.products import POINTS
 from lotto.lab.study import Study
 from lotto.spectrum import Spectrum
@@ -80,88 +79,6 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
     fig.update_annotations(font_size=12)
     title = f"What is discarded: share of the {name} on the removed weights, {sparsity(study, level)}"
     return styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False, margin=dict(r=60))
-
-
-_PLANES = {
-    "test_error": ("test error (points), children 1 to 3", 1.0),
-    "train_loss": ("training loss (nats, capped at 3), children 1 to 3", 3.0),
-}
-"""Metric of a plane -> its title, and where its scale ends."""
-
-
-def spectrum_and_plane(
-    table: pd.DataFrame,
-    planes: dict[tuple[str, int], dict],
-    study: Study,
-    method: str,
-    level: int,
-    metric: str = "test_error",
-) -> go.Figure:
-    """Left: the extreme eigenvalues of each initialisation; right: the plane through three children, where there is
-    one.
-
-    All planes of a metric share one colour scale, and spectra one axis unless one reaches far beyond, so that choices
-    can be compared.
-    """
-    level = 0 if ARMS[method].dense else level
-    rows = table[(table.method == method) & (table.level == level)]
-    fig = make_subplots(
-        cols=2,
-        column_widths=[0.38, 0.62],
-        horizontal_spacing=0.14,
-        subplot_titles=["extreme eigenvalues", _PLANES[metric][0]],
-    )
-    known = [v for s in table.spectrum if isinstance(s, list) for v in s]
-    for s in study.initialisations:
-        values = next((r.spectrum for r in rows.itertuples() if r.seed == s and isinstance(r.spectrum, list)), [])
-        fig.add_trace(marks(values, str(s), COLOURS[method], size=9, opacity=0.8, hover="%{x:.3g}"), row=1, col=1)
-    if known:  # one axis for all choices, but for what lies far beyond most
-        own = [v for s in rows.spectrum if isinstance(s, list) for v in s]
-        low, high = min(known), max([sorted(known)[9 * len(known) // 10], *own])
-        fig.update_xaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)], row=1, col=1)
-    fig.update_xaxes(title="eigenvalue", row=1, col=1)
-    fig.update_yaxes(
-        title="initialisation", tickvals=list(study.initialisations), range=[-0.5, study.seeds - 0.5], row=1, col=1
-    )
-    found = planes.get((method, level))
-    for trace in _plane(found, planes.values(), metric):
-        fig.add_trace(trace, row=1, col=2)
-    fig.update_xaxes(title="distance in weights", row=1, col=2)
-    fig.update_annotations(font_size=12)
-    note = "" if found else " (no plane: not in `planes`, or not trained)"
-    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}{note}", 420).update_layout(margin=dict(l=70))
-
-
-def _plane(found: dict | None, every: Iterable[dict], metric: str) -> tuple[go.Contour, go.Scatter]:
-    """A plane and the children in its corners, on the colour scale of `every` plane; empty where there is none."""
-    highest = _PLANES[metric][1]
-    top = max((v for p in every for row in p[metric] for v in row if v is not None), default=1.0)
-    scale = 100.0 if metric == "test_error" else 1.0
-    rows = found[metric] if found else []
-    surface = go.Contour(
-        x=found["x"] if found else [],
-        y=found["y"] if found else [],
-        z=[[None if v is None else scale * min(v, highest) for v in row] for row in rows],
-        zmin=0,
-        zmax=scale * min(top, highest),
-        colorscale="Viridis",
-        contours=dict(coloring="heatmap", showlines=True),
-        line=dict(width=0.5, color="white"),
-        ncontours=12,
-        colorbar=dict(len=0.9, thickness=12),
-    )
-    corners = found["corners"] if found else []
-    children = go.Scatter(
-        x=[c[0] for c in corners],
-        y=[c[1] for c in corners],
-        mode="markers+text",
-        text=[str(i + 1) for i in range(len(corners))],
-        textposition="top center",
-        textfont=dict(color="white"),
-        marker=dict(color="white", size=8, line=dict(color=FONT, width=1)),
-        showlegend=False,
-    )
-    return surface, children
 
 
 def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:

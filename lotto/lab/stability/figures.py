@@ -17,55 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-METRICS = {
-    "test error": ("test_error", "test error (points)"),
-    "train error": ("train_error", "training error (points)"),
-    "test loss": ("test_loss", "test loss (nats)"),
-    "train loss": ("train_loss", "training loss (nats)"),
-}
-
-
-def path(
-    table: pd.DataFrame, study: Study, method: str, level: int, pair: int = 0, metric: str = "test error"
-) -> go.Figure:
-    """The path between two children: recalibrated statistics bold, interpolated ones thin; a line an initialisation,
-    their mean thick."""
-    level = 0 if ARMS[method].dense else level
-    column, axis = METRICS[metric]
-    rows = table[(table.method == method) & (table.level == level) & (table.pair == pair)] if len(table) else table
-    fig = go.Figure()
-    for statistics, dash in (("interpolated", "dot"), ("recalibrated", "solid")):
-        curves = rows[rows.statistics == statistics] if len(rows) else rows
-        grid = sorted(set(curves.alpha)) if len(curves) else []
-        by = {s: g.sort_values("alpha")[column].tolist() for s, g in curves.groupby("seed")} if len(curves) else {}
-        for s in study.initialisations:  # as many traces for every choice, so that a slider only moves them
-            fig.add_trace(
-                go.Scatter(
-                    x=grid if s in by else [],
-                    y=by.get(s, []),
-                    mode="lines",
-                    showlegend=False,
-                    opacity=0.45,
-                    line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=1, dash=dash),
-                    hovertemplate=f"initialisation {s}: %{{y:.2f}}<extra>{statistics}</extra>",
-                )
-            )
-        mean = [interval([c[i] for c in by.values()]).mean for i in range(len(grid))]
-        fig.add_trace(
-            go.Scatter(
-                x=grid,
-                y=mean,
-                mode="lines",
-                name=f"{statistics} statistics",
-                line=dict(color=COLOURS[method] if dash == "solid" else "#999999", width=3, dash=dash),
-            )
-        )
-    fig.update_xaxes(title="from child 1 (0) to child 2 (1)" if pair == 0 else f"along pair {pair}", range=[0, 1])
-    fig.update_yaxes(title=axis, rangemode="tozero")
-    title = f"{ARMS[method].title}, {sparsity(study, level)}" + ("" if len(rows) else ": no net trained")
-    return styled(fig, title, 400, 640).update_layout(margin=dict(l=70), legend=dict(orientation="h", y=-0.25, x=0))
-
-
 def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets
     first."""

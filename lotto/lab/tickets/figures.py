@@ -16,30 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def layers(table: pd.DataFrame, accuracy: pd.DataFrame, study: Study, method: str, level: int) -> go.Figure:
-    """Where the live weights are: share alive in each layer, mean over initialisations, with the tickets' accuracy in
-    the title."""
-    level = 0 if ARMS[method].dense else level
-    rows = table[(table.method == method) & (table.level == level)]
-    mean = rows.groupby("layer", sort=False)[["live", "size", "density"]].mean()
-    found = interval(list(by_seed(accuracy, method, level, "accuracy").values()))
-    fig = go.Figure(
-        go.Bar(
-            x=[n.removesuffix(".weight") for n in mean.index],
-            y=(100 * mean.density).tolist(),
-            marker_color=COLOURS[method],
-            customdata=mean[["live", "size"]].round(1).to_numpy().tolist(),
-            hovertemplate="%{x}: %{y:.2f} % alive<br>%{customdata[0]} of %{customdata[1]}<extra></extra>",
-        )
-    )
-    fig.update_yaxes(type="log", range=[-1, 2.05], title="alive (%, log)", tickvals=[0.1, 1, 10, 100])
-    fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
-    fig.add_hline(y=100 * study.density(level), line=dict(color="#999999", dash="dot"))
-    return styled(fig, f"{ARMS[method].title}, {sparsity(study, level)}: accuracy {found} %", 400).update_layout(
-        margin=dict(l=70, b=130)
-    )
-
-
 def states(table: pd.DataFrame, study: Study) -> go.Figure:
     """How tickets came out: for each method and level the number of initialisations that trained, failed, died or
     diverged."""

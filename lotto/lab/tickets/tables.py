@@ -13,7 +13,7 @@ from lotto.lab.product import Product
 from lotto.lab.sets.products import distilled
 from lotto.lab.study import Cell, Study
 from lotto.lab.tables import batches, mean, rows, worst
-from lotto.lab.tickets.products import children, inner_loop, level, levels, trained
+from lotto.lab.tickets.products import children, inner_loop, levels, trained
 
 
 def accuracies(study: Study) -> pd.DataFrame:
@@ -37,18 +37,6 @@ def _reached(study: Study, cell: Cell, mask: dict[str, Any], runs: Sequence[Prod
         test_loss=mean([t["loss"] for t in tested]),
         train_loss=mean([p.metrics["train"]["loss"] for p in runs if p.metrics.get("train")]),
     )
-
-
-def densities(study: Study) -> pd.DataFrame:
-    """Table of live weights: one row per (method, level, seed, layer), with `live`, `size` and `density`."""
-    found = [p.metrics for p in levels(study)]
-    # in the model's order, which the dense level keeps; a mask read from its file comes sorted by name
-    layers = list(level(study.ticket("dense", 0, study.first_seed)).metrics["layer_live"])
-
-    def row(n: str, live: int, size: int) -> dict[str, Any]:
-        return dict(layer=n, live=live, size=size, density=live / size)
-
-    return rows(study.cells(), [[row(n, m["layer_live"][n], m["layer_size"][n]) for n in layers] for m in found])
 
 
 def costs(study: Study) -> pd.DataFrame:

@@ -1,0 +1,75 @@
+"""A computation in a process of its own, so that a notebook can go on, watch it and stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lotto.lab.progress import Stages
+from lotto.lab.study import Study
+
+LIMIT = 10.0
+"""Seconds that a computation has to end by itself when it is stopped."""
+
+
+class Background:
+    """The paths of a study (and all they are made from), computed by `python -m lotto.run compute` with its workers.
+
+    It ends with the kernel that began it, however that ends. What it has finished is in the store, whatever happens.
+    """
+
+    def __init__(self, study: Study):
+        self.folder = Path(tempfile.mkdtemp(prefix="lotto-whatif-"))
+        named = {n: v for n, v in study.named().items() if n != "preset"}
+        values = [part for n, v in named.items() for part in ("-p", n, json.dumps(v))]
+        command = [sys.executable, "-m", "lotto.run", "compute", "--attached", "--preset", study.preset, *values]
+        more = {"LOTTO_HEADLESS": "1", "LOTTO_PROGRESS": str(self.folder / "progress")}
+        self.stages, self.stopped = Stages(time.monotonic()), False
+        with open(self.folder / "errors", "wb") as errors:
+            self.process = subprocess.Popen(
+                command,
+                env={**os.environ, **more},
+                stdin=subprocess.PIPE,  # its end tells the process that nobody waits for it any more
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it still computes."""
+        return self.process.poll() is None
+
+    def told(self) -> str:
+        """What it is doing now, or how it ended: one sentence."""
+        if self.running:
+            with contextlib.suppress(OSError):
+                self.stages.read((self.folder / "progress").read_text(), time.monotonic())
+            return self.stages.line(time.monotonic())
+        if self.stopped:
+            return "stopped; what was finished is kept"
+        return "finished" if self.process.returncode == 0 else f"failed: {self._error()}"
+
+    def _error(self) -> str:
+        lines = (self.folder / "errors").read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("run_all.sh: ") if lines else f"it ended with code {self.process.returncode}"
+
+    def stop(self, limit: float = LIMIT) -> None:
+        """End it and its workers: it is asked to, and after `limit` seconds it is killed."""
+        self.stopped = self.stopped or self.running
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            pass
+        with contextlib.suppress(OSError):  # its group too: a worker may still be there, or the process itself
+            os.killpg(self.process.pid, signal.SIGKILL) if hasattr(os, "killpg") else self.process.kill()
+        self.process.wait(limit)

@@ -1,0 +1,62 @@
+"""Several figures in one that needs no kernel: plotly's frames, with a slider between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+ROOM = 64
+"""Pixels above the plot that plotly's own slider takes; pages that draw a control of their own give them back."""
+
+
+def framed(figures: Mapping[str, go.Figure], start: str, name: str) -> go.Figure:
+    """The figure `start` with all of `figures` (label -> figure) as its frames, and a slider called `name` over them.
+
+    Frames hold only what differs between figures, so that a page stays small. ValueError where figures have unlike
+    numbers of traces: a frame cannot add any.
+    """
+    plain = {label: json.loads(fig.to_json()) for label, fig in figures.items()}
+    counts = {label: len(fig["data"]) for label, fig in plain.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{name}: figures of {counts} traces; draw equally many for every choice")
+    traces = [_differing([fig["data"][i] for fig in plain.values()]) for i in range(counts[start])]
+    layouts = _differing([fig["layout"] for fig in plain.values()])
+    moving = [i for i, parts in enumerate(traces) if any(parts)]
+    kinds = [trace["type"] for trace in plain[start]["data"]]
+    frames = [
+        {
+            "name": label,
+            "data": [{"type": kinds[i], **traces[i][n]} for i in moving],
+            "traces": moving,
+            "layout": layouts[n],
+        }
+        for n, label in enumerate(plain)
+    ]
+    layout = {**plain[start]["layout"], "sliders": [_slider(list(plain), start, name)], "meta": {"room": ROOM}}
+    layout["height"] = layout.get("height", 450) + ROOM
+    layout["margin"] = {**layout.get("margin", {}), "t": layout.get("margin", {}).get("t", 60) + ROOM}
+    title = layout.get("title", {})
+    layout["title"] = {**title, "y": 1, "yref": "container", "yanchor": "top", "pad": {**title.get("pad", {}), "t": 14}}
+    return go.Figure({"data": plain[start]["data"], "layout": layout, "frames": frames})
+
+
+def _differing(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each part the entries that are not the same in all; those it lacks are None."""
+    names = dict.fromkeys(n for part in parts for n in part)
+    unlike = [n for n in names if any(part.get(n) != parts[0].get(n) for part in parts)]
+    return [{n: part.get(n) for n in unlike} for part in parts]
+
+
+def _slider(labels: Sequence[str], start: str, name: str) -> dict[str, Any]:
+    at_once = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
+    steps = [dict(label=label, method="animate", args=[[label], at_once]) for label in labels]
+    return dict(
+        active=labels.index(start),
+        steps=steps,
+        currentvalue=dict(prefix=f"{name}: ", font=dict(size=12)),
+        **dict(x=0, len=1, y=1, yanchor="bottom", pad=dict(l=0, r=0, t=0, b=28)),
+        **dict(font=dict(size=9), ticklen=3, minorticklen=0, tickcolor="#999999"),
+    )

@@ -1,0 +1,65 @@
+"""Options that several commands share: which study is meant, for how long, and where it is computed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import time
+from typing import Any
+
+from lotto.config import ConfigError
+from lotto.lab import scheduler
+from lotto.lab.presets import PRESETS
+
+
+def value(text: str) -> Any:
+    """What `-p NAME VALUE` means: a number, true, false, null or a list or mapping where YAML spells one, else text.
+
+    >>> value("0.5"), value("[4, 8]"), value("true"), value("4,8")
+    (0.5, [4, 8], True, '4,8')
+    """
+    import yaml
+
+    try:
+        return None if text == "None" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def limit(text: str | None) -> None:
+    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite
+    number above 0."""
+    if text is None:
+        return
+    with contextlib.suppress(ValueError):
+        if 0 < (found := float(text)) < float("inf"):
+            os.environ["LOTTO_DEADLINE"] = str(time.time() + found)
+            return
+    raise ConfigError(f"time-limit = {text!r}: give a number of seconds above 0, such as 540")
+
+
+def scheduler_option(p: argparse.ArgumentParser) -> None:
+    """The option that says where products are computed."""
+    told = "compute on a Dask cluster: local:N (N worker processes here) or tcp://host:port (default: processes here)"
+    p.add_argument("--scheduler", metavar="ADDRESS", help=told)
+
+
+def use_scheduler(text: str | None) -> None:
+    """Let what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any), and
+    see that it is there. ConfigError says what is wrong with it."""
+    if text is not None:
+        os.environ["LOTTO_SCHEDULER"] = text
+    scheduler.check()
+
+
+def study_options(p: argparse.ArgumentParser, told: str) -> None:
+    """The options that say which study is meant; `told` is the help for its parameters."""
+    p.add_argument("--preset", default="digits", help=f"one of {', '.join(PRESETS)} (default digits)")
+    pair = ("NAME", "VALUE")
+    p.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=pair, help=told)
+
+
+def parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given with `-p`."""
+    return {name: value(text) for name, text in args.parameters}
