@@ -159,10 +159,10 @@ def compare(cells: Sequence[Cell], force: bool = False) -> int:
     parameters = {"table": str(folder / "table.parquet")}
     key = digest([notebooks.key(source, parameters), (folder / "table.csv").read_text()])
     job = Job(source, parameters, folder, key)
-    if not force and up_to_date(job):
-        return OK
-    print(f"\n{job.name} ...", flush=True)
-    with FileLock(folder / ".lock"):
+    with FileLock(folder / ".lock"):  # the last two shards: only one of them needs to
+        if not force and up_to_date(job):
+            return OK
+        print(f"\n{job.name} ...", flush=True)
         trouble = notebooks.execute(job)
     if trouble:
         print(f"{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
