@@ -175,7 +175,7 @@ def _canvas(ticks: tuple[float, ...]) -> dict[str, Any]:
     scale = dict(type="log", autorange="reversed", tickvals=[100 * t for t in ticks], ticktext=words)
     fig.update_xaxes(title="sparsity (%), logarithmic in what is left", **scale, row=1, col=2)
     fig.update_annotations(font_size=12)
-    legend = dict(orientation="h", x=0, y=-0.22, yanchor="top")
+    legend = dict(orientation="h", x=0, y=-0.22, yanchor="top", traceorder="normal")
     fig = styled(fig, "", 400).update_layout(barmode="stack", margin=dict(l=150, b=90), legend=legend)
     return fig.layout.to_plotly_json()
 
