@@ -144,9 +144,13 @@ def test_what_one_figure_lacks_is_taken_away_by_its_frame():
     assert fig["frames"][0]["data"] == [{"type": "scatter"}] or fig["frames"][0]["data"][0]["text"] is None
 
 
-def test_figures_of_unlike_numbers_of_traces_are_refused():
-    with pytest.raises(ValueError, match="n: figures of .* traces; draw equally many"):
-        frames.framed({"1": go.Figure([{}]), "2": go.Figure([{}, {}])}, "1", "n")
+def test_a_figure_with_fewer_traces_gets_empty_ones_and_unlike_types_are_refused():
+    one, two = go.Figure([dict(x=[1], y=[1])]), go.Figure([dict(x=[1], y=[1]), dict(x=[2], y=[2])])
+    fig = json.loads(frames.framed({"1": one, "2": two}, "1", "n").to_json())
+    assert [t["x"] for t in fig["data"]] == [[1], []]
+    assert {f["name"]: f["data"][0]["x"] for f in fig["frames"]} == {"1": [], "2": [2]}
+    with pytest.raises(ValueError, match="n: bars has traces of the types .*bar.*, and another choice .*scatter"):
+        frames.framed({"1": two, "bars": go.Figure([dict(type="bar", x=[1], y=[1])])}, "1", "n")
 
 
 @pytest.mark.parametrize("name", ["images", "tickets", "paths", "planes", "spectra"])

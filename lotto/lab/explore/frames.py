@@ -15,17 +15,19 @@ ROOM = 64
 def framed(figures: Mapping[str, go.Figure], start: str, name: str) -> go.Figure:
     """The figure `start` with all of `figures` (label -> figure) as its frames, and a slider called `name` over them.
 
-    Frames hold only what differs between figures, so that a page stays small. ValueError where figures have unlike
-    numbers of traces: a frame cannot add any.
+    Frames hold only what differs between figures, so that a page stays small. A frame cannot add a trace, so figures
+    that have fewer get empty ones. ValueError where traces in one place are of unlike types.
     """
     plain = {label: json.loads(fig.to_json()) for label, fig in figures.items()}
-    counts = {label: len(fig["data"]) for label, fig in plain.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"{name}: figures of {counts} traces; draw equally many for every choice")
-    traces = [_differing([fig["data"][i] for fig in plain.values()]) for i in range(counts[start])]
+    kinds = [trace["type"] for trace in max((fig["data"] for fig in plain.values()), key=len)]
+    for label, fig in plain.items():
+        mine = [trace["type"] for trace in fig["data"]]
+        if mine != kinds[: len(mine)]:
+            raise ValueError(f"{name}: {label} has traces of the types {mine}, and another choice {kinds}")
+        fig["data"] += [{"type": kind, "x": [], "y": [], "showlegend": False} for kind in kinds[len(mine) :]]
+    traces = [_differing([fig["data"][i] for fig in plain.values()]) for i in range(len(kinds))]
     layouts = _differing([fig["layout"] for fig in plain.values()])
     moving = [i for i, parts in enumerate(traces) if any(parts)]
-    kinds = [trace["type"] for trace in plain[start]["data"]]
     frames = [
         {
             "name": label,
