@@ -135,6 +135,10 @@ class Cached:
         """Where the product lies, or would lie."""
         return root() / self.stage / self.key(description)
 
+    def partial(self, description: BaseModel) -> Path:
+        """Where the computation of the product keeps its state until it is finished."""
+        return self.folder(description).with_name(f".{self.key(description)}.partial")
+
     def read(self, description: BaseModel) -> Product | None:
         """The product if it is there and whole, else None."""
         return _open(self.folder(description))
@@ -153,7 +157,7 @@ class Cached:
                 if _left_behind(making):
                     shutil.rmtree(making, ignore_errors=True)
             started = time.perf_counter()
-            partial = folder.parent / f".{folder.name}.partial"
+            partial = self.partial(description)
             with single_thread():
                 product = (
                     self.function(description, checkpoint=checkpoint(partial))
