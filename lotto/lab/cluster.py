@@ -16,12 +16,13 @@ import os
 import pickle
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotto.checkpoint import Paused
+from lotto.config import ConfigError
 from lotto.lab import progress, scheduler, worker
 from lotto.lab.scheduler import ANSWER, trouble
 
@@ -41,6 +42,10 @@ core_seconds = 0.0
 """CPU seconds that workers have told of so far, for products asked for by this process."""
 
 
+class Lost(Exception):
+    """The connection to the scheduler was lost, or the scheduler knows nothing of our tasks any more."""
+
+
 def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
     """(key, product) of each task (key, description) as it finishes on the cluster named.
 
@@ -50,6 +55,27 @@ def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterat
     where the scheduler is lost, where workers are unlike this process, or die one after the other over one task that
     gets no further.
     """
+    left = dict(tasks)
+    before = None
+    while left:
+        try:
+            for key, product in _finished(function, left):
+                del left[key]
+                yield key, product
+        except Lost as loss:
+            gone = f"it was lost ({loss}); start it again, or name another: {KEPT}"
+            if before == len(left):  # lost twice over the same tasks
+                raise trouble(gone) from None
+            before = len(left)
+            try:
+                scheduler.client()
+            except ConfigError:
+                raise trouble(gone) from None
+            progress.note(f"lost the connection to {scheduler.named()} ({loss}), and found it again")
+
+
+def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tuple[str, Product]]:
+    """The same over one connection; Lost where that is lost."""
     global core_seconds
     client, told, waits = scheduler.client(), _told(), scheduler.patience()
     from distributed import KilledWorker  # Dask is there: the client is
@@ -65,12 +91,12 @@ def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterat
         futures[client.submit(worker.compute, work, told, key=name, pure=True)] = key, description
 
     try:
-        with _loss_told(client):
+        with _watched(client):
             crew.gather()
-            for task in tasks:
+            for task in tasks.items():
                 submit(*task)
         while futures and time.monotonic() < until:
-            with _loss_told(client):
+            with _watched(client):
                 _wait(client, list(futures))
                 crew.look()
                 done = {f: found for f in futures if (found := _outcome(f)) is not None}
@@ -78,7 +104,7 @@ def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterat
                 key, description = futures.pop(future)
                 if isinstance(found, KilledWorker) and (state := _state(function, description)) != states.get(key, 0):
                     states[key] = state  # workers died over it, but each left a later state
-                    with _loss_told(client):
+                    with _watched(client):
                         submit(key, description)
                 elif isinstance(found, Paused):
                     paused, until = found, min(until, time.monotonic() + PAUSING)
@@ -248,11 +274,11 @@ def _asked(client: Client, function: Any, *args: Any, **more: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _loss_told(client: Client) -> Iterator[None]:
+def _watched(client: Client) -> Iterator[None]:
+    """Whatever says that the connection is gone, as Lost."""
     try:
         yield
     except (OSError, TimeoutError, CancelledError) as error:
         with contextlib.suppress(Exception):
             client.close(timeout=1)
-        told = str(error) or type(error).__name__
-        raise trouble(f"it was lost ({told.splitlines()[0]}); start it again, or name another: {KEPT}") from None
+        raise Lost((str(error) or type(error).__name__).splitlines()[0]) from None
