@@ -16,12 +16,13 @@ import os
 import pickle
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotto.checkpoint import Paused
+from lotto.config import ConfigError
 from lotto.lab import progress, scheduler, worker
 from lotto.lab.scheduler import ANSWER, trouble
 
@@ -41,33 +42,71 @@ core_seconds = 0.0
 """CPU seconds that workers have told of so far, for products asked for by this process."""
 
 
+class Lost(Exception):
+    """The connection to the scheduler was lost, or the scheduler knows nothing of our tasks any more."""
+
+
 def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
     """(key, product) of each task (key, description) as it finishes on the cluster named.
 
     Waiting for workers, losing one and its return are told in a line each (`progress.note`). An error in a task is
     raised here as what it was, and the rest is given up. When the time given to the run is up, workers have `PAUSING`
     seconds to save their states before Paused is raised. ConfigError where there is no worker for `patience()` seconds,
-    where the scheduler is lost, where workers die one after the other over one task, or are unlike this process.
+    where the scheduler is lost, where workers are unlike this process, or die one after the other over one task that
+    gets no further.
     """
+    left = dict(tasks)
+    before = None
+    while left:
+        try:
+            for key, product in _finished(function, left):
+                del left[key]
+                yield key, product
+        except Lost as loss:
+            gone = f"it was lost ({loss}); start it again, or name another: {KEPT}"
+            if before == len(left):  # lost twice over the same tasks
+                raise trouble(gone) from None
+            before = len(left)
+            try:
+                scheduler.client()
+            except ConfigError:
+                raise trouble(gone) from None
+            progress.note(f"lost the connection to {scheduler.named()} ({loss}), and found it again")
+
+
+def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tuple[str, Product]]:
+    """The same over one connection; Lost where that is lost."""
     global core_seconds
     client, told, waits = scheduler.client(), _told(), scheduler.patience()
+    from distributed import KilledWorker  # Dask is there: the client is
+
     same = hashlib.sha256(json.dumps(told.settings, sort_keys=True).encode()).hexdigest()[:8]
     crew, futures, paused, until = Crew(client, told, waits), {}, None, float("inf")
+    states: dict[str, int] = {}
+
+    def submit(key: str, description: BaseModel) -> None:
+        # a name shared by all who want it computed in the same way, and from the same state
+        name = f"{function.stage}-{key}-{same}-{states.get(key, 0)}"
+        work = pickle.dumps((function, key, description))
+        futures[client.submit(worker.compute, work, told, key=name, pure=True)] = key, description
+
     try:
-        with _loss_told(client):
+        with _watched(client):
             crew.gather()
-            for key, description in tasks:
-                work = pickle.dumps((function, key, description))
-                name = f"{function.stage}-{key}-{same}"  # shared by all who want it computed in the same way
-                futures[client.submit(worker.compute, work, told, key=name, pure=True)] = key, description
+            for task in tasks.items():
+                submit(*task)
         while futures and time.monotonic() < until:
-            with _loss_told(client):
+            with _watched(client):
                 _wait(client, list(futures))
                 crew.look()
                 done = {f: found for f in futures if (found := _outcome(f)) is not None}
             for future, found in done.items():
                 key, description = futures.pop(future)
-                if isinstance(found, Paused):
+                if isinstance(found, KilledWorker) and (state := _state(function, description)) != states.get(key, 0):
+                    states[key] = state  # workers died over it, but each left a later state
+                    with _watched(client):
+                        submit(key, description)
+                elif isinstance(found, Paused):
                     paused, until = found, min(until, time.monotonic() + PAUSING)
                 elif isinstance(found, BaseException):
                     raise _told_as(found, f"{function.stage} {key[:12]}")
@@ -194,14 +233,20 @@ def _arrived(function: Cached, description: BaseModel, waits: float) -> Product:
     return product
 
 
+def _state(function: Cached, description: BaseModel) -> int:
+    """When a computation that is not finished kept its state last (nanoseconds on the file's clock; 0: never)."""
+    with contextlib.suppress(FileNotFoundError):
+        return (function.partial(description) / "state.safetensors").stat().st_mtime_ns
+    return 0
+
+
 def _outcome(future: Future) -> float | BaseException | None:
-    """The seconds that a task took, its error, or None where it is not finished."""
+    """The seconds that a task took, its error, or None where it is not finished. CancelledError where the scheduler
+    knows nothing of it any more."""
     if future.status == "error":
         return future.exception(timeout=ANSWER)
-    if future.status == "cancelled":
-        raise CancelledError
     with contextlib.suppress(TimeoutError):  # a worker may die with what it has to say, which is then asked anew
-        return future.result(timeout=ANSWER) if future.status == "finished" else None
+        return future.result(timeout=ANSWER) if future.status in ("finished", "cancelled") else None
     return None
 
 
@@ -229,11 +274,11 @@ def _asked(client: Client, function: Any, *args: Any, **more: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _loss_told(client: Client) -> Iterator[None]:
+def _watched(client: Client) -> Iterator[None]:
+    """Whatever says that the connection is gone, as Lost."""
     try:
         yield
     except (OSError, TimeoutError, CancelledError) as error:
         with contextlib.suppress(Exception):
             client.close(timeout=1)
-        told = str(error) or type(error).__name__
-        raise trouble(f"it was lost ({told.splitlines()[0]}); start it again, or name another: {KEPT}") from None
+        raise Lost((str(error) or type(error).__name__).splitlines()[0]) from None

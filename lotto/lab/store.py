@@ -139,6 +139,10 @@ class Cached:
         """Where the product lies, or would lie."""
         return _ready(root()) / self.stage / self.key(description)
 
+    def partial(self, description: BaseModel) -> Path:
+        """Where the computation of the product keeps its state until it is finished."""
+        return self.folder(description).with_name(f".{self.key(description)}.partial")
+
     def read(self, description: BaseModel) -> Product | None:
         """The product if it is there and whole, else None."""
         return _open(self.folder(description))
@@ -155,7 +159,7 @@ class Cached:
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
             started = time.perf_counter()
-            partial = folder.parent / f".{folder.name}.partial"
+            partial = self.partial(description)
             with single_thread():
                 product = (
                     self.function(description, checkpoint=checkpoint(partial))

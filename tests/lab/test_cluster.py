@@ -261,9 +261,17 @@ def test_errors_come_back_as_what_they_are(three, works):
 
 @pytest.mark.slow
 def test_what_kills_every_worker_is_told_by_name(three, works):
-    (one,) = works(1, ends="killed")
+    (one,) = works(1, ends="killed at step 5")
     with pytest.raises(ConfigError, match=f"steps {steps.key(one)[:12]}: several workers died over it"):
         parallel.compute(steps, [one])
+
+
+@pytest.mark.slow
+def test_what_gets_further_with_each_worker_that_dies_is_finished(three, works, tmp_path):
+    """Dask gives a task up after four deaths; on machines that are taken away at any time, a long one has more."""
+    (made,) = parallel.compute(steps, works(1, ends="killed after each step"))
+    assert made.tensors["sum"].item() == 0
+    assert [line.split()[-1] for line in counted(tmp_path / "log")] == ["0", "1", "2", "3", "4", "5"]
 
 
 @pytest.mark.slow
