@@ -71,7 +71,7 @@ def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> 
     if len(images) != len(labels) or not (soft or (labels.ndim == 1 and labels.dtype == torch.int64)):
         raise DataError(
             f"labels have shape {tuple(labels.shape)} and type {labels.dtype}; ({len(images)},) of int64 is needed, "
-            "one an image, or floating-point (images, classes), a probability a class"
+            "one an image, or floating-point (images, classes), one probability per class"
         )
     if len(images) == 0:
         raise DataError("there are no images; give at least two")

@@ -28,7 +28,7 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         out = class_scores(model, two.to(next(model.parameters()).dtype), name=f"net = {name!r}")
     if out.shape != (2, classes):
         raise ConfigError(
-            f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, a score a class"
+            f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, one score per class"
         )
     with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.no_grad(), evaluating(model):
         # in double: what rounding makes of nothing is then far below what a deep net leaves of a difference
@@ -67,7 +67,7 @@ def class_scores(
         ) from error
     if not isinstance(out, Tensor):
         raise ConfigError(
-            f"{name} returns a {type(out).__name__}; a tensor of a score a class is needed: wrap it in a module "
+            f"{name} returns a {type(out).__name__}; a tensor of one score per class is needed: wrap it in a module "
             "that picks it"
         )
     if out.ndim != 2 or len(out) != len(images):

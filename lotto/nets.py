@@ -15,7 +15,7 @@ from lotto.streams import forked
 
 
 def norm(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer by name; `instance` and `group` are GroupNorm with a group a channel, and with up to 8
+    """A normalisation layer by name; `instance` and `group` are GroupNorm with one group per channel, and with up to 8
     groups."""
     if kind == "group":
         return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)

@@ -101,7 +101,7 @@ def train(
 ) -> Trained:
     """Train a copy of `model` from its present weights; `model` itself is left as it is.
 
-    images: normalised, on any device (the work is done there); labels: class indices, or a probability a class. Under
+    images: normalised, on any device (the work is done there); labels: class indices, or one probability per class. Under
     `mask`, a pruned weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data
     order and augmentation) is that of (seed, child): equal noise, equal net. The training runs from step `recipe.first`
     of the schedule, with fresh momentum, to its end, or to before step `stop` (a rewind point). A `checkpoint` makes it

@@ -18,7 +18,7 @@ SPACES = ("pixels", "normalised", "whitened")
 MTT = "MTT"
 KNOWN = (
     "a SynSet (.safetensors), images_*.pt beside labels_*.pt (MTT, DATM), res_*.pt (DatasetCondensation), data_*.pt "
-    "(IDC), .npz with `images` and `labels`, or a folder with a folder of PNGs a class"
+    "(IDC), .npz with `images` and `labels`, or a folder with one folder of PNGs per class"
 )
 
 
@@ -126,7 +126,7 @@ def _folder(path: Path) -> Found:
     if empty := [name for c, name in enumerate(classes) if c not in {c for c, _ in files}]:
         raise DataError(f"{path / empty[0]}: holds no PNG; each class needs one")
     if not files:
-        raise DataError(f"{path}: holds no folder of PNGs a class; known are {KNOWN}")
+        raise DataError(f"{path}: holds no folder of PNGs for each class; known are {KNOWN}")
     arrays = []
     for _, f in files:
         check_file(f)

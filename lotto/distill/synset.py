@@ -28,7 +28,7 @@ class SynSet:
 
     images: pixels in [0, 1], neither normalised nor whitened; or, where there is a `whitening`, whitened values of any
     range, as their makers trained on them (brought back to [0, 1] such a set is ruined: much of it lies outside).
-    labels: class numbers, or a probability a class (soft labels, which are never rounded to a class). mean, std: by
+    labels: class numbers, or one probability per class (soft labels, which are never rounded to a class). mean, std: by
     channel, what `split` and `normalise` apply last; 0 and 1 for published whitened sets. factor: an image holds factor
     x factor smaller ones (multi-formation, Kim et al. 2022, arXiv 2205.14959), which `decode` takes apart.
     """

@@ -192,7 +192,7 @@ def ticket(argv: Sequence[str]) -> int:
         dest="kind",
         choices=("dense", "mask", "compact"),
         default="dense",
-        help="the whole net, pruned weights 0 (default); the mask, a bit a weight; the net without its dead channels",
+        help="the whole net, pruned weights 0 (default); its mask, one bit per weight; the net without dead channels",
     )
     p.add_argument("--child", type=int, default=1, metavar="N", help="after training N (default 1; 0: before any)")
     study_options(p, "as for run_all.sh")
@@ -233,7 +233,7 @@ def gpu_plan(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/ (a process a core) in a temporary store, then nbval over the notebooks, there too or in the
+    """pytest over tests/ (one process per core) in a temporary store, then nbval over the notebooks, there too or in the
     store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
     spread = [] if argv or parallel.jobs() == 1 else ["-n", str(parallel.jobs()), "--dist", "loadfile"]
     nbval = [

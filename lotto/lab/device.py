@@ -1,4 +1,4 @@
-"""Where to compute: `LOTTO_DEVICE`, and one thread a process on a CPU."""
+"""Where to compute: `LOTTO_DEVICE`, and one thread per process on a CPU."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def up_to_date(job: Job) -> bool:
 
 @contextlib.contextmanager
 def kernel_environment(**more: str) -> Iterator[None]:
-    """Environment variables for kernels started within: headless, one thread a process."""
+    """Environment variables for kernels started within: headless, one thread per process."""
     new = {"LOTTO_HEADLESS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more}
     before = {n: os.environ.get(n) for n in new}
     os.environ.update(new)

@@ -462,8 +462,8 @@ def three_classes():
 
 
 REFUSED = {
-    pair: "returns a tuple; a tensor of a score a class is needed: wrap it in a module that picks it",
-    pair_in_training: "returns a tuple; a tensor of a score a class is needed",
+    pair: "returns a tuple; a tensor of one score per class is needed: wrap it in a module that picks it",
+    pair_in_training: "returns a tuple; a tensor of one score per class is needed",
     maps: r"returns shape \((2|32), 4, 6, 6\) for (2|32) images; \((2|32), classes\) is needed",
     under_prune: "under torch.nn.utils.prune.*torch.nn.utils.prune.remove.layer, 'weight'. for each layer",
     old_weight_norm: (

@@ -147,7 +147,7 @@ def over_time(
 
 
 def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
-    """How much masks share: a cell a pair of methods over the same initialisation, mean over initialisations."""
+    """How much masks share: one cell per pair of methods over the same initialisation, mean over initialisations."""
     arms = [m for m in study.arms if not ARMS[m].dense]
     mean = table[table.level == level].groupby(["method", "other"])[column].mean()
     z = [
@@ -168,8 +168,8 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
 
 
 def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
-    """Share kept by magnitude of the initial weight, a line a method: mean with 95 % interval; dotted: the share kept
-    overall."""
+    """Share kept by magnitude of the initial weight, one line per method: mean with 95 % interval; dotted: the
+    share kept overall."""
     fig = go.Figure()
     for m in (m for m in study.arms if not ARMS[m].dense):
         rows = table[(table.method == m) & (table.level == level)]

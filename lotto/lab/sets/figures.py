@@ -47,7 +47,7 @@ def losses(runs: dict[str, list[list[float]]], title: str) -> go.Figure:
 
 
 def judged(table: pd.DataFrame, study: Study) -> go.Figure:
-    """What sets are worth: one panel a size; each distillation (or draw) a dot, mean and 95 % interval bold; the
+    """What sets are worth: one panel per size; each distillation (or draw) a dot, mean and 95 % interval bold; the
     ceiling as a line."""
     kinds = [k for k in dict.fromkeys(table.method) if k != "real"][::-1]
     names = {k: ARMS[k].title for k in kinds}

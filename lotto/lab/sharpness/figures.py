@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> go.Figure:
     """What is discarded: how much more of the dense net's curvature lies on the weights that each method removes than
-    on as many weights of each layer at random, one panel a point of its training.
+    on as many weights of each layer at random, one panel per point of its training.
 
     Dots: initialisations; bold: mean with 95 % interval; the line: chance. At the right, the share itself: the mean, in
     percent.
@@ -82,7 +82,7 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
 
 
 def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
-    """Spectral densities of trained tickets (`sharpness.profiles`), a line a method, mean over initialisations, on a
+    """Spectral densities of trained tickets (`sharpness.profiles`), one line per method, mean over initialisations, on a
     logarithmic scale; dense nets among them. Eigenvalues are blurred by a hundredth of the range shown, which ends at
     1.5 times the middle net's highest."""
     here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
@@ -121,7 +121,7 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
 
 
 def trace_by_layer(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
-    """Share of the trace that lies in each layer (percent), a line a method, mean over initialisations; noise may carry
+    """Share of the trace that lies in each layer (percent), one line per method, mean over initialisations; noise may carry
     a share below 0."""
     fig = go.Figure()
     here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def switches(table: pd.DataFrame, study: Study, switch: int, level: int, column: str = "accuracy") -> go.Figure:
-    """The hybrid over its switch point, a line a level; the chosen switch is marked, and the chosen level bold."""
+    """The hybrid over its switch point, one line per level; the chosen switch is marked, and the chosen level bold."""
     axis = {"accuracy": "test accuracy (%)", "barrier": "error barrier (points)"}[column]
     fig, shades = go.Figure(), ["#d2b4de", "#af7ac5", "#8e44ad", "#5b2c6f", "#33193f", "#000000"]
     for i, at in enumerate(study.levels):

@@ -31,7 +31,7 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
 
 
 def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: str) -> go.Figure:
-    """Accuracy over the cost of the search, a line a method through its levels; a search that costs nothing stands at
+    """Accuracy over the cost of the search, one line per method through its levels; a search that costs nothing stands at
     the left edge."""
     fig = go.Figure()
     known = [v for v in costs[cost] if v > 0]
