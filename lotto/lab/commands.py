@@ -233,8 +233,8 @@ def gpu_plan(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/ (one process per core) in a temporary store, then nbval over the notebooks, there too or in the
-    store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
+    """pytest over tests/ (one process per core) in a temporary store, then nbval over the notebooks, there too or in
+    the store that LOTTO_STORE names, where what earlier runs computed is not computed again; the worse exit code."""
     spread = [] if argv or parallel.jobs() == 1 else ["-n", str(parallel.jobs()), "--dist", "loadfile"]
     nbval = [
         "--nbval-lax",
