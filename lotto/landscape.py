@@ -113,9 +113,9 @@ def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> Sta
 def rise(
     model: nn.Module, mask: masks.Mask, some: Split, radii: Sequence[float], directions: int = 5, seed: int = 0
 ) -> list[list[float]]:
-    """By how much the loss (nats) rises at each radius, one list per radius with one value per direction (`direction`); radius
-    1 is as far as every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite where
-    the loss is not finite, NaN where it is not even at the net itself. MaskError for another net's mask."""
+    """By how much the loss (nats) rises at each radius, one list per radius with one value per direction (`direction`);
+    radius 1 is as far as every filter is long. Batch-norm statistics stay as they are; `model` is not changed. Infinite
+    where the loss is not finite, NaN where it is not even at the net itself. MaskError for another net's mask."""
     masks.check(mask, dict(model.named_parameters()))
     state, probe = modules.copy_state(model), copy.deepcopy(model)
     ways = [direction(state, mask, seed, 1, number) for number in range(directions)]

@@ -224,8 +224,8 @@ def same_signs(a: Params, b: Params, mask: Mask) -> float:
 
 
 def save(mask: Mask, file: Path | str) -> None:
-    """Write as safetensors, one bit per weight: for each layer, under the parameter's name, bytes of eight bits, the first
-    weight highest; the shapes are in the file's metadata (`shapes`, JSON)."""
+    """Write as safetensors, one bit per weight: for each layer, under the parameter's name, bytes of eight bits, the
+    first weight highest; the shapes are in the file's metadata (`shapes`, JSON)."""
     bits = {n: torch.from_numpy(np.packbits(m.cpu().numpy())) for n, m in mask.items()}
     save_file(bits, file, {"shapes": json.dumps({n: list(m.shape) for n, m in mask.items()})})
 

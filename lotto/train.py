@@ -101,12 +101,12 @@ def train(
 ) -> Trained:
     """Train a copy of `model` from its present weights; `model` itself is left as it is.
 
-    images: normalised, on any device (the work is done there); labels: class indices, or one probability per class. Under
-    `mask`, a pruned weight, its gradient and its momentum are exactly 0 before and after every step. The noise (data
-    order and augmentation) is that of (seed, child): equal noise, equal net. The training runs from step `recipe.first`
-    of the schedule, with fresh momentum, to its end, or to before step `stop` (a rewind point). A `checkpoint` makes it
-    resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the training (`finite` is then
-    False) and raise nothing.
+    images: normalised, on any device (the work is done there); labels: class indices, or one probability per class.
+    Under `mask`, a pruned weight, its gradient and its momentum are exactly 0 before and after every step. The noise
+    (data order and augmentation) is that of (seed, child): equal noise, equal net. The training runs from step
+    `recipe.first` of the schedule, with fresh momentum, to its end, or to before step `stop` (a rewind point). A
+    `checkpoint` makes it resumable; on the CPU the end is the same to the bit. Losses that are not finite stop the
+    training (`finite` is then False) and raise nothing.
 
     As with torch.optim.SGD, frozen parameters (requires_grad=False) are left exactly alone, and so is, in each step, a
     parameter that no gradient reaches: neither decayed nor moved by its momentum. The running statistics of frozen

@@ -132,8 +132,8 @@ def value_range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, 
 
 
 def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
-    """One row per method, one panel per level: each initialisation a small dot, mean and 95 % interval bold, dense nets as
-    vertical lines.
+    """One row per method, one panel per level: each initialisation a small dot, mean and 95 % interval bold, dense nets
+    as vertical lines.
 
     Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is
     written at its edge.

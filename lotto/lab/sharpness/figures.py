@@ -82,8 +82,8 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
 
 
 def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
-    """Spectral densities of trained tickets (`sharpness.profiles`), one line per method, mean over initialisations, on a
-    logarithmic scale; dense nets among them. Eigenvalues are blurred by a hundredth of the range shown, which ends at
+    """Spectral densities of trained tickets (`sharpness.profiles`), one line per method, mean over initialisations, on
+    a logarithmic scale; dense nets among them. Eigenvalues are blurred by a hundredth of the range shown, which ends at
     1.5 times the middle net's highest."""
     here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
     fig = go.Figure()
@@ -121,8 +121,8 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
 
 
 def trace_by_layer(found: dict[tuple[str, int, int], Any], study: Study, level: int) -> go.Figure:
-    """Share of the trace that lies in each layer (percent), one line per method, mean over initialisations; noise may carry
-    a share below 0."""
+    """Share of the trace that lies in each layer (percent), one line per method, mean over initialisations; noise may
+    carry a share below 0."""
     fig = go.Figure()
     here = {k: p for k, p in found.items() if k[1] == (0 if ARMS[k[0]].dense else level)}
     for m in dict.fromkeys(k[0] for k in here):

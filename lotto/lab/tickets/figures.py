@@ -31,8 +31,8 @@ def states(table: pd.DataFrame, study: Study) -> go.Figure:
 
 
 def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: str) -> go.Figure:
-    """Accuracy over the cost of the search, one line per method through its levels; a search that costs nothing stands at
-    the left edge."""
+    """Accuracy over the cost of the search, one line per method through its levels; a search that costs nothing stands
+    at the left edge."""
     fig = go.Figure()
     known = [v for v in costs[cost] if v > 0]
     edge = min(known, default=1) / 3
