@@ -119,7 +119,7 @@ def test_all_cells_run_and_the_sliders_move_the_picture(server, browser, book):
 def moved(page, explorer):
     """How many of an explorer's controls a key moved, and its figure with each."""
     figure, count = explorer.locator(".js-plotly-plot"), 0
-    for control in explorer.locator(".widget-slider, .widget-dropdown, .widget-toggle-buttons").all():
+    for control in explorer.locator(".widget-slider, .widget-toggle-buttons").all():
         before, said = figure.inner_html(), standing(control)
         for key in ("ArrowRight", "ArrowLeft"):  # whichever end it stands at
             press(control, key)
@@ -135,21 +135,16 @@ def moved(page, explorer):
 
 
 def press(control, key):
-    """One press of a key on what a reader reaches by tab: a slider's handle, a list, or the button beside the chosen
-    one."""
+    """One press of a key on what a reader reaches by tab: a slider's handle, or the button beside the chosen one."""
     if control.locator(".noUi-handle").count():
         control.locator(".noUi-handle").press(key)
-    elif control.locator("select").count():
-        control.locator("select").press({"ArrowRight": "ArrowDown", "ArrowLeft": "ArrowUp"}[key])
     elif (other := control.locator("button:not(.mod-active)")).count():
         other.first.press("Enter")
 
 
 def standing(control):
     """What a control says it stands at."""
-    return control.evaluate(
-        "e => (e.querySelector('select') || {}).value || (e.querySelector('.mod-active, .widget-readout') || {}).textContent"
-    )
+    return control.locator(".mod-active, .widget-readout").first.text_content()
 
 
 EXPLORERS = {

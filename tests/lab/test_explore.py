@@ -82,7 +82,7 @@ def test_what_did_not_change_is_not_sent(live):
         ([1, 2, 3], "SelectionSlider"),
         (["error", "loss"], "ToggleButtons"),
         (["all", 0, 1], "ToggleButtons"),
-        ([ARMS[m].title for m in ARMS], "Dropdown"),
+        ([ARMS[m].title for m in ARMS], "SelectionSlider"),
     ],
 )
 def test_each_kind_of_choice_has_its_control(live, options, kind):

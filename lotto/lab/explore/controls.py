@@ -74,16 +74,16 @@ def _label(options: Mapping[str, Any], value: Any) -> str:
 
 
 def control(name: str, options: Mapping[str, Any], value: Any) -> Any:
-    """The control that fits a choice: a slider for numbers, buttons for a few short labels, a list for others."""
+    """The control that fits a choice: buttons for a few short labels, a slider for numbers and for all others. No lists
+    to unfold: JupyterLab takes the arrow keys that would move them."""
     import ipywidgets as widgets
 
     look = dict(options=list(options.items()), value=value, description=name, style={"description_width": "110px"})
-    if all(isinstance(v, int | float) for v in options.values()):
-        return widgets.SelectionSlider(**look, continuous_update=False, layout=widgets.Layout(width="640px"))
-    if len(options) <= 4 and sum(map(len, options)) <= 40:
+    numbers = all(isinstance(v, int | float) for v in options.values())
+    if not numbers and len(options) <= 4 and sum(map(len, options)) <= 40:
         look["style"] = {**look["style"], "button_width": "auto"}
         return widgets.ToggleButtons(**look)
-    return widgets.Dropdown(**look, layout=widgets.Layout(width="480px"))
+    return widgets.SelectionSlider(**look, continuous_update=False, layout=widgets.Layout(width="640px"))
 
 
 _one_at_a_time = threading.RLock()
