@@ -28,7 +28,7 @@ def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str
         out = class_scores(model, two.to(next(model.parameters()).dtype), name=f"net = {name!r}")
     if out.shape != (2, classes):
         raise ConfigError(
-            f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed: one for each class"
+            f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, one per class"
         )
     with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.no_grad(), evaluating(model):
         # in double: what rounding makes of nothing is then far below what a deep net leaves of a difference
