@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lotto.config import ConfigError
@@ -81,15 +81,20 @@ def _finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Itera
         return
     import joblib
 
+    settings = {n: v for n, v in os.environ.items() if n.startswith("LOTTO_")}
     # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
     with joblib.parallel_config("loky", n_jobs=min(jobs(), len(tasks)), inner_max_num_threads=1):
-        work = (joblib.delayed(_task)(function, k, d) for k, d in tasks)
+        work = (joblib.delayed(_task)(function, k, d, settings) for k, d in tasks)
         yield from joblib.Parallel(return_as="generator_unordered")(work)
 
 
-def _task(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
+def _task(function: Cached, key: str, description: BaseModel, settings: Mapping[str, str]) -> tuple[str, Product]:
     progress.in_worker = True
     _die_with_parent()
+    # workers outlive the call that they were started for; store, data and deadline are those of this one
+    for name in [n for n in os.environ if n.startswith("LOTTO_") and n not in settings]:
+        del os.environ[name]
+    os.environ.update(settings)
     return key, function(description)
 
 

@@ -127,11 +127,12 @@ def test_where_no_scheduler_answers_it_is_told_in_time(monkeypatch, silent):
             scheduler.check()
 
 
-def test_a_worker_takes_a_gpu_and_one_thread():
+def test_a_worker_takes_a_gpu_and_one_thread(monkeypatch):
     for n, env in enumerate(scheduler.environments(2, ["GPU-a", "3"])):
         assert env["CUDA_VISIBLE_DEVICES"] == ["GPU-a", "3"][n]
         assert env["OMP_NUM_THREADS"] == "1" and env["LOTTO_SCHEDULER"] == ""
     assert all("CUDA_VISIBLE_DEVICES" not in env for env in scheduler.environments(9, None))
+    monkeypatch.setenv("LOTTO_SCHEDULER", "local:3")
     with pytest.raises(ConfigError, match="'local:3': a worker takes a GPU, and this machine has 2; use local:2"):
         scheduler.environments(3, ["0", "1"])
 

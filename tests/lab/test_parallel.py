@@ -27,6 +27,16 @@ def test_products_come_in_order_and_equal_descriptions_once(own_store, monkeypat
         assert all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
 
 
+@pytest.mark.slow
+def test_workers_follow_their_caller_to_another_store(tmp_path, monkeypatch, own_store, tiny):
+    tickets = [tiny().ticket(m, 1, 0) for m in ("random", "initial")]
+    monkeypatch.setenv("LOTTO_JOBS", "2")
+    for name in ("first", "second"):  # the workers of the first call serve the second one too
+        monkeypatch.setenv("LOTTO_STORE", str(tmp_path / name))
+        found = parallel.compute(level, tickets)
+        assert all(p.path.is_relative_to(tmp_path / name) for p in found)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
