@@ -127,7 +127,7 @@ def test_where_no_scheduler_answers_it_is_told_in_time(monkeypatch, silent):
             scheduler.check()
 
 
-def test_a_worker_takes_a_gpu_and_one_thread():
+def test_a_worker_takes_a_gpu_and_one_thread(three):
     for n, env in enumerate(scheduler.environments(2, ["GPU-a", "3"])):
         assert env["CUDA_VISIBLE_DEVICES"] == ["GPU-a", "3"][n]
         assert env["OMP_NUM_THREADS"] == "1" and env["LOTTO_SCHEDULER"] == ""

@@ -68,7 +68,7 @@ def test_a_note_is_told_as_it_is_and_counts_for_nothing(tmp_path, monkeypatch):
     told = progress.Progress("search masks", 4)
     progress.note("lost a worker: 2 left")
     told.step()
-    stages = Stages(0.0)
+    stages = progress.Stages(0.0)
     stages.read((tmp_path / "progress").read_text(), 1.0)
     assert stages.notes == ["lost a worker: 2 left"]
     assert stages.open == {"search masks": (1, 4)}
