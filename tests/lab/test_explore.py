@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lotto.config import ConfigError
-from lotto.lab.arms import ARMS
 from lotto.lab.explore import controls, frames, images, paths, planes, redraw, spectra, tickets
 from lotto.lab.plots import COLOURS
 from lotto.lab.product import Product
@@ -76,18 +75,11 @@ def test_what_did_not_change_is_not_sent(live):
     assert controls._changed(old.layout, make(2, 4).layout) == {}
 
 
-@pytest.mark.parametrize(
-    ("options", "kind"),
-    [
-        ([1, 2, 3], "SelectionSlider"),
-        (["error", "loss"], "ToggleButtons"),
-        (["all", 0, 1], "ToggleButtons"),
-        ([ARMS[m].title for m in ARMS], "SelectionSlider"),
-    ],
-)
-def test_each_kind_of_choice_has_its_control(live, options, kind):
-    options = {str(o): o for o in options}
-    assert type(controls.control("name", options, next(iter(options.values())))).__name__ == kind
+def test_words_stand_on_a_slider_too(live):
+    box = controls.explore(lambda method: go.Figure(go.Scatter(name=method)), method={"IMP": "imp", "dense": "dense"})
+    slider, picture, _ = box.children
+    slider.index = 1
+    assert (slider.label, picture.data[0].name) == ("dense", "dense")
 
 
 def test_values_that_do_not_go_together_are_told_in_one_sentence(live, capsys):

@@ -27,7 +27,8 @@ class NoRates(costs.Rates):
 
 
 @pytest.fixture
-def study(tiny, own_store):
+def study(tiny, own_store, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "1")  # workers that other tests began would write to those tests' store
     return tiny(methods=["dense", "imp"], levels=[1], ipc=1)
 
 
@@ -112,7 +113,8 @@ def test_the_background_computes_the_study_that_is_meant(study):
 
 
 @pytest.mark.slow
-def test_stopping_ends_all_processes_and_keeps_what_is_finished(study):
+def test_stopping_ends_all_processes_and_keeps_what_is_finished(study, monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "2")
     long = study.but(steps=100_000, rewind=3)
     work = background.Background(long)
     until(

@@ -74,16 +74,18 @@ def _label(options: Mapping[str, Any], value: Any) -> str:
 
 
 def control(name: str, options: Mapping[str, Any], value: Any) -> Any:
-    """The control that fits a choice: buttons for a few short labels, a slider for numbers and for all others. No lists
-    to unfold: JupyterLab takes the arrow keys that would move them."""
+    """A slider over the values of a choice, numbers or words: arrow keys move it, and do in JupyterLab too, which takes
+    them from lists and buttons."""
     import ipywidgets as widgets
 
-    look = dict(options=list(options.items()), value=value, description=name, style={"description_width": "110px"})
-    numbers = all(isinstance(v, int | float) for v in options.values())
-    if not numbers and len(options) <= 4 and sum(map(len, options)) <= 40:
-        look["style"] = {**look["style"], "button_width": "auto"}
-        return widgets.ToggleButtons(**look)
-    return widgets.SelectionSlider(**look, continuous_update=False, layout=widgets.Layout(width="640px"))
+    return widgets.SelectionSlider(
+        options=list(options.items()),
+        value=value,
+        description=name,
+        continuous_update=False,
+        layout=widgets.Layout(width="640px"),
+        style={"description_width": "110px"},
+    )
 
 
 _one_at_a_time = threading.RLock()

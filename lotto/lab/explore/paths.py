@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from lotto.lab.arms import ARMS
 from lotto.lab.explore.controls import explore
-from lotto.lab.plots import COLOURS, named, styled
+from lotto.lab.plots import COLOURS, counted, named, styled
 from lotto.lab.study import Study
 from lotto.stability import barrier
 from lotto.stats import interval
@@ -72,7 +72,7 @@ def figure(
         name = f"{statistics} statistics" + (f": barrier {high}" if high.mean is not None else "")
         data.append(_line(found.alphas if mean else [], mean, name=name, line=dict(color=colour, width=3, dash=dash)))
         top += [v for c in shown.values() for v in c if not math.isnan(v)]
-    over = f"initialisation {seed}" if seed != EVERY else f"{study.seeds} initialisations"
+    over = f"initialisation {seed}" if seed != EVERY else counted(study)
     title = f"{named(study, method, level)}, {over}" + ("" if top else ": no net trained")
     layout, end = _canvas(), max([found.tops.get(column, 0.0), *top]) or 1.0
     axes = {

@@ -21,7 +21,7 @@ from lotto.lab.claims import runs
 from lotto.lab.explore.background import Background
 from lotto.lab.explore.controls import Options, explore, replace
 from lotto.lab.explore.costs import ORDER, Known, Need, Rates, needs, totals
-from lotto.lab.plots import COLOURS, FONT, styled
+from lotto.lab.plots import COLOURS, FONT, counted, styled
 from lotto.lab.stability.tables import measured
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
@@ -127,7 +127,7 @@ def figure(
     seconds = sum(more for _, more, _ in cost.values())
     told = f"{missing} products to compute, about {span(seconds / workers)} on {workers} core{'s' * (workers > 1)}"
     layout = _canvas(tuple(study.density(level) for level in (0, 4, 8, 12, 16)))
-    title = f"{ARMS[method].title}, {study.seeds} initialisations: " + (told if missing else "all is in the store")
+    title = f"{ARMS[method].title}, {counted(study)}: " + (told if missing else "all is in the store")
     layout = {**layout, "title": {**layout["title"], "text": title}}
     layout["yaxis2"] = {
         **layout["yaxis2"],
