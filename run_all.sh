@@ -93,6 +93,12 @@ try_conda() {
   release
   satisfied "${run[@]}" python && runner=("${run[@]}" python)
 }
+# Is there room for it? A full disk is found after minutes otherwise, half the packages in. Nothing is said where df is not to be had.
+gigabytes=8 # .venv has 6, and pip unpacks beside it
+room() {
+  local free; free=$(df -Pk "$here" 2>/dev/null | awk 'NR == 2 {print int($4 / 1048576)}') || return 0
+  [ -z "$free" ] || ((free >= gigabytes)) || { echo "  $free GB are free in $here, and .venv needs $gigabytes while it is made; make room, or clone onto another disk" >&2; return 1; }
+}
 try_venv() {
   local python="" p venv="$here/.venv/bin/python"
   if [ -x "$venv" ] && [ "$(cat "$here/.venv/.lotto" 2>/dev/null)" = "$(digest "$venv")" ] && satisfied "$venv"; then runner=("$venv"); return 0; fi
@@ -100,6 +106,7 @@ try_venv() {
     if command -v "$p" >/dev/null && "$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$p; break; fi
   done
   [ -n "$python" ] || { echo "  no Python >= 3.11 with venv on PATH; install one (python.org, or your system's python3-venv)" >&2; return 1; }
+  room || return 1
   acquire
   if ! { [ -x "$venv" ] && [ "$(cat "$here/.venv/.lotto" 2>/dev/null)" = "$(digest "$venv")" ] && satisfied "$venv" 2>/dev/null; }; then
     echo "setting up .venv with $($python --version) (two minutes or so, about 6 GB)" >&2

@@ -108,6 +108,32 @@ def test_a_working_conda_environment_is_used_without_activation(bare):
     assert out.returncode == 0 and out.stdout == "-m|lotto.run|--seeds|1|-p|levels|[4, 8]|", out.stderr
 
 
+def disk(programs, megabytes):
+    """A df that finds so much free, and a Python that can make environments, as far as it is asked."""
+    program(programs, "df", f'echo "Filesystem 1024-blocks Used Available"; echo "disk 1 1 {megabytes * 1024} 1% /"')
+    program(programs, "python3.11", 'echo "$@" >> "$HOME/asked"; [ "$1" = -c ] || [ "$1" = --version ]')
+
+
+def test_a_disk_without_room_is_found_before_anything_is_installed(bare):
+    folder, programs = bare
+    disk(programs, 7 * 1024 + 1023)
+    out = call(folder, path=str(programs))
+    assert out.returncode == 3
+    assert f"7 GB are free in {folder}, and .venv needs 8" in out.stderr
+    assert "-m venv" not in (folder / "asked").read_text()
+    assert not (folder / ".venv.lock").exists()
+
+
+@pytest.mark.parametrize("found", ["room", "no df"])
+def test_a_disk_with_room_or_unknown_is_used(bare, found):
+    folder, programs = bare
+    disk(programs, 8 * 1024)
+    if found == "no df":
+        (programs / "df").unlink()
+    call(folder, path=str(programs))
+    assert "-m venv" in (folder / "asked").read_text()
+
+
 @pytest.mark.slow
 def test_help_from_anywhere():
     out = subprocess.run(
