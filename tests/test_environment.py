@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -136,9 +137,16 @@ def test_a_disk_with_room_or_unknown_is_used(bare, found):
 
 @pytest.mark.slow
 def test_help_from_anywhere():
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     out = subprocess.run(
-        [str(CLONE / "run_all.sh"), "--help"], cwd="/", capture_output=True, text=True, env={**os.environ}
+        [str(CLONE / "run_all.sh"), "--env", "current", "--help"],  # any other would install what these tests run in
+        cwd="/",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
     )
+    if out.returncode == 3:
+        pytest.skip(f"these tests run in another environment: {out.stderr.strip()}")
     assert out.returncode == 0, out.stderr
     for option in (
         "--preset",
