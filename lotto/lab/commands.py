@@ -265,12 +265,13 @@ def _of_one_initialisation(folder: Path) -> list[Path]:
     """Copies of the notebooks as papermill would run them with `seeds` 1: what nbval compares in them does not depend
     on that number, and three times as many trainings would not test more."""
     import nbformat
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     folder.mkdir()
     (folder / "reference").symlink_to(NOTEBOOKS / "reference")
     for source in choose(None, None, every=True):
-        book = nbformat.read(source, 4)
+        book = load_notebook_node(str(source))
         if "seeds" in known_parameters(source):
             book = parameterize_notebook(book, {"seeds": 1})
         nbformat.write(book, folder / source.name)
