@@ -25,13 +25,14 @@ class Interval(NamedTuple):
         return self.text()
 
     def text(self, digits: int = 1) -> str:
-        """Mean and interval with so many decimals: "2.0 [1.5, 2.5]"."""
+        """Mean and interval with so many decimals: "2.0 [1.5, 2.5]". A bound just below 0 keeps its sign, "-0.0": on
+        which side of 0 it lies is what it is read for."""
         if self.mean is None:
             return "none"
-        mean, low, high = (
-            None if v is None else f"{round(v, digits) + 0.0:.{digits}f}" for v in self[:3]
-        )  # + 0.0: no "-0.0"
-        return f"{mean} [{low}, {high}]" if low is not None else f"{mean} [no interval]"
+        mean = f"{round(self.mean, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+        if self.low is None:
+            return f"{mean} [no interval]"
+        return f"{mean} [{self.low + 0.0:.{digits}f}, {self.high + 0.0:.{digits}f}]"
 
 
 def interval(values: Sequence[float | None], level: float = 0.95) -> Interval:

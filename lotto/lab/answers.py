@@ -76,14 +76,16 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> boards.Boar
     lines = [
         "".join(
             f'<td style="text-align: left">{cell}</td>'
-            for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"]))
+            for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"]) + _elsewhere(r))
         )
         for r in map(rows.get, primary)
     ]
     kept = runs.known(study.preset)
     found = "estimates with 95 % intervals" if study.seeds > 2 else "estimates without intervals"
     note = f"This run: {plots.counted(study)}, {found}, so no verdict. "
-    if kept:
+    if kept and all(r["reference"] == "not run" for r in rows.values()):
+        note += "The reference run has not come to these claims yet."
+    elif kept:
         done, planned = kept.study.seeds, kept.planned
         note += f"Reference: {done} others." if done == planned else f"Reference: {done} others, of {planned} planned."
     else:
@@ -172,8 +174,14 @@ def ends(
     by: str = "method",
 ) -> str:
     """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9.", from
-    `means`; ties are named together. Empty where nothing was measured."""
+    `means`; ties are named together, and nets that did not train are counted. Empty where nothing was measured."""
     found = means(table, column, level, by)
+    rows = table if level is None else table[table.level == level]
+    lost = (
+        f" Without {n} nets that did not train."
+        if (n := int((rows.get("state", "trained") != "trained").sum()))
+        else ""
+    )
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""
@@ -182,9 +190,9 @@ def ends(
         best = end(known.values(), key=lambda f: f.mean)
         names = [name for name, f in known.items() if round(f.mean, digits) == round(best.mean, digits)]
         if len(names) == len(known):
-            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}."
+            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}.{lost}"
         told.append(f"{_listed(names)} ({best.text(digits)}{f' {unit}' if unit else ''})")
-    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}."
+    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}.{lost}"
 
 
 def times(fewer: float, than: str) -> str:
@@ -209,20 +217,25 @@ def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, wh
         else f"the interval {'contains' if found.low <= 0 <= found.high else 'excludes'} 0"
     )
     side = f"The {what} of *{ARMS[arm].title}* minus that of *{ARMS[than].title}* is"
-    return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}: {how}."
+    every = table[table.method == arm].seed.nunique()
+    trained = f" (of {every}) where both trained" if found.n < every else ""
+    return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}{trained}: {how}."
 
 
 def stable(table: pd.DataFrame, study: Study, level: int) -> str:
-    """Which arms have a mean barrier below the 2-point rule at a level (dense nets: at their own), and how many of all
-    those compared."""
+    """Which pruned arms have a mean barrier below the 2-point rule at a level, of how many, and which dense nets have
+    one."""
     found = {
         m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms
     }
-    below = [ARMS[m].title for m, mean in found.items() if mean is not None and mean < STABLE]
-    names = f": {_listed(below)}" if below else ""
+    below = [m for m, mean in found.items() if mean is not None and mean < STABLE]
+    pruned, dense = ([ARMS[m].title for m in below if ARMS[m].dense == is_dense] for is_dense in (False, True))
     return (
-        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(below)} of {len(found)} arms "
-        "have a mean barrier " + (f"below {STABLE:g} points{names}.")
+        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of "
+        f"{sum(not ARMS[m].dense for m in found)} pruned arms have a mean barrier below {STABLE:g} points"
+        + (f": {_listed(pruned)}" if pruned else "")
+        + (f"; so has, of the dense networks, {_listed(dense)}" if dense else "")
+        + "."
     )
 
 
@@ -269,6 +282,12 @@ def _chip(word: str) -> str:
     colour = CHIPS[index.tone(word)]
     style = f"background-color: {colour}; padding: 1px 8px; border-radius: 8px; white-space: nowrap"
     return f'<span style="{style}">{escape(word)}</span>'
+
+
+def _elsewhere(row: Mapping[str, str]) -> str:
+    """The sparsity of the reference's word, where this run's estimate is of another."""
+    here, there = (re.search(r"\([^()]*% sparse\)$", row[n]) for n in ("here", "reference"))
+    return f" {there[0]}" if here and there and here[0] != there[0] else ""
 
 
 def _lines(told: str) -> str:

@@ -78,11 +78,11 @@ def claims(argv: Sequence[str]) -> int:
     """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's
     barriers."""
     from lotto.lab import plots
-    from lotto.lab.claims import board, runs
+    from lotto.lab.claims import board, page, runs
 
     file = CLONE / "README.md"
     file.write_text(board.readme(file.read_text()))
-    (runs.FOLDER / "CLAIMS.md").write_text(board.page())
+    (runs.FOLDER / "CLAIMS.md").write_text(page.page())
     for preset in PRESETS:
         if kept := runs.known(preset):
             seen = kept.view("main level")

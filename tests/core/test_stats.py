@@ -19,9 +19,9 @@ def test_one_value_has_no_interval_and_none_has_nothing():
     assert stats.interval([None, float("nan")]).n == 0
 
 
-def test_equal_values_give_a_point_and_no_minus_zero():
+def test_equal_values_give_a_point_and_only_a_bound_below_zero_says_so():
     assert str(stats.interval([0.0, -0.0, 0.0])) == "0.0 [0.0, 0.0]"
-    assert str(stats.interval([-0.01] * 3)) == "0.0 [0.0, 0.0]"
+    assert str(stats.interval([-0.01] * 3)) == "0.0 [-0.0, -0.0]"
 
 
 def test_pairing_removes_what_the_initialisations_share():

@@ -48,15 +48,32 @@ def test_several_rows_of_an_initialisation_count_once():
     assert answers.means(twice, "barrier", 8)["IMP"].n == 3
 
 
+def test_nets_that_did_not_train_are_told_where_they_are_left_out():
+    lost = table(imp=[1, None, 3, 4], distilled=[7, 8, 9, None])
+    assert answers.ends(lost, "barrier", 8, "barrier").endswith(", of 2. Without 2 nets that did not train.")
+    told = answers.beside(lost, "barrier", "distilled", "imp", 8, "barrier")
+    assert "over 2 initialisations (of 4) where both trained: too few" in told
+
+
+def test_a_word_of_another_sparsity_says_which():
+    row = {"here": "accuracy imp 90.0 (97.2 % sparse)", "reference": "accuracy imp 90.0 (98.8 % sparse)"}
+    assert answers._elsewhere(row) == " (98.8 % sparse)"
+    assert answers._elsewhere(row | {"reference": row["here"]}) == ""
+    assert answers._elsewhere(row | {"reference": "none yet"}) == answers._elsewhere(row | {"here": "not run"}) == ""
+
+
 @pytest.mark.parametrize(("other", "word"), [([7, 8.5, 9], "excludes"), ([1, 0, 5], "contains"), ([3], "too few")])
 def test_a_difference_says_whether_its_interval_holds_zero(other, word):
     told = answers.beside(table(imp=[1, 2, 3], distilled=other), "barrier", "distilled", "imp", 8, "barrier")
     assert told.startswith("The barrier of *distilled* minus that of *IMP* is") and word in told
 
 
-def test_stable_arms_are_counted_dense_ones_at_their_own_level():
+def test_stable_arms_are_counted_and_dense_networks_named_apart():
     told = answers.stable(table(dense=[1], imp=[0.5], distilled=[5], subset=[None]), STUDY, 8)
-    assert told == "At 97.2 % sparsity 2 of 4 arms have a mean barrier below 2 points: *dense* and *IMP*."
+    assert told == (
+        "At 97.2 % sparsity 1 of 3 pruned arms have a mean barrier below 2 points: *IMP*; so has, of the dense "
+        "networks, *dense*."
+    )
 
 
 @pytest.mark.parametrize(

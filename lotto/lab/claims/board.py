@@ -1,13 +1,14 @@
-"""Boards: the claims in a few short rows, for a notebook, the README and the page of all claims."""
+"""Boards: the claims in a few short rows, for a notebook and the README."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lotto.lab.claims import plans, runs
+from lotto.lab.arms import ARMS
+from lotto.lab.claims import runs
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge
-from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
+from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE
 from lotto.lab.study import Study
 from lotto.stats import Interval, interval
 
@@ -205,22 +206,46 @@ def short() -> str:
         for p in REGIMES:
             j = judged.get(p, {}).get(claim.id)
             at = where(j.parts, kept[p].study) if j else ""
-            cells.append(
-                f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(map(_brief, j.parts))}"
-                if j and j.parts
-                else "not run yet"
+            told = (
+                [*map(_brief, j.parts), *(f"control {ARMS[e.part.arm].title} {e.value.mean:.1f}" for e in j.controls)]
+                if j
+                else []
             )
+            cells.append(f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(told)}" if told else "not run yet")
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    told = existence()
+    return "\n".join(lines) + "\n" + (f"\n{told}\n" if told else "")
+
+
+def existence() -> str:
+    """P2's title speaks of subnetworks, its rule of distilled tickets: which others there are."""
+    kept = [r for p in REGIMES if (r := runs.known(p)) and "barrier" in r.tables]
+    if not kept:
+        return ""
+    return (
+        f"P2 is judged for distilled tickets alone. Pruned arms with a mean barrier below {STABLE:g} points at its "
+        f"level: {'; '.join(map(_stable, kept))}."
+    )
 
 
 def _brief(e: Estimate) -> str:
-    from lotto.lab.arms import ARMS
-
-    name = SHORT[e.part.measure]
+    name, remarks = SHORT[e.part.measure], "".join(f", {remark}" for remark in e.remarks)
     if e.other is None:
-        return f"{name} of {ARMS[e.part.arm].title} {e.value.mean:.1f}"
-    return f"{name} {e.value.mean:.1f} against {e.other.mean:.1f} ({ARMS[e.part.than].title})"
+        return f"{name} of {ARMS[e.part.arm].title} {e.value.mean:.1f}{remarks}"
+    return f"{name} {e.value.mean:.1f} against {e.other.mean:.1f} ({ARMS[e.part.than].title}){remarks}"
+
+
+def _stable(kept: runs.Reference) -> str:
+    """The pruned arms of a reference run whose mean barrier is below the 2-point rule at the level of the claims."""
+    table, level = kept.tables["barrier"], REGIMES[kept.facts["preset"]].main
+    found = []
+    for arm in dict.fromkeys(table[table.level == level].method):
+        values = (
+            [] if ARMS[arm].dense else list(counted(table, "barrier", arm, level, 100 / kept.facts["classes"]).values())
+        )
+        if values and (mean := interval(values).mean) < STABLE:
+            found.append(f"*{ARMS[arm].title}* {mean:.1f}")
+    return f"{', '.join(found) or 'none'} ({kept.name})"
 
 
 MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"
@@ -231,33 +256,3 @@ def readme(text: str) -> str:
     """The README's text with its board made anew from the reference runs."""
     before, rest = text.split(MARKS[0])
     return f"{before}{MARKS[0]}\n{short()}{MARKS[1]}{rest.split(MARKS[1])[1]}"
-
-
-def page() -> str:
-    """The page of all claims: every run, every comparison with interval, twin and control, as Markdown."""
-    parts = ["# Claims and what the reference runs say of them\n"]
-    parts += ["Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n"]
-    parts += ["\n".join(f"- **{w}**: {what}." for w, what in WORDS.items()) + "\n"]
-    for name in plans.PLANS:
-        if not (runs.FOLDER / f"{name}.json").exists():
-            parts.append(f"## {name}\n\nNot run yet.\n")
-            continue
-        kept = runs.reference(name)
-        parts.append(f"## {name}\n\n{kept.origin}\n")
-        for j in kept.judged():
-            p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
-            primary = "primary" if j.claim.primary else "exploratory"
-            said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
-            lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{said}. *{j.claim.source}; {primary}.*"]
-            lines += [f"- {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.parts]
-            lines += [
-                f"- control, must come out: {e.text()}{where([e], kept.study)}, n = {e.difference.n}"
-                for e in j.controls
-            ]
-            lines += (
-                [f"- beside it: {j.twin.text()}{where([j.twin], kept.study)}, n = {j.twin.difference.n}"]
-                if j.twin
-                else []
-            )
-            parts.append("\n".join([lines[0], "", lines[1], "", *(lines[2:] or ["- not run"])]) + "\n")
-    return "\n".join(parts)

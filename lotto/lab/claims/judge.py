@@ -128,7 +128,7 @@ class Estimate:
         return f"{self.part.measure}: {ARMS[self.part.arm].title} | {than}"
 
     def text(self) -> str:
-        """Arm, other arm, difference with its interval; and what a mean would hide."""
+        """Arm, other arm, difference with its interval, and remarks."""
         arm, digits = ARMS[self.part.arm].title, 2 if MEASURES[self.part.measure].logarithm else 1
         if self.difference.mean is None:
             return f"{arm}: nothing measured"
@@ -140,13 +140,20 @@ class Estimate:
                 f"{unit}{arm} {self.value.mean:.{digits}f}, {beside} {self.other.mean:.{digits}f}: "
                 f"{self.difference.text(digits)}"
             )
-        lost = [(arm, self.untrained), (beside, self.others)]
-        if lost := [f"{name}: {some} of {every} did not train" for name, (some, every) in lost if some]:
-            told += f" ({'; '.join(lost)})"
-        low, high = self.difference.low, self.difference.high
-        if self.part.rule == "not worse" and low is not None and (high if self.sign > 0 else -low) < 0 and self.fits:
-            told += " (worse, within the margin)"
-        return told
+        return told + "".join(f" ({remark})" for remark in self.remarks)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a mean would hide: nets that did not train, and, where an arm need only be not much worse, that its
+        interval says worse."""
+        lost = [(self.part.arm, self.untrained), (self.part.than, self.others)]
+        lost = [f"{ARMS[name].title}: {some} of {every} did not train" for name, (some, every) in lost if some]
+        found, low, high = ["; ".join(lost)] if lost else [], self.difference.low, self.difference.high
+        if self.part.rule == "not worse" and low is not None:
+            worst, best = (low, high) if self.sign > 0 else (-high, -low)
+            if best < 0:
+                found.append("worse, within the margin" if worst > self.line else "worse")
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from lotto.lab.claims import board, judge, plans, runs
+from lotto.lab.claims import board, judge, page, plans, runs
 from lotto.lab.claims.rules import CLAIMS, Claim, Part
 
 BASE = [90.0, 80.0, 70.0, 85.0, 75.0]
@@ -117,10 +117,14 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
 
 def test_the_short_board_has_a_row_a_primary_claim_and_a_column_a_regime(reference):
     lines = board.short().splitlines()
-    assert lines[0] == "| claim | digits | cifar10-small |" and len(lines) == 3
+    assert lines[0] == "| claim | digits | cifar10-small |" and len(lines) == 5
     assert (
         lines[2]
         == "| X1 it is better | **holds**, n = 5 (97.2 % sparse)<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
+    )
+    assert lines[4] == (
+        "P2 is judged for distilled tickets alone. Pruned arms with a mean barrier below 2 points at its level: "
+        "none (digits)."
     )
 
 
@@ -128,7 +132,7 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
     (tmp_path / "digits.json").touch()
     monkeypatch.setattr(runs, "reference", lambda name: reference)
-    text = board.page()
+    text = page.page()
     assert (
         "### X1 it is better: holds, p = " in text
         and "*a source; primary.*" in text
@@ -137,6 +141,7 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse), n = 5" in text
     assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (97.2 % sparse), n = 5" in text
     assert text.count("Not run yet.") == len(plans.PLANS) - 1
+    assert "| arm | accuracy, 97.2 % | barrier, 97.2 % |" in text and "| distilled | 90.0 | 5.0 |" in text
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
 
 
@@ -150,4 +155,4 @@ def test_today_every_claim_has_a_place_without_any_run(monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
     text = board.short()
     assert text.count("not run yet") == 2 * sum(c.primary for c in CLAIMS)
-    assert board.page().count("Not run yet.") == len(plans.PLANS)
+    assert page.page().count("Not run yet.") == len(plans.PLANS)

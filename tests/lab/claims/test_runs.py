@@ -10,7 +10,7 @@ import pytest
 from lotto.config import ConfigError
 from lotto.lab import presets
 from lotto.lab.arms import ARMS, FACTORIAL
-from lotto.lab.claims import board, judge, plans, rules, runs
+from lotto.lab.claims import board, judge, page, plans, rules, runs
 from lotto.lab.claims.plans import Batch, Plan
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES
 
@@ -265,11 +265,11 @@ def test_a_run_under_other_rules_gives_no_word_and_says_so(fake, monkeypatch):
         f"rules have changed since (it began under {old[:12]}): exploratory" in kept.origin
         and "fixed before" not in kept.origin
     )
-    page, short = board.page(), board.short()
-    headings = re.findall(r"^### .*: (.*)$", page, re.M)
+    text, short = page.page(), board.short()
+    headings = re.findall(r"^### .*: (.*)$", text, re.M)
     assert set(headings) == {"estimate", "exploratory", "not run"} and len(headings) == len(CLAIMS)
     assert (
-        "rules have changed since" in page
+        "rules have changed since" in text
         and "| estimate, n = 10" in short
         and not re.search("holds|fails|undecided", short)
     )
