@@ -3,8 +3,8 @@
 An arm prunes in rounds. A round trains the ticket so far in an inner loop, drops the live weights with the smallest
 magnitude, and rewinds. The factors say what that loop trains on, for how long, at which learning rate, and what a
 rewind restores; `study.ticket` reads them. The paper line's published code uses ONE learning rate in all loops, long
-loops on real images and short ones on distilled images, and rewinds weights only: in these factors `imp`,
-`imp-rewound` and `distilled` are as there. Whatever differs in a second factor has it in its name: `-all` (norms and biases are
+loops on real images and short ones on distilled images, and rewinds weights only: in these factors `imp`, `imp-rewound`
+and `distilled` are as there. Whatever differs in a second factor has it in its name: `-all` (norms and biases are
 rewound too), `-gentle` (a lower learning rate, a factor of this study), `-long`, `-short`.
 """
 
