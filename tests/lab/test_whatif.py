@@ -137,3 +137,6 @@ def test_an_error_in_the_background_is_one_sentence(study, monkeypatch):
     work = background.Background(study)
     until(lambda: not work.running)
     assert work.told() == "failed: jobs = '0': give a whole number from 1"
+    folder = work.folder
+    del work
+    assert not folder.exists(), "what it was told in is left behind"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 from lotto.lab.progress import Stages
@@ -27,6 +29,7 @@ class Background:
 
     def __init__(self, study: Study):
         self.folder = Path(tempfile.mkdtemp(prefix="lotto-whatif-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         named = {n: v for n, v in study.named().items() if n != "preset"}
         values = [part for n, v in named.items() for part in ("-p", n, json.dumps(v))]
         command = [sys.executable, "-m", "lotto.run", "compute", "--attached", "--preset", study.preset, *values]
