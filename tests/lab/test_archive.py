@@ -536,7 +536,7 @@ def test_both_commands(home, tmp_path, capsys):
     out = home("away")
     assert run.main(["import", file, "--out", str(out)]) == 0
     again = capsys.readouterr().out
-    assert said.split("content ")[1].strip() in again and "5 new in the store, 0 were there" in again
+    assert said.split("content ")[1].strip() in again and "5 new in the store, 0 were there already" in again
     assert run.main(["import", str(tmp_path / "none.zip")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

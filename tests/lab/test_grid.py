@@ -88,7 +88,7 @@ BAD = {
     "cross: {first_seed: [0, 100]}": "cell first_seed=100: first_seed = 100",
     "cross: {ipc: [5, 5]}": "cells ipc=5 and ipc=5 are one study; drop one of their values",
     "cross: {ipc: [10, null]}": "cells ipc=10 and ipc=None are one study",
-    "{cross: {ipc: [5]}, notebooks: '09'}": "notebook '09' is not there",
+    "{cross: {ipc: [5]}, notebooks: '09'}": "notebook '09' does not exist",
     "{cross: {ipc: [5]}, base: {lr: no}}": "lr = False: is true or false, but a number belongs here",
 }
 
@@ -132,7 +132,7 @@ def test_bad_calls(call, tmp_path, capsys):
         (("-p", "ipc", "3"), "'ipc' is given by grid g and on the command line; drop one of them"),
         (("--seeds", "3"), "'seeds' is given by grid g and on the command line"),
         (("--shard", "3/2"), "shard = '3/2': give a part and the number of parts"),
-        (("--only", "09"), "notebook '09' is not there"),
+        (("--only", "09"), "notebook '09' does not exist"),
     ):
         code, told = call(small, *options)
         assert code == 2 and said in told, told
