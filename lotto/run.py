@@ -1,4 +1,4 @@
-"""Behind run_all.sh: the notebooks by papermill, their regeneration, the tests, the reference tables.
+"""The commands behind run_all.sh: run the notebooks, refresh them, make reference tables, test.
 
     python -m lotto.run [options]              run the notebooks
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
@@ -128,8 +128,8 @@ def main(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)  # also where the shell started us with it ignored (a background job)
-    for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to where we were called, not to where a kernel starts
+    signal.signal(signal.SIGINT, stop)  # also if the shell has it ignored (a background job)
+    for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to the caller's folder, not the kernels'
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     try:

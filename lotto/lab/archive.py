@@ -107,7 +107,7 @@ def finished(folder: Path) -> Run:
     if old := [name for name, t in told.items() if "opened" not in t]:
         raise ConfigError(
             f"{folder / old[0]}.json: made by an older lotto, which did not record its products; ./run_all.sh --force "
-            "executes the notebooks anew from the store"
+            "executes the notebooks again, from the store"
         )
     each = {
         name: {**{n: v for n, v in t["parameters"].items() if n != "more"}, **(t["parameters"].get("more") or {})}

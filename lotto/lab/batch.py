@@ -43,7 +43,7 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
     one of their own in the clone.
     """
     given = dict(given)
-    for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
+    for name in ("data", "own_set"):  # files: relative to the caller's folder, not the kernels'
         if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
             given[name] = str(Path(given[name]).expanduser().resolve())
     described = check(study(**given))

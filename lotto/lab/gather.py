@@ -117,7 +117,7 @@ def write(cells: Sequence[Cell]) -> pd.DataFrame:
     table.json, in the grid's folder; return the table. Each file is replaced as a whole."""
     folder = cells[0].folder.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".table.lock"):  # of two shards at once, the later one's table misses nothing
+    with FileLock(folder / ".table.lock"):  # two shards may write at once: the later table must miss nothing
         found = table(cells)
         _replace(folder / "table.csv", found.to_csv(index=False))
         part = folder / "table.parquet.part"

@@ -68,7 +68,7 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
 
 
 def _move(folder: Path, function: Cached) -> None:
-    if store._open(folder) is None:  # damaged: it is computed anew when it is asked for
+    if store._open(folder) is None:  # damaged: it is recomputed when it is asked for
         return
     try:
         made_from = completed(_read(folder / "config.json"), function)

@@ -103,8 +103,8 @@ class Job:
 
 
 def choose(only: str | None, start: str | None, every: bool = False) -> list[Path]:
-    """The notebooks that `only` and `start` select, in order, from those of a plain run or from `every` one;
-    ConfigError names one that does not exist."""
+    """The notebooks that `only` and `start` select, in order, among those of a plain run or, with `every`,
+    among all; ConfigError names one that does not exist."""
     there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if every or p.stem != COMPARE)
 
     def find(name: str) -> Path:

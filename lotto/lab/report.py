@@ -100,7 +100,7 @@ def code(source: str) -> str:
 
 
 def figure(bundle: Mapping[str, Any]) -> str:
-    """A figure's box and its data; until the script has drawn it (or where it cannot), the box holds the still picture,
+    """A figure's box and its data; until the script has drawn it (or if it cannot), the box holds the still picture,
     if there is one."""
     spec = bundle["application/vnd.plotly.v1+json"]
     png = "".join(bundle.get("image/png", "")).replace("\n", "")
