@@ -1,15 +1,15 @@
-"""What is fast, beside what else there is: masked training, the same without a mask, and a plain loop, in one run.
+"""Benchmark: masked training beside training without a mask and beside a plain loop; distillation; paths; curvature.
 
     python -m lotto.bench [--preset NAME] [-p NAME VALUE]... [--device auto|cpu|cuda]
                           [--seconds S] [--repeats N] [--worth] [--json FILE]
 
-Wall time of one process with one CPU thread, best read as ratios: everything is measured once in each repeat, in
-rotating order, so that what else the machine does meets all alike, and a ratio is of two times of one repeat. Spread is
-that of the repeats. Every measurement is made once beforehand; on CUDA the clock is read when the device is done. The
-nets are untrained. Training takes the preset's outer recipe, with as many steps as fit, and 80 % of the prunable
-weights pruned at random; its one-off costs (copy of the net, check of the images) are in the time, and small beside
---seconds. Distillations are those of the preset by each method. A Hessian-vector product holds its share of the first
-backward pass, a path both kinds of batch-norm statistics. Reading data is in none of them.
+Wall time of one process with one CPU thread, best read as ratios: everything is measured once per repeat, in rotating
+order, so that other load on the machine affects all alike, and both times of a ratio come from the same repeat. The
+spread is that of the repeats. Everything runs once beforehand; on CUDA the clock is read when the device has finished.
+The nets are untrained. Training uses the preset's outer recipe, with as many steps as fit, and 80 % of the prunable
+weights pruned at random; its one-off costs (copying the net, checking the images) are included, and small beside
+--seconds. Distillation uses the preset's settings of each method. A Hessian-vector product includes its share of the
+first backward pass, a path both kinds of batch-norm statistics. Reading data is not timed.
 
 Exit codes: 0 all went well, 2 the call or a value in it is wrong.
 """
@@ -52,8 +52,8 @@ from lotto.train import arithmetic, train
 SPARSITY = 0.8
 
 IMAGES, POINTS, SIDE, PROBES = 256, 11, 3, 4
-"""Training images of a path, a plane, a Hessian (and as many test images); points of the path, of the plane's side;
-probes of the trace."""
+"""Training images of a path, a plane or a Hessian (and as many test images); points of the path; points along the
+plane's side; probes of the trace."""
 
 SQUARE = 1024
 """Side of the square matrices whose product stands for the rate that this core (or device) can reach."""
@@ -72,9 +72,9 @@ class Row:
 
 @single_thread()
 def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Row]:
-    """All rows, from `repeats` rounds; a training and a distillation take about `seconds` each in a round.
+    """All rows, from `repeats` repeats; a training and a distillation take about `seconds` each.
 
-    The last row, the share of the bound, is missing where `peak` is not known. ConfigError where a training diverges.
+    The rows of shares of the device's bound are missing if `peak` does not know it. ConfigError if a training diverges.
     """
     real, model, outer = sources.load(described.data), network(described.setup(0)), described.outer
     images, labels, some, test = real.train.images, real.train.labels, real.train.first(IMAGES), real.test.first(IMAGES)
@@ -136,7 +136,7 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
 
 
 def summary(quantities: Sequence[Quantity]) -> list[Row]:
-    """A row each."""
+    """One row per quantity."""
     return [Row(what, statistics.median(values), min(values), max(values), unit) for what, values, unit in quantities]
 
 
@@ -145,7 +145,8 @@ def _one_batch(images: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, 
 
 
 def _training(took: dict[str, list[float]], steps: int, products: int, recipe: Recipe, each: float) -> list[Quantity]:
-    """Of training, paths, planes and Hessian products; `each`: FLOPs of one image, forward and backward."""
+    """The quantities of training, paths, planes and Hessian products; `each`: FLOPs of one image, forward and
+    backward."""
 
     def over(a: str, b: str) -> list[float]:
         return [x / y for x, y in zip(took[a], took[b], strict=True)]
@@ -175,7 +176,7 @@ def _training(took: dict[str, list[float]], steps: int, products: int, recipe: R
 def _distilling(
     took: dict[str, list[float]], steps: dict[str, int], each: dict[str, float], recipe: Recipe
 ) -> list[Quantity]:
-    """Of the three ways to distil; `each`: FLOPs of one step's matching."""
+    """The quantities of the three ways to distil; `each`: FLOPs of one matching step."""
     bound, found = peak(device_name(), recipe.precision), []
     for n, what in DISTILLATIONS.items():
         rates = [each[n] * steps[n] / t for t in took[n]]
@@ -214,8 +215,8 @@ def bench(argv: Sequence[str]) -> int:
     p.add_argument(
         "--worth",
         action="store_true",
-        help="instead: how fast trained tickets are, masked and compacted, beside the dense net (of -p methods and "
-        "levels; by default IMP's and distilled ones at about 90, 97 and 99 %%), computed where the store lacks them",
+        help="measure instead how fast trained tickets are, masked and compacted, beside the dense net (those of -p "
+        "methods and levels; default: IMP's and distilled ones, about 90, 97 and 99 %% sparse), computing missing ones",
     )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     args = p.parse_args(argv)
@@ -225,7 +226,7 @@ def bench(argv: Sequence[str]) -> int:
             f"seconds = {args.seconds}, repeats = {args.repeats}: give more than 0 seconds and at least 1 repeat"
         )
     if args.json and not args.json.absolute().parent.is_dir():
-        raise ConfigError(f"json = '{args.json}': its folder is not there; make it first")
+        raise ConfigError(f"json = '{args.json}': its folder does not exist; make it first")
     given = parameters(args)
     described = study(**{"preset": args.preset, **given})
     check(described)
@@ -251,7 +252,7 @@ def bench(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`bench`; errors in what was asked are one sentence and exit code 2."""
+    """Run `bench`; a user's error is printed as one sentence, with exit code 2."""
     try:
         return bench(argv)
     except (ConfigError, DataError, StoreError) as error:

@@ -1,10 +1,10 @@
-"""What a ticket is worth: its net made smaller, with the channels gone that say nothing or are never read.
+"""A smaller dense net from a sparse one: without the channels that are constant or never read.
 
-A net under a mask still multiplies by its zeros. Some of its channels need not be there at all: what they say is the
-same for every image, or nobody reads it. `compact` takes them out and leaves a plain dense net of the same outputs in
-evaluation mode, up to rounding. Which axes share a channel is told by `lotto.symmetry`, whose groups list their layers
-in the order of the forward pass: a layer on axis 0 puts its output into the group (adds it, in a residual stream), one
-on axis 1 reads the rectified sum.
+A net under a mask still multiplies by its zeros. Some of its channels can be removed: their value is the same for every
+image, or no layer reads them. `compact` removes them and returns a plain dense net with the same outputs in evaluation
+mode, up to rounding. `lotto.symmetry` says which axes of weights share a channel; its groups list their layers in the
+order of the forward pass: a layer on axis 0 writes its output to the group (adds it, in a residual stream), one on axis
+1 reads the rectified sum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lotto.symmetry import symmetries
 
 
 class Layer(NamedTuple):
-    """A convolution or the head: from which group of channels into which."""
+    """A convolution or the head, and the groups of channels that it reads and writes."""
 
     name: str
     reads: str | None
@@ -32,7 +32,7 @@ class Layer(NamedTuple):
     writes: str | None
     """None: the class scores."""
     norm: str | None
-    """The norm behind it."""
+    """The norm after it."""
 
 
 class Seen(NamedTuple):
@@ -41,22 +41,22 @@ class Seen(NamedTuple):
     live: Bool[Tensor, " channels"]
     """Whether a channel depends on the image."""
     value: Float[Tensor, " channels"]
-    """What it says at every pixel of every image where it does not; 0 for those that do."""
+    """Its value at every pixel of every image if it does not; 0 if it does."""
 
 
 @torch.no_grad()
 def compact(model: nn.Module) -> nn.Module:
-    """The smallest dense net that comes from `model`, with its pruned weights at 0, by taking out whole channels. Its
-    outputs are the same in evaluation mode, which it is in; `model` is left as it is.
+    """The smallest dense net that follows from `model`, whose pruned weights are 0, by removing whole channels. It is
+    in evaluation mode, where its outputs are those of `model`, which is not changed.
 
-    A channel without live incoming weights says one number, what norm and ReLU make of its bias. Where that is 0, it
-    goes. Where it is not, it goes into the bias of a linear layer; a convolution with padding sees its edge, which no
-    bias can say, so all such channels of a group become one that says 1, and the weights behind it take the numbers. A
-    channel that no live weight reads goes too, with what it alone is made from, and so on through the net. In a
-    residual stream a channel stays for as long as one layer needs it.
+    A channel without live incoming weights is constant: it has the value that norm and ReLU make of its bias. If that
+    is 0, the channel is removed. If not, a linear layer takes it into its bias; a padded convolution sees the channel's
+    edge, which a bias cannot express, so all such channels of a group become one of value 1, and the weights that read
+    it carry their values. A channel that no live weight reads is removed too, then those that only it reads, and so on
+    through the net. In a residual stream a channel stays as long as one layer needs it.
 
-    Not for training: batch norm takes a dead channel's mean from the batch then. ConfigError for nets that are not
-    ConvNet, VGG or ResNet of lotto.nets, and for a group norm that sees several channels at once.
+    Not for training: there batch norm takes a dead channel's mean from the batch. ConfigError for nets other than
+    ConvNet, VGG or ResNet of lotto.nets, and for a group norm over several channels at once.
     """
     layers, groups = _layers(model)
     state = copy_state(model)
@@ -69,7 +69,7 @@ def compact(model: nn.Module) -> nn.Module:
         g: torch.stack([seen[n].live & live[n][needed[n]].any(0) for n in events if layers[n].reads == g]).any(0)
         for g, events in groups.items()
     }
-    # what the channels that go say to a layer: the taps of the one that says their numbers for them
+    # what the removed channels contribute to a layer: the taps of the channel of value 1 in their place
     folded = {}
     for n, layer in layers.items():
         gone = torch.zeros_like(seen[n].value) if layer.reads is None else seen[n].value * ~kept[layer.reads]
@@ -86,11 +86,11 @@ def compact(model: nn.Module) -> nn.Module:
 
 
 def _layers(model: nn.Module) -> tuple[dict[str, Layer], dict[str, list[str]]]:
-    """The layers by name, and for each group those that write or read it, in the order of the forward pass."""
+    """The layers by name, and for each group the layers that write or read it, in the order of the forward pass."""
     for name, module in model.named_modules():
         if isinstance(module, nn.GroupNorm) and module.num_groups != module.num_channels:
             raise ConfigError(
-                f"{name} normalises several channels together, so none can go without changing the others; "
+                f"{name} normalises several channels together, so none can be removed without changing the others; "
                 "use norm = batch, instance or none"
             )
     groups: dict[str, list[str]] = {}
@@ -108,7 +108,7 @@ def _layers(model: nn.Module) -> tuple[dict[str, Layer], dict[str, list[str]]]:
 
 
 def _taps(state: State, layer: Layer, seen: Seen) -> Float[Tensor, "out channels taps"]:
-    """The layer's weights, all that act on one channel in one row: a kernel, or the pixels of a flattened map."""
+    """The layer's weights by output and input channel; taps: a kernel's, or the pixels of a flattened map."""
     weight = state[f"{layer.name}.weight"]
     return weight.reshape(len(weight), len(seen.live), -1)
 
@@ -129,15 +129,15 @@ def _seen(model: nn.Module, layers: dict[str, Layer], groups: dict[str, list[str
                 more, added = put(event)
                 live, value = live | more, value + added
             else:
-                value = value.relu()  # read in between, so rectified before more is added
+                value = value.relu()  # a layer reads here, so the sum is rectified before more is added
         return Seen(live, torch.where(live, 0, value.relu()))
 
     @functools.cache
     def put(name: str) -> Seen:
-        """What the layer adds to its group, behind its norm."""
+        """What the layer adds to its group, after its norm."""
         layer, module, (live, value) = layers[name], model.get_submodule(name), read(name)
         taps = _taps(state, layer, Seen(live, value))
-        # a constant is none at the edge of a padded map
+        # padding makes a constant channel vary at the edge of its map
         varies = live | (value != 0) if any(module.padding) else live
         moved = ((taps != 0).any(2) & varies).any(1)
         says = taps.sum(2) @ value + (state[f"{name}.bias"] if f"{name}.bias" in state else 0)
@@ -151,7 +151,8 @@ def _seen(model: nn.Module, layers: dict[str, Layer], groups: dict[str, list[str
 def _needed(
     layers: dict[str, Layer], groups: dict[str, list[str]], seen: dict[str, Seen], live: dict[str, Tensor]
 ) -> dict[str, Bool[Tensor, " out"]]:
-    """For each layer, which of its outputs a later layer reads, for outputs that are needed themselves."""
+    """For each layer, which of its outputs are needed: a later layer reads them for outputs that are needed
+    themselves."""
     needed = {n: torch.ones(len(t), dtype=torch.bool, device=t.device) for n, t in live.items()}
     while True:
         found = dict(needed)
@@ -175,8 +176,8 @@ def _shrink(
     one: dict[str, bool],
     first: bool,
 ) -> None:
-    """Give the layer and its norm in `state` the channels that are kept, and the one that says 1 where there is one:
-    the `first` layer of its group says it, later ones add nothing to it."""
+    """Cut the layer and its norm in `state` down to the kept channels and the channel of value 1, if its group has one:
+    the `first` layer of the group sets it to 1, later ones add 0 to it."""
     weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
     shape = state[weight].shape[2:]
     if layer.reads:
@@ -202,12 +203,12 @@ def _shrink(
 
 
 def fitted(model: nn.Module, state: State) -> nn.Module:
-    """A copy of `model` with the tensors of `state`, at the widths that they have: how a compacted net is made from the
-    net that it comes from. ConfigError where the names or the kernels are another net's."""
+    """A copy of `model` with the tensors and the widths of `state`: makes a compacted net from the net that was
+    compacted. ConfigError if the names or the kernels are those of another net."""
     model = copied(model)
     own = model.state_dict()
     if other := sorted(own.keys() ^ state.keys()):
-        raise ConfigError(f"{other[0]!r} is in one of the net and the state only; {nearest(other[0], sorted(own))}")
+        raise ConfigError(f"{other[0]!r} is in only one of the net and the state; {nearest(other[0], sorted(own))}")
     for name, t in state.items():
         if t.shape[2:] != own[name].shape[2:] or t.ndim != own[name].ndim:
             raise ConfigError(
@@ -231,17 +232,17 @@ def fitted(model: nn.Module, state: State) -> nn.Module:
 
 
 def load(model: nn.Module, file: Path | str) -> nn.Module:
-    """The compacted net whose state was saved in a file (safetensors), in evaluation mode; `model`: the net that it
-    comes from, whatever its weights."""
+    """The compacted net whose state was saved in a file (safetensors), in evaluation mode; `model`: the net that was
+    compacted, with any weights."""
     return fitted(model, load_file(file)).eval()
 
 
 class Worth(NamedTuple):
-    """What is saved, as (before, after)."""
+    """What compaction saves, as (before, after)."""
 
     parameters: tuple[int, int]
     multiply_adds: tuple[int, int]
-    """Of one image's forward pass, in convolutions and linear layers, those with a 0 included."""
+    """Of one image's forward pass, in convolutions and linear layers, including those with a 0."""
     channels: dict[str, tuple[int, int]]
     """Layer -> its output channels."""
 

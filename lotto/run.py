@@ -1,4 +1,4 @@
-"""Behind run_all.sh: the notebooks by papermill, their regeneration, the tests, the reference tables.
+"""The commands behind run_all.sh: run the notebooks, refresh them, make reference tables, test.
 
     python -m lotto.run [options]              run the notebooks
     python -m lotto.run refresh                execute the committed notebooks in place, at their own parameters
@@ -7,13 +7,13 @@
     python -m lotto.run claims                 write the README's table of claims from the reference tables
     python -m lotto.run card [FILE] [...]      what the study's distilled sets, or the set in a file, are worth, as JSON
     python -m lotto.run export RUN.zip [...]   pack a finished run with what it computed, for somebody else
-    python -m lotto.run import RUN.zip [...]   look at such a run, and go on from it
+    python -m lotto.run import RUN.zip [...]   unpack such a run and its products, to read it and go on from it
     python -m lotto.run ticket METHOD LEVEL SEED --out FILE [...]     write a ticket: dense, its mask, or compacted
-    python -m lotto.run gpu-plan [...]         what is missing of a reference run, in minutes and slices of GPU time
-    python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks, with one temporary store
+    python -m lotto.run gpu-plan [...]         what a reference run still lacks, in minutes and slices of GPU time
+    python -m lotto.run test [pytest options]  pytest, then nbval over the notebooks
 
 Exit codes: 0 all went well, 1 a notebook or a test failed, 2 the call or a value in it is wrong, 75 paused (the time
-given is up), 130 interrupted.
+limit is reached), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def parser() -> argparse.ArgumentParser:
             "command is given again."
         ),
     )
-    study_options(p, "a notebook parameter, such as -p levels '[4, 8]'; may be given often")
-    p.set_defaults(preset=None)  # a grid has its own, unless one is given
+    study_options(p, "a notebook parameter, such as -p levels '[4, 8]'; may be repeated")
+    p.set_defaults(preset=None)  # a grid's file may name one, which --preset overrides
     p.add_argument(
-        "--grid", metavar="GRID.YAML", help="run all of a grid of parameters, into one table (README: Grids)"
+        "--grid", metavar="GRID.YAML", help="run all cells of a grid of parameters, into one table (README: Grids)"
     )
-    p.add_argument("--shard", metavar="1/4", help="of a grid: only this part of its cells, of so many parts")
+    p.add_argument("--shard", metavar="1/4", help="with --grid: only one part of its cells, here the first of four")
     p.add_argument("--only", metavar="02,03", help="only these notebooks, by number or name")
     p.add_argument("--from", dest="start", metavar="03", help="this notebook and those after it")
     p.add_argument("--seeds", metavar="N", help="initialisations (default 3; 1 is the quick look, without intervals)")
@@ -60,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
     scheduler_option(p)
     p.add_argument("--out", metavar="DIR", help="where results go (default runs/PRESET in the clone)")
     p.add_argument(
-        "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
+        "--time-limit", metavar="S", help="stop cleanly after S seconds; the same command goes on from there"
     )
     p.add_argument(
-        "--force", action="store_true", help="execute also what is up to date (stored products are still reused)"
+        "--force", action="store_true", help="execute up-to-date notebooks, too (stored products are still reused)"
     )
     p.add_argument("--keep-going", action="store_true", help="go on with the next notebook after a failure")
     p.add_argument(
@@ -88,13 +88,13 @@ def run(argv: Sequence[str]) -> int:
     use_scheduler(args.scheduler)
     from lotto.lab import batch
 
-    parallel.jobs()  # a wrong --jobs or --device is told now
+    parallel.jobs()  # a wrong --jobs or --device is reported now
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
     given = {"preset": args.preset, **seeds, **parameters(args)}
     if args.grid is not None:
         return _grid(args, given)
     if args.shard is not None:
-        raise ConfigError(f"shard = {args.shard!r}: parts are of a grid; give --grid too")
+        raise ConfigError(f"shard = {args.shard!r}: only a grid has parts; give --grid too")
     given["preset"] = args.preset or "digits"
     jobs, described = batch.plan(choose(args.only, args.start), given, args.out)
     if args.dry_run:
@@ -119,7 +119,7 @@ def _grid(args: argparse.Namespace, given: dict[str, Any]) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Dispatch; errors in what was asked are one sentence and exit code 2."""
+    """Run the command that `argv` names; a user's error is printed as one sentence, with exit code 2."""
 
     from lotto.data import DataError
     from lotto.lab.store import StoreError
@@ -128,8 +128,8 @@ def main(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)  # also where the shell started us with it ignored (a background job)
-    for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to where we were called, not to where a kernel starts
+    signal.signal(signal.SIGINT, stop)  # also if the shell has it ignored (a background job)
+    for name in ("LOTTO_STORE", "LOTTO_DATA"):  # relative to the caller's folder, not the kernels'
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     try:

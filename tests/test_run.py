@@ -118,8 +118,8 @@ def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
     [
         (["-p", "seads", "3"], "'seads' is not a parameter of the study; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
         (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
-        (["--only", "07"], "notebook '07' is not there"),
-        (["--from", "x"], "notebook 'x' is not there; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),
+        (["--only", "07"], "notebook '07' does not exist"),
+        (["--from", "x"], "notebook 'x' does not exist; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),
         *[(["--time-limit", v], f"time-limit = '{v}': give a number of seconds above 0") for v in ("-5", "0", "nan", "inf", "soon")],
     ],
 )  # fmt: skip
@@ -155,7 +155,7 @@ def test_no_browser_is_said_once_for_all_notebooks(books, tmp_path, capsys, monk
     books("02_b", figure, END.format("02_b"))
     assert go(tmp_path) == 0
     out = capsys.readouterr()
-    assert (out.out + out.err).count("BROWSER_PATH = '/nowhere/chromium' is no program") == 1
+    assert (out.out + out.err).count("BROWSER_PATH = '/nowhere/chromium' is not a program") == 1
     for name in ("01_a", "02_b"):
         assert "still pictures" not in (tmp_path / "out put" / f"{name}.ipynb").read_text()
 

@@ -1,10 +1,10 @@
-"""Handing on: a finished run and the products that its notebooks asked for in one zip file, for a colleague who then
-looks and explores without computing.
+"""Export: a finished run and the products that its notebooks asked for, in one zip file, for a colleague to read and
+explore without computing.
 
-In the archive, `run/` holds what `report.files` names, `store/STAGE/KEY/` a product as in the store, but with masks
-packed to bits, and `manifest.json` the run's parameters and, of every other member, its size and SHA-256. Nothing in it
-tells of the machine: a run of files of your own is refused, because their paths are in its keys. The same run gives the
-same bytes.
+In the archive, `run/` holds the files that `report.files` names, `store/STAGE/KEY/` a product as in the store, but with
+masks packed to bits, and `manifest.json` the run's parameters and the size and SHA-256 of every other member. It
+contains no path of this machine; a run on files of your own is refused, because their paths are in its keys. The same
+run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from lotto.lab.notebooks import CLONE
 from lotto.lab.product import TENSORS, StoreError, _read
 
 FORMAT = 1
-"""Layout of an archive. One of a higher number is refused."""
+"""Version of the archive's layout; a higher one is refused."""
 
 WEIGHTS = ("trained", "expert")
-"""Stages whose tensors are weights of trained nets: left out unless asked for, or a notebook looked into them."""
+"""Stages whose tensors are weights of trained nets: left out unless asked for, or opened by a notebook."""
 
 PACKED = "packed.safetensors"
-"""In an archive, the tensors of a product that has masks among them."""
+"""Name, in an archive, of the tensors of a product that has masks among them."""
 
 MANIFEST = "manifest.json"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -47,14 +47,15 @@ NAMES = re.compile(
     rf"run/({_PART}/)*{_PART}\.(ipynb|html|json|js|css|png)"
     rf"|store/[a-z_]+/[0-9a-f]{{64}}/(config\.json|metrics\.json|done\.json|{TENSORS}|{PACKED})"
 )
-"""What a member but the manifest may be called: so no absolute name, no drive, no backslash, no `..`."""
+"""Allowed names of members other than the manifest: no absolute path, no drive, no backslash, no `..`."""
 
 
 # masks as bits
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as safetensors, bool ones eight entries a byte; their shapes stand in the file's metadata."""
+    """Tensors as safetensors bytes; bool tensors are packed eight entries to a byte, their shapes are in the
+    metadata."""
     shapes, flat = {}, {}
     for name, t in tensors.items():
         flat[name] = t.contiguous()
@@ -65,7 +66,7 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Tensor]:
-    """The tensors that `pack` packed. ValueError where these are not such bytes."""
+    """The tensors that `pack` packed. ValueError for any other bytes."""
     tensors = load(data)
     size = int.from_bytes(data[:8], "little")
     shapes = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["shapes"])
@@ -78,7 +79,7 @@ def unpack(data: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-# what is handed on
+# export
 
 
 @dataclass(frozen=True)
@@ -88,25 +89,25 @@ class Run:
     folder: Path
     notebooks: tuple[str, ...]
     parameters: dict[str, Any]
-    """What they were run with, `preset` among it."""
+    """What they were run with, including `preset`."""
     products: tuple[str, ...]
     """What they asked the store for, as `stage/key`."""
     opened: tuple[str, ...]
-    """Products whose tensors they looked into."""
+    """Products whose tensors they read."""
 
 
 def finished(folder: Path) -> Run:
-    """The run in an output folder. ConfigError where there is none, where its notebooks had different parameters, and
-    where it was made of files of this machine."""
+    """The run in an output folder. ConfigError if there is none, if its notebooks had different parameters, or if it
+    was made from files of this machine."""
     told = {p.stem: _read(p) for p in sorted(folder.glob("[0-9][0-9]_*.json")) if p.with_suffix(".ipynb").exists()}
     if not told:
         raise ConfigError(
-            f"{folder}: no finished notebook is there; run ./run_all.sh first, or give the --out of a run"
+            f"{folder}: contains no finished notebook; run ./run_all.sh first, or give the --out of a run"
         )
     if old := [name for name, t in told.items() if "opened" not in t]:
         raise ConfigError(
-            f"{folder / old[0]}.json: an older lotto made it and did not note its products; ./run_all.sh --force "
-            "executes the notebooks anew from the store"
+            f"{folder / old[0]}.json: made by an older lotto, which did not record its products; ./run_all.sh --force "
+            "executes the notebooks again, from the store"
         )
     each = {
         name: {**{n: v for n, v in t["parameters"].items() if n != "more"}, **(t["parameters"].get("more") or {})}
@@ -120,8 +121,8 @@ def finished(folder: Path) -> Run:
     for name, value in each[first].items():
         if _is_path(value):
             raise ConfigError(
-                f"{name} = {value!r}: a run made of a file of this machine is not handed on, for the file's path is in "
-                "the keys of all its products; hand on the file and the command instead"
+                f"{name} = {value!r}: a run on a file of this machine cannot be exported, because the file's path is "
+                "in the keys of all its products; give your colleague the file and the command instead"
             )
     products, opened = (tuple(sorted({p for t in told.values() for p in t[of]})) for of in ("products", "opened"))
     return Run(folder, tuple(told), each[first], products, opened)
@@ -139,13 +140,13 @@ def _is_path(value: Any) -> bool:
 def export(folder: Path, file: Path, weights: bool = False) -> dict[str, Any]:
     """Write the run in an output folder, and its products, as an archive; return its manifest.
 
-    weights: the weights of trained nets too. The file appears under its name only when it is whole. StoreError where a
-    product is not in the store, ConfigError as from `finished` and where the file cannot be written.
+    weights: include the weights of trained nets. The file gets its name only once it is complete. StoreError if a
+    product is not in the store, ConfigError as from `finished` or if the file cannot be written.
     """
     run = finished(folder)
     if gone := [name for name in run.products if store._open(store.root() / name) is None]:
         raise StoreError(
-            f"{store.root()}: {len(gone)} of the {len(run.products)} products of {folder} are not there, such as "
+            f"{store.root()}: {len(gone)} of the {len(run.products)} products of {folder} are missing, such as "
             f"{gone[0][:24]}; set LOTTO_STORE to the store that the run used, or run it again with --force"
         )
     versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
@@ -170,7 +171,7 @@ def export(folder: Path, file: Path, weights: bool = False) -> dict[str, Any]:
 
 
 def summary(manifest: Mapping[str, Any]) -> str:
-    """What is in an archive, and a digest of its content to compare by."""
+    """What an archive contains, in one line, and a digest of its content for comparison."""
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     kept = sum(name.endswith("/done.json") for name in manifest["files"])
     weights = "with" if manifest["weights"] else "without"
@@ -178,7 +179,7 @@ def summary(manifest: Mapping[str, Any]) -> str:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A member that says nothing of when and where it was made."""
+    """A member without the date and the machine it was made on."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.create_system, entry.external_attr, entry.compress_type = 3, 0o644 << 16, zipfile.ZIP_DEFLATED
     return entry
@@ -195,7 +196,8 @@ def _members(run: Run, weights: bool) -> Iterator[tuple[str, bytes]]:
 
 
 def _neutral(text: str, folder: Path) -> str:
-    """A text with words for the folders of this machine: a notebook names them, in its metadata and in warnings."""
+    """A text with this machine's folders replaced by words; a notebook contains them in its metadata and in
+    warnings."""
     places = {str(folder): "OUT", str(store.root()): "STORE", str(CLONE): "CLONE", str(Path.home()): "HOME"}
     for place in sorted(places.keys() - {"/"}, key=len, reverse=True):
         text = re.sub(rf"(?<![\w<.]){re.escape(place)}(?![\w-])", places[place], text)
@@ -203,7 +205,7 @@ def _neutral(text: str, folder: Path) -> str:
 
 
 def _product(name: str, weights: bool) -> list[tuple[str, bytes]]:
-    """The parts of a product by name."""
+    """The parts of a product: (name, bytes), sorted by name."""
     folder = store.root() / name
     done = _read(folder / "done.json")
     parts = {part: (folder / part).read_bytes() for part in done["files"] if (folder / part).exists()}

@@ -1,7 +1,7 @@
-"""An archive that arrives: everything in it is checked before anything of it is kept.
+"""Import of an archive: everything in it is checked before any of it is kept.
 
-What is wrong is one sentence: no zip, cut, another's, a newer format, names that leave the folder, members that are not
-what the manifest says, a product that is not what its key says.
+One sentence says what is wrong: not a zip file, truncated, not lotto's, a newer format, names that leave the folder,
+members that differ from the manifest, a product that does not match its key.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from lotto.lab.presets import PRESETS
 from lotto.lab.product import TENSORS, StoreError, _dump
 
 TEXT = 256 * 2**20
-"""Most bytes of a member that is text."""
+"""The most bytes that a text member may have."""
 PATIENCE = 60
-"""Seconds to wait for another process that computes a product which arrives here."""
+"""Seconds to wait for another process that is computing one of the archive's products."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class Arrived:
     out: Path
     """Where its notebooks are."""
     new: int
-    """Products that were not here, or here without their tensors."""
+    """Products that the store lacked, or had without their tensors."""
     kept: int
-    """Products that were here already and stay as they are."""
+    """Products that the store had already, left as they are."""
 
 
 def bring(file: Path, out: str | None = None) -> Arrived:
     """Put what an archive holds into the store, and its notebooks where `./run_all.sh` with the same parameters looks
     for them (or into `out`).
 
-    Whole products that are here are kept; a product without its tensors gives way to one that has them. Stopped
-    anywhere, it is taken up by the same call. StoreError or ConfigError says what is wrong with the archive before
-    anything is written.
+    A product that is complete in the store is kept; one without its tensors is replaced by one that has them. After an
+    interruption, the same call continues. StoreError or ConfigError says what is wrong with the archive before anything
+    is written.
     """
     with _opened(file) as archive:
         manifest = archive.manifest
@@ -73,7 +73,7 @@ def bring(file: Path, out: str | None = None) -> Arrived:
 
 
 class Archive:
-    """An open archive whose names and sizes are as its manifest says. StoreError where they are not."""
+    """An open archive, its names and sizes checked against its manifest. StoreError if they differ."""
 
     def __init__(self, file: Path, z: zipfile.ZipFile):
         self.file, self._z = file, z
@@ -94,11 +94,11 @@ class Archive:
         for entry in self._z.infolist():
             name = entry.orig_filename
             if name != MANIFEST and not NAMES.fullmatch(name):
-                raise self.wrong(f"holds {name!r}, which no archive of lotto does")
+                raise self.wrong(f"holds {name!r}, a name that no archive of lotto has")
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise self.wrong(f"{name!r} is a link")
             if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise self.wrong(f"{name!r} is encrypted or packed in another way than lotto's")
+                raise self.wrong(f"{name!r} is encrypted or compressed in another way than lotto's")
             if name.lower() in seen:
                 raise self.wrong(f"holds {name!r} twice")
             seen.add(name.lower())
@@ -125,7 +125,7 @@ class Archive:
         if not fine:
             raise self.wrong(f"its {MANIFEST} cannot be read")
         if unlike := {MANIFEST, *sizes} ^ infos.keys():
-            raise self.wrong(f"{min(unlike)!r} is in it or in its {MANIFEST}, and not in both")
+            raise self.wrong(f"{min(unlike)!r} is in the archive or in its {MANIFEST}, but not in both")
         for name, size in sizes.items():
             if infos[name].file_size != size:
                 raise self.wrong(f"{name!r} has {infos[name].file_size} bytes, and its {MANIFEST} says {size}")
@@ -135,11 +135,11 @@ class Archive:
         with self._z.open(name) as f:
             data = f.read(most + 1)
         if len(data) > most:
-            raise self.wrong(f"{name!r} unpacks to more than the {most} bytes that it may have")
+            raise self.wrong(f"{name!r} unpacks to more than the {most} bytes allowed")
         return data
 
     def read(self, name: str) -> bytes:
-        """A member, as long as the manifest says and with its SHA-256."""
+        """A member's bytes; StoreError if their number or SHA-256 is not the manifest's."""
         told = self.manifest["files"][name]
         data = self._bytes(name, told["size"])
         if len(data) != told["size"] or hashlib.sha256(data).hexdigest() != told["sha256"]:
@@ -147,13 +147,13 @@ class Archive:
         return data
 
     def json(self, name: str) -> dict[str, Any]:
-        """A member that is a JSON object."""
+        """A member that is a JSON object; StoreError if it is not one."""
         if self.manifest["files"][name]["size"] > TEXT:
-            raise self.wrong(f"{name!r} is longer than text may be ({TEXT} bytes)")
+            raise self.wrong(f"{name!r} is longer than the {TEXT} bytes that text may have")
         with contextlib.suppress(ValueError, RecursionError):
             if isinstance(found := json.loads(self.read(name)), dict):
                 return found
-        raise self.wrong(f"{name!r} is no JSON object")
+        raise self.wrong(f"{name!r} is not a JSON object")
 
 
 @contextlib.contextmanager
@@ -166,11 +166,11 @@ def _opened(file: Path) -> Iterator[Archive]:
         with raw, zipfile.ZipFile(raw) as z:
             yield Archive(file, z)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise StoreError(f"{file}: no whole zip archive ({error}); copy it again, or ask for a new export") from None
+        raise StoreError(f"{file}: not a whole zip archive ({error}); copy it again, or ask for a new export") from None
 
 
 def _check_product(archive: Archive, name: str, parts: list[str]) -> None:
-    """StoreError where a product is not whole, or not what its key says."""
+    """StoreError if a product is not whole, or does not match its key."""
     stage, key = name.split("/")
     place, told = f"store/{name}", {TENSORS if part == PACKED else part for part in parts if part != "done.json"}
     if not {"config.json", "metrics.json", "done.json"} <= set(parts):
@@ -183,7 +183,7 @@ def _check_product(archive: Archive, name: str, parts: list[str]) -> None:
         whole = told | left_out == set(done["files"]) and not told & left_out and left_out <= {TENSORS}
         whole = whole and {"seconds", "device", "torch"} <= done.keys() and not {TENSORS, PACKED} <= set(parts)
         if made_from["function"] != stage or store.key(made_from) != key:
-            raise archive.wrong(f"the product {name} was made from something else than its key says")
+            raise archive.wrong(f"the key of the product {name} does not match its config.json")
         for part in {TENSORS, PACKED} & set(parts):
             (unpack if part == PACKED else load)(archive.read(f"{place}/{part}"))
     except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError):
@@ -193,7 +193,7 @@ def _check_product(archive: Archive, name: str, parts: list[str]) -> None:
 
 
 def _check_results(archive: Archive) -> None:
-    """StoreError where what lies beside the products is not what a run leaves."""
+    """StoreError if the members under run/ are not what a run leaves."""
     for name in archive.results:
         archive.json(name) if name.endswith((".json", ".ipynb")) else archive.read(name)
     for name in archive.manifest["notebooks"]:
@@ -212,13 +212,13 @@ def _room(archive: Archive) -> None:
 
 @contextlib.contextmanager
 def _own(where: Path) -> Iterator[None]:
-    """The output folder, for this process alone."""
+    """Create and lock the output folder, so that no run writes there at the same time."""
     try:
         where.mkdir(parents=True, exist_ok=True)
         with FileLock(where / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ConfigError(f"out = {str(where)!r}: a run writes there now; wait for its end, or give --out") from None
+        raise ConfigError(f"out = {str(where)!r}: a run is writing there; wait for it to end, or give --out") from None
     except OSError as error:
         raise ConfigError(
             f"out = {str(where)!r}: cannot be written to ({error.strerror}); what arrived is kept: the same command "
@@ -227,7 +227,7 @@ def _own(where: Path) -> Iterator[None]:
 
 
 def _nothing_lost(archive: Archive, where: Path) -> None:
-    """ConfigError where another run's finished notebooks would be written over."""
+    """ConfigError if another run's finished notebooks would be overwritten."""
     for name in archive.manifest["notebooks"]:
         kinds = [f"{name}.ipynb", f"{name}.json"]
         if all((where / kind).exists() for kind in kinds):
@@ -236,9 +236,9 @@ def _nothing_lost(archive: Archive, where: Path) -> None:
 
 
 def _lay(archive: Archive, where: Path) -> None:
-    """Write the notebooks and their pages; what says that a notebook is finished comes last."""
+    """Write the notebooks and their pages; their manifests, which mark them as finished, come last."""
     for name in archive.manifest["notebooks"]:
-        if not (where / f"{name}.ipynb").exists():  # said of a notebook that is gone
+        if not (where / f"{name}.ipynb").exists():  # a manifest whose notebook is gone
             (where / f"{name}.json").unlink(missing_ok=True)
     for name in sorted(archive.results, key=lambda n: (n.endswith(".json"), n)):
         target = where / name.removeprefix("run/")
@@ -249,7 +249,7 @@ def _lay(archive: Archive, where: Path) -> None:
 
 
 def _put(archive: Archive, name: str, parts: list[str]) -> bool:
-    """Write a product into the store, unless one as good is there; whether it was written."""
+    """Write a product into the store unless an equally complete one is there; return whether it was written."""
     folder, done = store.root() / name, archive.json(f"store/{name}/done.json")
     try:
         with store._full_disk_told(), store._lock(folder, PATIENCE):

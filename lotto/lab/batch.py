@@ -1,4 +1,4 @@
-"""A run of several notebooks: what is to be done, one after the other, a table at the end and index.html."""
+"""A run of several notebooks: planning it, executing them one after another, the table at the end and index.html."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from lotto.lab.study import Study
 
 
 def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = None) -> tuple[list[Job], Study]:
-    """The jobs of a run of some notebooks with these parameters; every name, value, file and net is checked here,
-    before anything runs.
+    """The jobs of a run of the notebooks `sources` with the parameters `given`, and their study; every name, value,
+    file and net is checked here, before anything runs.
 
-    A parameter that a notebook has no line for goes into its `more`. out: where results go; None: a folder of their own
-    in the clone.
+    A parameter that is not in a notebook's parameters cell goes into its `more`. out: the folder of the results; None:
+    one of their own in the clone.
     """
     given = dict(given)
-    for name in ("data", "own_set"):  # files: relative to where we were called, not to where a kernel starts
+    for name in ("data", "own_set"):  # files: relative to the caller's folder, not the kernels'
         if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
             given[name] = str(Path(given[name]).expanduser().resolve())
     described = check(study(**given))
@@ -65,8 +65,8 @@ def place(preset: str, given: Mapping[str, Any], out: str | None = None) -> Path
 
 
 def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:
-    """Execute what is not up to date (all, with `force`), one run at a time in an output folder; an exit code. A
-    failure ends it, unless it is to `keep_going`."""
+    """Execute the notebooks that are not up to date (with `force`, all) and return an exit code. One run at a time
+    writes to an output folder. The first failure ends the run, unless `keep_going`."""
     out = jobs[0].out
     lock = FileLock(out / ".lock")
     try:
@@ -103,7 +103,7 @@ def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool
         try:
             job.trouble = execute(job) or ""
         except (KeyboardInterrupt, Paused) as stopped:
-            # the cell that was cut off would be told as an error that nobody took
+            # else asyncio reports the interrupted cell as an exception that was never retrieved
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             job.status = word = "paused" if isinstance(stopped, Paused) else "interrupted"
             _index(jobs, described)
@@ -113,14 +113,14 @@ def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool
         job.status = "FAILED" if job.trouble else "ok"
         if job.trouble:
             code = FAILED
-            print(f"\n{job.name} failed; its cells so far: {job.partial}\n{job.trouble}\n", flush=True)
+            print(f"\n{job.name} failed; the cells that ran are in {job.partial}\n{job.trouble}\n", flush=True)
     print(_table(jobs))
-    print(f"to look at, offline: {_index(jobs, described)}")
+    print(f"results (page opens offline): {_index(jobs, described)}")
     return code
 
 
 def _index(jobs: list[Job], described: Study) -> Path:
-    """index.html over all notebooks in the output folder: this run's, and those finished there before."""
+    """Write index.html for all notebooks in the output folder: this run's, and those finished there before."""
     out, now = jobs[0].out, {j.name: j.status for j in jobs}
     kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
     names = sorted({*now, *kept})
@@ -133,8 +133,8 @@ def _index(jobs: list[Job], described: Study) -> Path:
 
 
 def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What a run was made with, for index.html: the device, what the notebooks or cells that are done took (their
-    `seconds` and `core_seconds`), the system, the versions."""
+    """What a run was made with, for index.html: the device, the total `seconds` and `core_seconds` of the finished
+    notebooks or cells `done`, the system, the versions."""
     total = {n: sum(e.get(n, 0) for e in done) for n in ("seconds", "core_seconds")}
     return {
         "device": parallel.place(),
@@ -150,10 +150,10 @@ def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def look_for_a_browser() -> None:
-    """Where no browser makes stills, say so once, and let no notebook try again."""
+    """If no browser can make stills, say so once and keep the notebooks from trying again."""
     if trouble := stills.trouble():
         os.environ["LOTTO_STILLS"] = "0"
-        print(f"no still pictures: {trouble}; figures are live without them", flush=True)
+        print(f"no still pictures: {trouble}; figures are interactive without them", flush=True)
 
 
 def _table(jobs: list[Job]) -> str:

@@ -1,4 +1,4 @@
-"""compare.html: the board of a run beside that of the reference run, in one figure, and how the two studies differ."""
+"""compare.html: the comparisons of a run beside the reference run's, in one figure, and how the two studies differ."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ AGREES = {True: "yes", False: "no", None: "cannot be said"}
 
 
 def page(folder: Path, entries: Sequence[Mapping[str, Any]], study: Study) -> Path | None:
-    """Write compare.html into a run's folder; None, and no page, where no reference run of the preset is kept or
-    nothing was judged.
+    """Write compare.html into a run's folder and return its path; if the preset has no reference run, or nothing was
+    compared, remove the page and return None.
 
-    entries: as `index.index` takes them, each with what is `compared` in it (`claims.board.comparisons`).
+    entries: as `index.index` takes them, with the comparisons of each in `compared` (`claims.board.comparisons`).
     """
     file, kept = folder / index.COMPARE, runs.known(study.preset)
     compared = {(c["claim"], c["what"]): c for entry in entries for c in entry.get("compared", ())}
@@ -44,20 +44,20 @@ def page(folder: Path, entries: Sequence[Mapping[str, Any]], study: Study) -> Pa
 
 
 def summary(compared: Sequence[Mapping[str, Any]]) -> str:
-    """How many comparisons agree, and what that means, in a few sentences of Markdown."""
+    """How many comparisons agree with the reference, and what that means, in a few sentences of Markdown."""
     known = [c for c in compared if c["agrees"] is not None]
     if not known:
         return (
-            "None of these comparisons can be set beside the reference's: it has none of them at the same sparsity, or "
+            "None of these comparisons can be set beside the reference's: it lacks them at the same sparsity, or has "
             "fewer than three initialisations."
         )
     off = [f"{c['claim'].split()[0]} ({c['what']})" for c in known if not c["agrees"]]
     return (
         f"{len(known) - len(off)} of {len(known)} comparisons came out as the reference leads one to expect: within "
         "the 95 % prediction interval for as many initialisations. "
-        + (f"Not so: {escape('; '.join(off))}; such are hollow in the figure. " if off else "")
+        + (f"Not so: {escape('; '.join(off))} (hollow in the figure). " if off else "")
         + (f"{len(compared) - len(known)} more cannot be compared. " if len(compared) > len(known) else "")
-        + "The difference is turned so that the right side is the claim's."
+        + "Differences are signed so that the right side favours the claim."
     )
 
 
@@ -78,8 +78,8 @@ def _text(found: Sequence[Any] | None) -> str:
 
 
 def differing(mine: Study, theirs: Study) -> list[dict[str, str]]:
-    """The parameters in which two studies differ: one row per parameter, with both values as text; of `methods`, the
-    arms that they come to."""
+    """The parameters in which two studies differ: one row per parameter, with both values as text; `methods` are
+    compared as the arms they stand for."""
     here, there = ({**s.named(), "methods": list(s.arms)} for s in (mine, theirs))
     return [
         {"parameter": name, "this run": str(here.get(name, "-")), "reference": str(there.get(name, "-"))}

@@ -1,9 +1,9 @@
-"""Products computed on a Dask cluster: `LOTTO_SCHEDULER` names it, and workers write into the store that all share.
+"""Products computed on the Dask cluster that `LOTTO_SCHEDULER` names; its workers write into the store that all share.
 
-A future has the product's key for its own, so what many clients want is computed once on the cluster. Nothing but that
-key and the seconds travel back: the client reads the product in the store. A worker that dies leaves a checkpoint, and
-Dask gives its work to another. Client and workers look before anything is computed whether they see the same store and
-have the same versions (`lotto.lab.worker`); a worker also computes the key itself, which holds the data's fingerprints.
+The name of a future contains the product's key, so a product that many clients want is computed once on the cluster.
+Only the CPU seconds travel back: the client reads the product from the store. A worker that dies leaves a checkpoint,
+and Dask gives its work to another. Before anything is computed, client and workers check that they see the same store
+and have the same versions (`lotto.lab.worker`); a worker also recomputes the key, which covers the data's fingerprints.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from lotto.lab.store import Cached
 
 PAUSING = 60.0
-"""Seconds that workers are given to save their states once the time given to the run is up."""
+"""Seconds that workers have to save their states once the run's time limit is reached."""
 
 KEPT = "what was finished is kept, and the same command goes on from there"
 
 core_seconds = 0.0
-"""CPU seconds that workers have told of so far, for products asked for by this process."""
+"""CPU seconds that workers have reported so far, for products that this process asked for."""
 
 
 class Lost(Exception):
-    """The connection to the scheduler was lost, or the scheduler knows nothing of our tasks any more."""
+    """The connection to the scheduler was lost, or the scheduler no longer knows our tasks."""
 
 
 def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
-    """(key, product) of each task (key, description) as it finishes on the cluster named.
+    """Yield (key, product) for each task (key, description) as it finishes on the cluster named.
 
-    Waiting for workers, losing one and its return are told in a line each (`progress.note`). An error in a task is
-    raised here as what it was, and the rest is given up. When the time given to the run is up, workers have `PAUSING`
-    seconds to save their states before Paused is raised. ConfigError where there is no worker for `patience()` seconds,
-    where the scheduler is lost, where workers are unlike this process, or die one after the other over one task that
-    gets no further.
+    Waiting for workers, the loss of one and its return are each reported in one line (`progress.note`). An error in a
+    task is raised here with its own type, and the other tasks are abandoned. Once the run's time limit is reached,
+    workers have `PAUSING` seconds to save their states before Paused is raised. ConfigError if there is no worker for
+    `patience()` seconds, if the scheduler is lost, if a worker's versions, store or data are not this process', or if
+    workers die one after another on a task that makes no progress.
     """
     left = dict(tasks)
     before = None
@@ -64,7 +64,7 @@ def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterat
                 yield key, product
         except Lost as loss:
             gone = f"it was lost ({loss}); start it again, or name another: {KEPT}"
-            if before == len(left):  # lost twice over the same tasks
+            if before == len(left):  # lost twice, and no task finished in between
                 raise trouble(gone) from None
             before = len(left)
             try:
@@ -75,7 +75,7 @@ def finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterat
 
 
 def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tuple[str, Product]]:
-    """The same over one connection; Lost where that is lost."""
+    """`finished` over one connection; Lost if that is lost."""
     global core_seconds
     client, told, waits = scheduler.client(), _told(), scheduler.patience()
     from distributed import KilledWorker  # Dask is there: the client is
@@ -85,7 +85,7 @@ def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tupl
     states: dict[str, int] = {}
 
     def submit(key: str, description: BaseModel) -> None:
-        # a name shared by all who want it computed in the same way, and from the same state
+        # the same name for all clients that ask for this product with the same settings, from the same state
         name = f"{function.stage}-{key}-{same}-{states.get(key, 0)}"
         work = pickle.dumps((function, key, description))
         futures[client.submit(worker.compute, work, told, key=name, pure=True)] = key, description
@@ -103,7 +103,7 @@ def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tupl
             for future, found in done.items():
                 key, description = futures.pop(future)
                 if isinstance(found, KilledWorker) and (state := _state(function, description)) != states.get(key, 0):
-                    states[key] = state  # workers died over it, but each left a later state
+                    states[key] = state  # workers died computing it, but its state advanced: try again
                     with _watched(client):
                         submit(key, description)
                 elif isinstance(found, Paused):
@@ -121,13 +121,13 @@ def _finished(function: Cached, tasks: Mapping[str, BaseModel]) -> Iterator[tupl
 
 
 class Crew:
-    """The workers of a cluster as one client sees them; each is looked at when it comes."""
+    """The workers of a cluster as one client sees them; each is checked when it joins."""
 
     def __init__(self, client: Client, told: worker.Told, waits: float):
         self.client, self.told, self.waits = client, told, waits
         self.known: set[str] | None = None
         self.there = time.monotonic()
-        """When there was a worker last."""
+        """When a worker was last seen (`time.monotonic`)."""
 
     def gather(self) -> None:
         """Wait until there is a worker."""
@@ -137,8 +137,8 @@ class Crew:
             self.look()
 
     def look(self) -> None:
-        """Tell who came and who was lost since the last look. ConfigError for a newcomer that must not compute for this
-        client, or where there has been nobody for too long."""
+        """Report the workers that joined or were lost since the last call. ConfigError for a new worker that must not
+        compute for this client, or if there has been no worker for `waits` seconds."""
         threads = _asked(self.client, self.client.scheduler.ncores)
         before, self.known = self.known, set(threads)
         came, lost = self.known - (before or set()), (before or set()) - self.known
@@ -151,7 +151,7 @@ class Crew:
         if came:
             self._check({w: threads[w] for w in came})
             if before is not None:
-                progress.note(f"{_counted(came)} came: {len(self.known)} at work")
+                progress.note(f"{_counted(came)} joined: {len(self.known)} at work")
         if self.known:
             self.there = time.monotonic()
         elif time.monotonic() - self.there > self.waits:
@@ -164,10 +164,13 @@ class Crew:
                 continue  # gone again
             if isinstance(found, Exception):
                 lacks = f"{type(found).__name__}: {found}"
-                found = f"has not the client's lotto ({lacks}): start it in the client's environment", ""
+                found = f"does not have the client's lotto ({lacks}): start it in the client's environment", ""
             what, answer = found
             if answer and not _taken(_meeting() / answer, self.waits):
-                what = f"says that it sees the store {_meeting().parent}, but what it writes does not appear there"
+                what = (
+                    f"says that it sees the store {_meeting().parent}, but what it writes does not appear there; mount "
+                    "the same folder on both machines"
+                )
             if not what and threads[name] != 1:
                 what = f"computes {threads[name]} products in one process: start it with --nthreads 1"
             if what:
@@ -186,7 +189,7 @@ def _meeting() -> Path:
 
 @functools.cache
 def _mark(meeting: Path) -> str:
-    # of this process; other processes' are left for a week, as their work may still wait on the cluster
+    # this process' mark; those of other processes are kept for a week, as their tasks may still be queued
     meeting.mkdir(parents=True, exist_ok=True)
     for old in meeting.iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -210,7 +213,8 @@ def _told() -> worker.Told:
 
 
 def _taken(file: Path, waits: float) -> bool:
-    """Remove a file that may take its time to appear here (a network file system keeps lists for some seconds)."""
+    """Remove a file once it appears here, and say whether it did within `waits` seconds: a network file system caches
+    lists of files for some seconds."""
     until = time.monotonic() + waits
     while time.monotonic() < until:
         with contextlib.suppress(FileNotFoundError):
@@ -221,12 +225,12 @@ def _taken(file: Path, waits: float) -> bool:
 
 
 def _arrived(function: Cached, description: BaseModel, waits: float) -> Product:
-    """A product that a worker has written; it too may take its time to appear."""
+    """The product that a worker has written, once it appears here."""
     until = time.monotonic() + waits
     while (product := function.read(description)) is None:
         if time.monotonic() > until:
             raise trouble(
-                f"a worker has finished {function.folder(description)}, but it does not "
+                f"a worker has finished {function.folder(description)}, but it did not "
                 f"appear here within {waits:g} s; let client and workers share the store's folder"
             )
         time.sleep(0.2)
@@ -234,18 +238,18 @@ def _arrived(function: Cached, description: BaseModel, waits: float) -> Product:
 
 
 def _state(function: Cached, description: BaseModel) -> int:
-    """When a computation that is not finished kept its state last (nanoseconds on the file's clock; 0: never)."""
+    """When an unfinished computation last saved its state: the file's modification time in nanoseconds; 0: never."""
     with contextlib.suppress(FileNotFoundError):
         return (function.partial(description) / "state.safetensors").stat().st_mtime_ns
     return 0
 
 
 def _outcome(future: Future) -> float | BaseException | None:
-    """The seconds that a task took, its error, or None where it is not finished. CancelledError where the scheduler
-    knows nothing of it any more."""
+    """The CPU seconds that a task took, its error, or None if it is not finished. CancelledError if the scheduler no
+    longer knows it."""
     if future.status == "error":
         return future.exception(timeout=ANSWER)
-    with contextlib.suppress(TimeoutError):  # a worker may die with what it has to say, which is then asked anew
+    with contextlib.suppress(TimeoutError):  # the worker may die with the result; the next call asks again
         return future.result(timeout=ANSWER) if future.status in ("finished", "cancelled") else None
     return None
 
@@ -275,7 +279,7 @@ def _asked(client: Client, function: Any, *args: Any, **more: Any) -> Any:
 
 @contextlib.contextmanager
 def _watched(client: Client) -> Iterator[None]:
-    """Whatever says that the connection is gone, as Lost."""
+    """Raise every error that means a lost connection as Lost."""
     try:
         yield
     except (OSError, TimeoutError, CancelledError) as error:

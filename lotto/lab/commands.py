@@ -33,14 +33,14 @@ def refresh(argv: Sequence[str]) -> int:
 
 
 def compute(argv: Sequence[str]) -> int:
-    """Compute the tickets of a study, their children and the paths between these: what curves are made of."""
+    """Compute the tickets of a study, their children and the paths between these: what its curves are drawn from."""
     from lotto.lab.check import check
     from lotto.lab.stability.products import segments
 
     p = argparse.ArgumentParser(prog="python -m lotto.run compute")
     study_options(p, "as for run_all.sh")
-    p.add_argument("--attached", action="store_true", help="end when standard input does")
-    p.add_argument("--time-limit", metavar="S", help="stop cleanly after so many seconds")
+    p.add_argument("--attached", action="store_true", help="end when standard input is closed")
+    p.add_argument("--time-limit", metavar="S", help="stop cleanly after S seconds")
     args = p.parse_args(argv)
     limit(args.time_limit)
     if args.attached:
@@ -56,15 +56,15 @@ def _interrupted_at_the_end() -> None:
 
 
 def reference(argv: Sequence[str]) -> int:
-    """Compute a planned reference run, or go on with it, and draw its barriers."""
+    """Compute a planned reference run, or continue it, and draw its barriers."""
     from lotto.lab.claims import plans, runs
 
     p = argparse.ArgumentParser(prog="python -m lotto.run reference")
     p.add_argument("name", help=f"one of {', '.join(plans.PLANS)}")
     p.add_argument("--seeds", type=int, help="fewer initialisations than planned, at least 5")
-    p.add_argument("--batches", default="", help="only these batches of the plan, with commas")
+    p.add_argument("--batches", default="", help="only these batches of the plan, separated by commas")
     p.add_argument(
-        "--time-limit", metavar="S", help="stop cleanly after so many seconds; the same command goes on from there"
+        "--time-limit", metavar="S", help="stop cleanly after S seconds; the same command goes on from there"
     )
     scheduler_option(p)
     args = p.parse_args(argv)
@@ -94,28 +94,28 @@ def claims(argv: Sequence[str]) -> int:
 
 
 def card(argv: Sequence[str]) -> int:
-    """Print what the study's distilled sets are worth, or the set in a file, as JSON."""
+    """Print what the study's distilled sets, or the set in a file, are worth, as JSON."""
     p = argparse.ArgumentParser(prog="python -m lotto.run card")
     p.add_argument(
         "file",
         nargs="?",
-        help="a SynSet, or what others have published (see lotto.distill.files); without: the study's own sets",
+        help="a SynSet, or a published set (formats: lotto.distill.files); default: the study's own sets",
     )
     study_options(p, "as for run_all.sh")
     p.add_argument(
         "--estimate",
         action="store_true",
-        help="only say what distilling a set of each size will cost here, from a few steps",
+        help="only estimate the cost of distilling a set of each size here, from a few steps",
     )
     p.add_argument(
         "--space",
         choices=("pixels", "normalised", "whitened"),
-        help="what the file's images are (without: what its format keeps, else told by their values)",
+        help="what the file's images are (default: as its format says, else inferred from their values)",
     )
     p.add_argument(
         "--whitened", dest="space", action="store_const", const="whitened", help="short for --space whitened"
     )
-    p.add_argument("--factor", type=int, help="of IDC's files, which do not say")
+    p.add_argument("--factor", type=int, help="the factor of an IDC file, which does not record it")
     args = p.parse_args(argv)
     described = study(args.preset, **parameters(args))
     from lotto.distill.synset import SynSet
@@ -144,12 +144,12 @@ def card(argv: Sequence[str]) -> int:
 
 
 def hand_on(argv: Sequence[str]) -> int:
-    """Pack a finished run and the products it used into one file."""
+    """Pack a finished run and the products that it used into one file."""
     from lotto.lab import archive, batch
 
     p = argparse.ArgumentParser(prog="python -m lotto.run export")
     p.add_argument("file", type=Path, metavar="RUN.zip", help="the archive to write")
-    study_options(p, "a parameter of the run, as it was given to run_all.sh; may be given often")
+    study_options(p, "a parameter of the run, as it was given to run_all.sh; may be repeated")
     p.add_argument("--seeds", metavar="N", help="as it was given to run_all.sh")
     p.add_argument("--out", metavar="DIR", help="the run's folder, where --out was given to run_all.sh")
     p.add_argument("--weights", action="store_true", help="pack the weights of trained nets too")
@@ -162,7 +162,7 @@ def hand_on(argv: Sequence[str]) -> int:
 
 
 def bring_in(argv: Sequence[str]) -> int:
-    """Put what a colleague handed on into the store and the folder of its run."""
+    """Put an archive's products into the store, and its notebooks into the folder of their run."""
     from lotto.lab import archive, arrival
 
     p = argparse.ArgumentParser(prog="python -m lotto.run import")
@@ -175,8 +175,8 @@ def bring_in(argv: Sequence[str]) -> int:
     words += [w for n, v in given.items() if n != "preset" for w in ("-p", n, json.dumps(v))]
     words += ["--out", args.out] if args.out else []
     print(f"{args.file}: {archive.summary(found.manifest)}")
-    print(f"products: {found.new} new in the store, {found.kept} were there; the same run: {shlex.join(words)}")
-    print(f"to look at, offline: {found.out / 'index.html'}")
+    print(f"products: {found.new} new in the store, {found.kept} were there already; the same run: {shlex.join(words)}")
+    print(f"results (page opens offline): {found.out / 'index.html'}")
     return OK
 
 
@@ -186,7 +186,7 @@ def ticket(argv: Sequence[str]) -> int:
     p.add_argument("method", help="an arm, such as imp or distilled")
     p.add_argument("level", type=int, help="rounds of pruning")
     p.add_argument("seed", type=int, help="initialisation")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to (safetensors)")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write (safetensors)")
     p.add_argument(
         "--as",
         dest="kind",
@@ -194,7 +194,7 @@ def ticket(argv: Sequence[str]) -> int:
         default="dense",
         help="the whole net, pruned weights 0 (default); its mask, one bit per weight; the net without dead channels",
     )
-    p.add_argument("--child", type=int, default=1, metavar="N", help="after training N (default 1; 0: before any)")
+    p.add_argument("--child", type=int, default=1, metavar="N", help="after its training N (default 1; 0: before any)")
     study_options(p, "as for run_all.sh")
     args = p.parse_args(argv)
     described = study(args.preset, **parameters(args))
@@ -208,7 +208,7 @@ def ticket(argv: Sequence[str]) -> int:
 
 
 def gpu_plan(argv: Sequence[str]) -> int:
-    """Print what is missing of a planned reference run, slice by slice of GPU time."""
+    """Print what a planned reference run still lacks, in slices of GPU time."""
     p = argparse.ArgumentParser(prog="python -m lotto.run gpu-plan")
     p.add_argument("--preset", default="cifar10", help="a planned run with tables of known cost (default cifar10)")
     p.add_argument(
@@ -217,9 +217,9 @@ def gpu_plan(argv: Sequence[str]) -> int:
         type=float,
         default=20_000,
         metavar="R",
-        help="images a second at which its net trains, as lotto.bench measures it (default 20000: a guess)",
+        help="images per second at which its net trains, as lotto.bench measures it (default 20000: a guess)",
     )
-    p.add_argument("--slice", type=float, default=8, metavar="MIN", help="minutes that the GPU is lent for (default 8)")
+    p.add_argument("--slice", type=float, default=8, metavar="MIN", help="minutes of GPU time per slice (default 8)")
     p.add_argument("--seeds", type=int, metavar="N", help="only the first N initialisations")
     args = p.parse_args(argv)
     from lotto.lab.claims import slices
@@ -233,9 +233,9 @@ def gpu_plan(argv: Sequence[str]) -> int:
 
 
 def test(argv: Sequence[str]) -> int:
-    """pytest over tests/ (one process per core) in a temporary store, then nbval over the notebooks with one
-    initialisation, there too or in the store that LOTTO_STORE names, where what earlier runs computed is not computed
-    again; the worse exit code."""
+    """Run pytest over tests/ (one process per core) in a temporary store, then nbval over the notebooks with one
+    initialisation, in the store that LOTTO_STORE names, to reuse its products, or else in the temporary one; return the
+    first exit code that is not 0."""
     spread = [] if argv or parallel.jobs() == 1 else ["-n", str(parallel.jobs()), "--dist", "loadfile"]
     nbval = [
         "--nbval-lax",
@@ -249,8 +249,7 @@ def test(argv: Sequence[str]) -> int:
     ]
     named = os.environ.get("LOTTO_STORE")
     with tempfile.TemporaryDirectory(prefix="lotto-test-") as scratch:
-        # two calls, so that the settings of the one (jaxtyping's checks, warnings as errors) do not reach the other's
-        # kernels
+        # two calls, so that pytest's settings (jaxtyping's checks, warnings as errors) do not reach nbval's kernels
         with kernel_environment(LOTTO_STORE=scratch, LOTTO_STILLS="0"):
             first = subprocess.call([sys.executable, "-m", "pytest", *spread, *argv], cwd=CLONE)
         if argv:  # a part of the tests was asked for
@@ -290,4 +289,4 @@ COMMANDS = {
     "gpu-plan": gpu_plan,
     "test": test,
 }
-"""Name -> what runs it: a function of the words after the name that returns an exit code."""
+"""Name -> its function, from the arguments after the name to an exit code."""

@@ -1,4 +1,4 @@
-"""The committed notebooks, executed anew in place."""
+"""Executing the committed notebooks again, in place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a grid's cells have come to: one table of all of them, the notebook that compares them, and the page over them.
+"""The results of a grid: a table with one row per cell, the notebook that compares the cells, and their index page.
 
-A row is made from what the cell's notebooks left in its folder, so that it can be made by any run of the grid: after an
-interruption, by one shard of several, or much later.
+A row is made from what the cell's notebooks left in its folder, so any run of the grid can make it: after an
+interruption, in one shard of several, or much later.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Cell:
     name: str
     folder: Path
     varied: tuple[str, ...]
-    """The parameters that have values of their own in each cell."""
+    """The parameters that vary over the grid."""
     jobs: list[Job]
     study: Study
     stopped: str | None = None
-    """How its run was stopped in this process: paused or interrupted."""
+    """How its run was stopped in this process: paused or interrupted; None: it was not."""
 
     def note(self, stopped: str | None) -> None:
-        """Keep why notebooks have failed, for the row of this cell, in whichever process it is made."""
+        """Write the errors of failed notebooks to failed.json, so that any process can make the cell's row."""
         self.stopped, file = stopped, self.folder / "failed.json"
         failed = {j.name: error_line(j.trouble) for j in self.jobs if j.trouble}
         if failed:
@@ -48,13 +48,13 @@ class Cell:
 
     @property
     def made_from(self) -> str:
-        """What the cell is made from, as a digest."""
+        """Digest of what the cell's notebooks are made from."""
         return digest([job.key for job in self.jobs])
 
     def row(self) -> dict[str, Any]:
-        """Its row: name, varied parameters, `status` (ok, failed, not run, paused, interrupted), `error` (the errors of
-        its notebooks in one line), `seconds` and `core_seconds` of those that are done, and their estimates by the
-        names of `claims.board.numbers`."""
+        """The cell's row: name, varied parameters, `status` (ok, failed, not run, paused, interrupted), `error` (the
+        errors of its notebooks in one line), total `seconds` and `core_seconds` of its finished notebooks, and their
+        estimates under the names of `claims.board.numbers`."""
         done = [json.loads(job.manifest.read_text()) for job in self.jobs if up_to_date(job)]
         file, errors = self.folder / "failed.json", {}
         if len(done) < len(self.jobs) and file.exists():
@@ -74,7 +74,7 @@ class Cell:
 
 
 def value(study: Study, name: str) -> Any:
-    """The value that a study has for a parameter given by its short name."""
+    """A study's value of the parameter with this short name."""
     if name in type(study).model_fields and name not in DEFAULTS:
         return getattr(study, name)
     group, field = places(name, study.distill_method, [])[0]
@@ -82,7 +82,7 @@ def value(study: Study, name: str) -> Any:
 
 
 def _plain(found: Any) -> Any:
-    # a list as text: CSV has no lists, and pandas compares none
+    # lists as text: CSV cannot hold them, and pandas cannot compare them
     return json.dumps(found) if isinstance(found, tuple | list) else found
 
 
@@ -114,10 +114,10 @@ def table(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def write(cells: Sequence[Cell]) -> pd.DataFrame:
     """Write the table of all cells, as they are now, to table.csv and table.parquet, and the whole study of each to
-    table.json, in the grid's folder; return it. A file is there whole or not at all."""
+    table.json, in the grid's folder; return the table. Each file is replaced as a whole."""
     folder = cells[0].folder.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".table.lock"):  # two shards: the later one has seen all that the earlier one has
+    with FileLock(folder / ".table.lock"):  # two shards may write at once: the later table must miss nothing
         found = table(cells)
         _replace(folder / "table.csv", found.to_csv(index=False))
         part = folder / "table.parquet.part"
@@ -136,13 +136,13 @@ def _replace(file: Path, text: str) -> None:
 
 
 def finished(cells: Sequence[Cell]) -> bool:
-    """Whether every cell has been run, and at least one of them to its end."""
+    """Whether every cell has run, and at least one did not fail."""
     states = {cell.row()["status"] for cell in cells}
     return "ok" in states and states <= {"ok", "failed"}
 
 
 def told(cells: Sequence[Cell]) -> str:
-    """A line a cell, for the terminal: status, seconds, name, error."""
+    """One line per cell, for the terminal: status, seconds, name, error."""
     rows = [cell.row() for cell in cells]
     lines = [f"{r['status']:11}  {r['seconds']:7.0f} s  {r['cell']}{'  ' * bool(r['error'])}{r['error']}" for r in rows]
     return "\n".join(lines)
@@ -152,25 +152,26 @@ def told(cells: Sequence[Cell]) -> str:
 
 
 def compare(cells: Sequence[Cell], force: bool = False) -> int:
-    """Execute the notebook that compares the cells on the grid's table, unless it has seen that very table; an exit
-    code."""
+    """Execute the notebook that compares the cells on the grid's table, unless it was executed on this very table;
+    return an exit code."""
     folder = cells[0].folder.parent
     (source,) = notebooks.choose(notebooks.COMPARE, None, every=True)
     parameters = {"table": str(folder / "table.parquet")}
     key = digest([notebooks.key(source, parameters), (folder / "table.csv").read_text()])
     job = Job(source, parameters, folder, key)
-    with FileLock(folder / ".lock"):  # the last two shards: only one of them needs to
+    with FileLock(folder / ".lock"):  # if the last two shards end together, only one compares
         if not force and up_to_date(job):
             return OK
         print(f"\n{job.name} ...", flush=True)
         trouble = notebooks.execute(job)
     if trouble:
-        print(f"{job.name} failed; its cells so far: {job.partial}\n{trouble}\n", flush=True)
+        print(f"{job.name} failed; the cells that ran are in {job.partial}\n{trouble}\n", flush=True)
     return FAILED if trouble else OK
 
 
 def pages(cells: Sequence[Cell], name: str) -> Path:
-    """index.html over the folders of all cells, their table and the notebook that compares them."""
+    """Write index.html, with links to the cells' folders, their table and the notebook that compares them; return its
+    path."""
     rows = [cell.row() for cell in cells]
     seen = [
         {n: r[n] for n in ("cell", *cells[0].varied, "status", "error")}

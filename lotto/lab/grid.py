@@ -1,4 +1,4 @@
-"""A grid: one study at many values of its parameters, each cell a run of notebooks on the one store, all in one table.
+"""A grid: one study at many values of its parameters. Each cell is a run of notebooks; all share a store and a table.
 
 A grid is a YAML file of parameters and lists of values (`read`):
 
@@ -34,11 +34,11 @@ from lotto.lab.store import deadline
 from lotto.lab.study import Study
 
 PARTS = ("notebooks", "base", "cross", "zip", "seeds")
-"""What a grid's file may hold."""
+"""The keys that a grid's file may have."""
 MOST = 10_000
-"""Cells that a grid may have."""
+"""The most cells that a grid may have."""
 STOPPED = {PAUSED: "paused", INTERRUPTED: "interrupted"}
-"""Exit code -> what a cell is called that was stopped with it."""
+"""Exit code -> status of a cell whose run was stopped with it."""
 
 
 # what is asked
@@ -46,7 +46,7 @@ STOPPED = {PAUSED: "paused", INTERRUPTED: "interrupted"}
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What a file asks for."""
+    """What a grid's file asks for."""
 
     name: str
     notebooks: str | None
@@ -55,18 +55,18 @@ class Grid:
     cells: list[dict[str, Any]]
     """The varied parameters of each cell; the last in the file changes fastest."""
     own: tuple[str, ...]
-    """Parameters that the command line may not set beside it."""
+    """Parameters that the command line may not set: the varied ones, and `seeds` beside a list of seeds."""
 
 
 def read(file: str) -> Grid:
-    """The grid that a YAML file describes; it is called by the file's name. ConfigError names what cannot be read and
-    how it is put right."""
+    """The grid that a YAML file describes, named after the file. ConfigError says what cannot be read and how to fix
+    it."""
     try:
         return expand(yaml.load(Path(file).read_text(), _Once), Path(file).stem)
     except OSError as error:
         trouble = f"cannot be read ({error.strerror})"
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        trouble = f"is no YAML ({' '.join(str(error).split())})"
+        trouble = f"is not valid YAML ({' '.join(str(error).split())})"
     except ConfigError as error:
         raise ConfigError(f"grid {file}: {error}") from None
     raise ConfigError(
@@ -75,28 +75,29 @@ def read(file: str) -> Grid:
 
 
 class _Once(yaml.SafeLoader):
-    """A safe loader that lets no key stand twice: YAML would keep the last and drop the others unseen."""
+    """A safe loader that refuses repeated keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
         if twice := [k for k in keys if keys.count(k) > 1]:
-            raise ConfigError(f"{twice[0]!r} stands twice in one place (line {node.start_mark.line + 1}); give it once")
+            line = node.start_mark.line + 1
+            raise ConfigError(f"{twice[0]!r} appears twice in one mapping (line {line}); give it once")
         return super().construct_mapping(node, deep)
 
 
 def expand(asked: Any, name: str) -> Grid:
-    """The cells of a grid that is given as plain data; ConfigError for what no grid can be. Whether the parameters and
-    their values are a study's is for `plan` to say.
+    """The grid that plain data describes; ConfigError if they are malformed. `plan` checks whether a study has these
+    parameters and takes these values.
 
     >>> [c["ipc"] for c in expand({"cross": {"ipc": [5, 10]}}, "g").cells]
     [5, 10]
     """
     if not isinstance(asked, Mapping) or not asked:
-        raise ConfigError(f"{asked!r} is no grid; give {', '.join(PARTS)}, such as 'cross: {{ipc: [5, 10]}}'")
+        raise ConfigError(f"{asked!r} is not a grid; give {', '.join(PARTS)}, such as 'cross: {{ipc: [5, 10]}}'")
     if other := [key for key in asked if key not in PARTS]:
         known = other[0] in {*Study.model_fields, *PLACES, *OF_ONE}
         fix = "put it under cross, zip or base" if known else nearest(str(other[0]), list(PARTS))
-        raise ConfigError(f"{other[0]!r} is no part of a grid; {fix}")
+        raise ConfigError(f"{other[0]!r} is not a part of a grid; {fix}")
     cross, together = _lists("cross", asked.get("cross")), _lists("zip", asked.get("zip"))
     base, seeds, notebooks = _mapping("base", asked.get("base")), asked.get("seeds"), asked.get("notebooks")
     if len(lengths := {n: len(values) for n, values in together.items()}) and len(set(lengths.values())) > 1:
@@ -126,7 +127,7 @@ def expand(asked: Any, name: str) -> Grid:
 
 def _mapping(part: str, given: Any) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"{part} = {given!r}: names and values belong here, such as '{part}: {{ipc: [5, 10]}}'")
+        raise ConfigError(f"{part} = {given!r}: give names with values, such as '{part}: {{ipc: [5, 10]}}'")
     return {str(name): value for name, value in (given or {}).items()}
 
 
@@ -135,7 +136,7 @@ def _lists(part: str, given: Any) -> dict[str, list]:
     for name, values in found.items():
         if not isinstance(values, list):
             raise ConfigError(
-                f"{part}: {name} = {values!r}: give a list of values; one for all cells belongs under base"
+                f"{part}: {name} = {values!r}: give a list of values; a value for all cells belongs under base"
             )
         if not values:
             raise ConfigError(f"{part}: {name} = []: give at least one value")
@@ -143,7 +144,7 @@ def _lists(part: str, given: Any) -> dict[str, list]:
 
 
 def _numbers(notebooks: Any) -> str:
-    """As `--only` takes them: also of a list, and of one number."""
+    """Notebooks as `--only` takes them, from text, a list or one number."""
     return ",".join(map(str, notebooks)) if isinstance(notebooks, list) else str(notebooks)
 
 
@@ -151,9 +152,9 @@ def _numbers(notebooks: Any) -> str:
 
 
 def plan(grid: Grid, given: Mapping[str, Any], sources: Sequence[Path], out: str | None = None) -> list[Cell]:
-    """The cells of a grid with some notebooks, all of them checked as the run of one is, before anything runs.
+    """The cells of a grid with the notebooks `sources`, each cell checked like a single run, before anything runs.
 
-    given: parameters of the command line; they take the place of the grid's base. ConfigError names the cell.
+    given: parameters of the command line; they override the grid's base. ConfigError names the cell.
     """
     if both := [n for n in grid.own if given.get(n) is not None]:
         raise ConfigError(f"{both[0]!r} is given by grid {grid.name} and on the command line; drop one of them")
@@ -176,7 +177,7 @@ def plan(grid: Grid, given: Mapping[str, Any], sources: Sequence[Path], out: str
 
 
 def _hint(values: Mapping[str, Any], preset: str) -> str:
-    """What is meant where single numbers stand for values that are lists themselves."""
+    """What to write if single values were given for a parameter whose values are lists."""
     plain = presets.study(preset).named() if preset in presets.PRESETS else {}
     for name, value in values.items():
         if isinstance(plain.get(name), list) and not isinstance(value, list):
@@ -185,8 +186,8 @@ def _hint(values: Mapping[str, Any], preset: str) -> str:
 
 
 def named(values: Mapping[str, Any]) -> str:
-    """The name of a cell's folder: its parameters, as one reads them. It depends on nothing else, so that a cell keeps
-    its folder when values are added to the grid.
+    """The name of a cell's folder: its varied parameters in readable form. It depends on nothing else, so that a cell
+    keeps its folder when values are added to the grid.
 
     >>> named({"ipc": 5, "levels": [4, 8]})
     'ipc=5,levels=4+8'
@@ -197,17 +198,17 @@ def named(values: Mapping[str, Any]) -> str:
 
 
 def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
-    """Those cells that are one part of a grid's, as "2/4" says; None means all. ConfigError for what is no part."""
+    """One part of a grid's cells, such as "2/4", the second of four; None: all. ConfigError for any other text."""
     if text is None:
         return list(cells)
     if not (found := re.fullmatch(r"(\d+)/(\d+)", text)) or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(f"shard = {text!r}: give a part and their number, such as 1/4 to 4/4")
+        raise ConfigError(f"shard = {text!r}: give a part and the number of parts, such as 1/4 to 4/4")
     return list(cells[int(found[1]) - 1 :: int(found[2])])
 
 
 def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = False) -> int:
-    """Execute those of `mine` that are not up to date, one after the other; an exit code. A cell that fails is a row
-    with its error, and the next one goes on. The table of all `cells` is written anew after each."""
+    """Execute the cells of `mine` that are not up to date, one after another; return an exit code. A failed cell is a
+    row with its error, and the next one runs. The table of all `cells` is rewritten after each."""
     code = OK
     for i, cell in enumerate(mine, 1):
         told = f"cell {i} of {len(mine)}, {cell.name}"
@@ -230,12 +231,12 @@ def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = Fa
     print(f"\n{gather.told(cells)}")
     if code in STOPPED:
         print(f"{STOPPED[code]}; what was finished is kept, the same command goes on from there")
-    print(f"table: {cells[0].folder.parent / 'table.csv'}; to look at, offline: {gather.pages(cells, name)}")
+    print(f"table: {cells[0].folder.parent / 'table.csv'}; page (opens offline): {gather.pages(cells, name)}")
     return code
 
 
 def list_cells(mine: Sequence[Cell], force: bool) -> None:
-    """Say of each cell whether it would run, and with which parameters."""
+    """Print for each cell whether it would run, and its folder."""
     for cell in mine:
         ready = not force and all(map(up_to_date, cell.jobs))
         print(f"{cell.name}: {'up to date' if ready else 'would run'} -> {cell.folder}")

@@ -1,5 +1,4 @@
-"""index.html: of a run, the board of claims, the notebooks, what it was made with and what it cost; of a grid, its
-cells."""
+"""index.html of a run (board of claims, notebooks, how it was made, its cost) and of a grid (its cells)."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ def index(
 ) -> Path:
     """Write index.html over a folder of pages and return its path.
 
-    An entry is one notebook: `name`, `status`, and of a finished one `title`, `seconds`, `core_seconds` and `board`
-    (rows of column -> text). `facts` are what the run was made with; `parameters` are the values of the whole study.
+    An entry is one notebook: `name`, `status`, and if it is finished `title`, `seconds`, `core_seconds` and `board`
+    (rows of column -> text). `facts`: what the run was made with; `parameters`: all values of the study.
     """
     rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
     books = [
@@ -53,8 +52,8 @@ def index_of_cells(
 ) -> Path:
     """Write index.html over the folders of a grid's cells and return its path.
 
-    A row is one cell: `cell`, the name of its folder, and what is told of it, column -> text. `shared` are the files
-    in `folder` that belong to all cells.
+    A row is one cell: `cell`, the name of its folder, and its other columns as text. `shared`: files in `folder` that
+    belong to all cells.
     """
     linked = {r["cell"]: quote(page) for r in rows if (folder / (page := f"{r['cell']}/index.html")).exists()}
     links = [f'<a href="{quote(file)}">{escape(file)}</a>' for file in shared if (folder / file).exists()]
@@ -74,8 +73,8 @@ def _made_with(facts: Mapping[str, str], parameters: Mapping[str, Any] | None = 
 
 
 def agreement(board: Sequence[Mapping[str, str]]) -> str:
-    """How many of a board's claims came out as the reference run leads one to expect, as "5 of 6"; nothing where none
-    can be compared."""
+    """How many of a board's claims came out as the reference run leads one to expect, such as "5 of 6"; "" if none can
+    be compared."""
     known = [row["agrees"] for row in board if row.get("agrees") in ("yes", "no")]
     return f"{known.count('yes')} of {len(known)}" if known else ""
 
@@ -101,8 +100,8 @@ def _entry(column: str, text: str, linked: Mapping[str, str]) -> str:
 
 
 def tone(word: str) -> str:
-    """How good a word of a board or a status is: good, bad, open or plain."""
-    # "does not hold" before "hold"
+    """The tone of a board's word or of a status: good, bad, open or plain."""
+    # "bad" first: "does not hold" contains "hold"
     tones = {
         "bad": r"not hold|fail|interrupted",
         "good": r"^(holds|ok|up to date|matches)",

@@ -1,7 +1,7 @@
-"""A store of an older format, brought to today's: products keep what they hold and get the key that they have now.
+"""Migration of a store of an older format to the current one: products keep their content and get their current keys.
 
-Format 1 left out of a description what had its default where the field was newer than the first products. Format 2
-writes every field. A field that comes later needs a new format number, and nothing else.
+Format 1 omitted a description's field if it was newer than the first products and had its default. Format 2 writes
+every field. Adding a field later needs a new format number, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lotto.lab.store import Cached
 ROOMS = ("sets", "tickets", "stability", "sharpness", "causes")
 """The rooms of the lab that make products."""
 PATIENCE = 600
-"""Seconds to wait for another process that brings the same store to today's format."""
+"""Seconds to wait for another process that migrates the same store."""
 
 
 def functions() -> dict[str, Cached]:
@@ -35,24 +35,24 @@ def functions() -> dict[str, Cached]:
 
 
 def completed(made_from: dict[str, Any], function: Cached) -> dict[str, Any]:
-    """What a product is made from, with the fields that its description did not have yet, at their defaults; versions
-    and fingerprints stay. ConfigError for what is no description of `function` (any more)."""
+    """What a product is made from, with the fields that its description lacks added at their defaults; versions and
+    fingerprints stay. ConfigError if `function` does not take (or no longer takes) such a description."""
     kind = next(iter(typing.get_type_hints(function.function).values()))
     return {**made_from, "config": kind(**made_from["config"]).model_dump(mode="json")}
 
 
 def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
-    """Give every product in the store at `place` its key of today; the store is of format `store.FORMAT` then.
+    """Give every product in the store at `place` its current key, and the store the format `store.FORMAT`.
 
-    Where it is stopped, it goes on when called again: a product stands under its old key until it is whole under the
-    new one. Products that no function asks for any more are left as they are. StoreError where another process does the
-    same for longer than PATIENCE.
+    After an interruption, the next call continues: a product keeps its old key until it is whole under the new one.
+    Products that no function makes any more are left as they are. StoreError if another process migrates the same store
+    for longer than PATIENCE.
     """
     try:
         with FileLock(place / "migrating.lock", timeout=PATIENCE):
             if _read(place / "store.json")["format"] >= store.FORMAT:
                 return
-            print(f"{place}: store of an older format; its products get their keys of today", file=sys.stderr)
+            print(f"{place}: migrating a store of an older format: its products get new keys", file=sys.stderr)
             known = functions() if known is None else known
             for done in list(place.glob("*/*/done.json")):
                 if function := known.get(done.parent.parent.name):
@@ -62,13 +62,13 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
             part.replace(place / "store.json")
     except Timeout:
         raise StoreError(
-            f"{place}: another process has been bringing this store to a newer format for {PATIENCE} s; wait for it, "
+            f"{place}: another process has been migrating this store to a newer format for {PATIENCE} s; wait for it, "
             "or end it"
         ) from None
 
 
 def _move(folder: Path, function: Cached) -> None:
-    if store._open(folder) is None:  # damaged: it is computed anew when it is asked for
+    if store._open(folder) is None:  # damaged: it is recomputed when it is asked for
         return
     try:
         made_from = completed(_read(folder / "config.json"), function)
@@ -90,7 +90,7 @@ def _move(folder: Path, function: Cached) -> None:
 
 
 def _same(file: Path, there: Path) -> None:
-    """The file under a second name: its bytes are written once where the file system can do that."""
+    """Give the file a second name: a hard link if the file system can make one, else a copy."""
     try:
         os.link(file, there)
     except OSError:

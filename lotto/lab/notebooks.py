@@ -32,20 +32,21 @@ OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 75, 130
 NOTEBOOKS = CLONE / "notebooks"
 
 COMPARE = "07_compare"
-"""The notebook that looks at the table of a grid: no part of a plain run, which has none."""
+"""The notebook that compares the cells of a grid; a plain run has no grid and leaves it out."""
 
 CLEAR = "\r" + " " * 100 + "\r"
-"""Wipes the moving line of a terminal."""
+"""Clears the moving line of a terminal."""
 
 KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
-"""How kernels are spoken to: others on this machine do not listen in (and the kernel does not warn that they could)."""
+"""Encrypts the messages to and from kernels, so that other users of this machine cannot read them (and the kernel does
+not warn that they could)."""
 
 
 def finish(notebook: str, board: Board | None = None) -> None:
-    """A notebook's last call: its end mark. Without it a run is not taken for finished, whatever the exit code says
-    (`exit(0)` in a cell, for one, ends papermill with 0 and skips the rest). `board` holds what the notebook adds to
-    index.html (rows of text; the column "word" is shown as a coloured word), to the table of a grid and to
-    compare.html. The products that it was asked for are noted, so that they can be handed on with it."""
+    """The last call of a notebook, which writes its end mark. Without it a run does not count as finished, whatever the
+    exit code (`exit(0)` in a cell, for example, ends papermill with 0 and skips the rest). `board`: what the notebook
+    adds to index.html (rows of text; the column "word" is shown as a coloured word), to the table of a grid and to
+    compare.html. The products that the notebook asked for are recorded, so that they can be exported with it."""
     rows = [dict(row) for row in board.rows] if board else []
     if mark := os.environ.get("LOTTO_END_MARK"):
         from lotto.lab import product
@@ -58,8 +59,8 @@ def finish(notebook: str, board: Board | None = None) -> None:
 
 
 def _core_seconds() -> float:
-    """Seconds that cores have worked for this process and for its workers, which are sent home first: only then do they
-    count. Workers of a cluster have told theirs."""
+    """CPU seconds of this process and its workers so far. Its own workers are shut down first, because the system
+    counts child processes only once they have ended; workers of a cluster report theirs."""
     import resource
 
     if "joblib.externals.loky" in sys.modules:
@@ -80,7 +81,7 @@ class Job:
     key: str
     status: str = "waiting"
     trouble: str = ""
-    """Why it failed, in its last lines."""
+    """Why it failed: the last lines of the error."""
     seconds: float = 0.0
     board: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
@@ -102,14 +103,15 @@ class Job:
 
 
 def choose(only: str | None, start: str | None, every: bool = False) -> list[Path]:
-    """The notebooks meant, in order, those of a plain run or `every` one; ConfigError names what is not there."""
+    """The notebooks that `only` and `start` select, in order, among those of a plain run or, with `every`,
+    among all; ConfigError names one that does not exist."""
     there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if every or p.stem != COMPARE)
 
     def find(name: str) -> Path:
         for p in there:
             if name.strip() in (p.stem[:2], p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]:
                 return p
-        raise ConfigError(f"notebook {name!r} is not there; there are: {', '.join(p.stem for p in there)}")
+        raise ConfigError(f"notebook {name!r} does not exist; there are: {', '.join(p.stem for p in there)}")
 
     if only is not None:
         wanted = [find(name) for name in only.split(",")]
@@ -135,7 +137,7 @@ def _source(notebook: Path) -> list[str]:
 
 @functools.cache
 def sources_digest() -> str:
-    """Of lotto's own source files, as they were when this process first asked."""
+    """Digest of lotto's own source files, as of this process' first call."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return digest([f.read_text() for f in files])
 
@@ -145,7 +147,7 @@ def _reference() -> str:
 
 
 def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """What a finished notebook was made from, as a digest: source, parameters, lotto, the reference tables,
+    """Digest of all that a finished notebook is made from: source, parameters, lotto, the reference tables,
     versions."""
     versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
     return digest(
@@ -160,8 +162,8 @@ def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
 
 
 def up_to_date(job: Job) -> bool:
-    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result is
-    still there."""
+    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result
+    still exists; if so, its board is read into `job`."""
     try:
         last = json.loads(job.manifest.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -186,8 +188,8 @@ def kernel_environment(**more: str) -> Iterator[None]:
 
 
 def execute(job: Job) -> str | None:
-    """Run one notebook by papermill; None, or what went wrong. The result appears under its name only when it is whole.
-    Paused where the time given ran out in it."""
+    """Run one notebook with papermill; return None, or what went wrong. The result gets its name only once it is
+    complete. Paused if the time limit was reached in it."""
     import papermill
     from traitlets.config import Config
 
@@ -248,8 +250,7 @@ def _last_lines(error: Exception) -> str:
 
 @contextlib.contextmanager
 def progress_line(name: str, progress: Path) -> Iterator[None]:
-    """Say on the terminal how far the notebook's computations are: a moving line, or a line every 30 s where there is
-    no terminal."""
+    """Show how far the notebook's computations are: one moving line on a terminal, else a line every 30 s."""
     stop, tty = threading.Event(), sys.stdout.isatty()
     stages = Stages(time.monotonic())
 

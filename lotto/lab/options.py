@@ -14,7 +14,7 @@ from lotto.lab.presets import PRESETS
 
 
 def value(text: str) -> Any:
-    """What `-p NAME VALUE` means: a number, true, false, null or a list or mapping where YAML spells one, else text.
+    """The value of `-p NAME VALUE`: a number, true, false, null, a list or a mapping as YAML reads it, else text.
 
     >>> value("0.5"), value("[4, 8]"), value("true"), value("4,8")
     (0.5, [4, 8], True, '4,8')
@@ -28,8 +28,8 @@ def value(text: str) -> Any:
 
 
 def limit(text: str | None) -> None:
-    """Let what follows pause cleanly once the seconds of `--time-limit` are up (None: never). ConfigError for no finite
-    number above 0."""
+    """Make what follows pause cleanly after the seconds of `--time-limit` (None: never). ConfigError if they are not a
+    finite number above 0."""
     if text is None:
         return
     with contextlib.suppress(ValueError):
@@ -46,8 +46,8 @@ def scheduler_option(p: argparse.ArgumentParser) -> None:
 
 
 def use_scheduler(text: str | None) -> None:
-    """Let what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any), and
-    see that it is there. ConfigError says what is wrong with it."""
+    """Make what follows compute on the cluster that `--scheduler` names (None: the one of LOTTO_SCHEDULER, if any),
+    after checking it. ConfigError says what is wrong with it."""
     if text is not None:
         os.environ["LOTTO_SCHEDULER"] = text
     scheduler.check()
@@ -61,5 +61,5 @@ def study_options(p: argparse.ArgumentParser, told: str) -> None:
 
 
 def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """What was given with `-p`."""
+    """The parameters given with `-p`: name -> value."""
     return {name: value(text) for name, text in args.parameters}

@@ -1,5 +1,5 @@
-"""Many independent products at once: processes of one thread each on CPU cores, one after the other on a GPU, or a Dask
-cluster where `LOTTO_SCHEDULER` names one."""
+"""Many independent products at once: in processes of one thread each on CPU cores, one after another on a GPU, or on
+the Dask cluster that `LOTTO_SCHEDULER` names."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
     a time, or as many as the cluster named has workers.
 
     What they build on (`store.Plan`) is computed before them in the same way. Equal descriptions are computed once. An
-    error in one stops the batch (finished ones stay in the store) and is raised here; a training that diverges is no
-    error but a product that says so.
+    error in one stops the batch (finished ones stay in the store) and is raised here; a training that diverges is not
+    an error, but a product that says so.
     """
     plan, keys = function.plan, [function.key(d) for d in descriptions]
     wanted = dict(zip(keys, descriptions, strict=True))
@@ -55,13 +55,13 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
     needs = {k: list(plan.needs(d)) for k, d in missing.items()}
     needed = [pair for pairs in needs.values() for pair in pairs]
     if own := [d for f, d in needed if f is function and function.read(d) is None]:
-        # what builds on others of its own kind comes after them, and after all that do not: one batch, no worker idle
+        # products of this function that build on others of it come last; all others are one batch: no worker idle
         free = [missing[k] for k, pairs in needs.items() if all(f is not function for f, _ in pairs)]
         compute(function, [*own, *free])
         return compute(function, descriptions)
     for other in dict.fromkeys(f for f, _ in needed if f is not function):
         compute(other, [d for f, d in needed if f is other])
-    met = set()  # on the way to others
+    met = set()  # keys of those made on the way to others
     for d in missing.values():
         while (d := plan.through(d)) is not None and (k := function.key(d)) not in met:
             met.add(k)
@@ -91,7 +91,7 @@ def _finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Itera
 def _task(function: Cached, key: str, description: BaseModel, settings: Mapping[str, str]) -> tuple[str, Product]:
     progress.in_worker = True
     _die_with_parent()
-    # workers outlive the call that they were started for; store, data and deadline are those of this one
+    # workers outlive the call that started them, so each task sets its own call's store, data and deadline
     for name in [n for n in os.environ if n.startswith("LOTTO_") and n not in settings]:
         del os.environ[name]
     os.environ.update(settings)
@@ -100,7 +100,7 @@ def _task(function: Cached, key: str, description: BaseModel, settings: Mapping[
 
 @functools.cache
 def _die_with_parent() -> None:
-    # a notebook kernel that is killed cannot stop its workers: they look themselves
+    # a notebook kernel that is killed cannot stop its workers: they watch for it
     parent = os.getppid()
 
     def watch() -> None:

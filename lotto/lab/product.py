@@ -1,5 +1,5 @@
-"""A finished product: what a function of one description made, in memory or in its folder; and how a folder that is
-complete gets its name."""
+"""A finished product: the result of a function of one description, in memory or in its folder; and how a complete
+folder gets its name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 FORMAT = 2
-"""Layout of the store and form of its keys. A store of a higher number is left alone, one of a lower number is brought
-to this one when it is first used (`lotto.lab.migrate`)."""
+"""Version of the store's layout and keys. A store with a higher number is refused, one with a lower number is migrated
+when it is first used (`lotto.lab.migrate`)."""
 TENSORS = "tensors.safetensors"
 
 
@@ -41,7 +41,7 @@ class Product:
 
     @functools.cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Name -> CPU tensor. StoreError where they were left out when the product was handed on."""
+        """Name -> CPU tensor. StoreError if they were left out when the product was exported."""
         if not _within.get():
             opened.add(_name(self))
         if TENSORS in self.info.get("left_out", ()):
@@ -61,20 +61,20 @@ class Product:
         return _read(self.path / "done.json")
 
     def __getstate__(self) -> dict:
-        # a product crosses process borders by its path; whoever wants the tensors reads them
+        # a stored product is sent between processes as its path; the receiver reads the tensors if it needs them
         return {"metrics": self.metrics, "path": self.path, **({} if self.path else {"tensors": self.tensors})}
 
 
 asked: set[str] = set()
-"""The products that this process was asked for, as `stage/key`; not those that they were built on."""
+"""The products that this process was asked for, as `stage/key`, without those that they build on."""
 opened: set[str] = set()
-"""Those whose tensors it looked into, other than to build products on them."""
+"""Those whose tensors it read, other than to build products on them."""
 
 _within = contextvars.ContextVar("within", default=False)
 
 
 def asking(call: Callable) -> Callable:
-    """Decorate what returns a product, or several: those of outermost calls are noted in `asked`."""
+    """Decorate a function that returns one product or several: those of outermost calls are recorded in `asked`."""
 
     @functools.wraps(call)
     def noting(*args: Any, **named: Any) -> Any:
@@ -125,9 +125,9 @@ def _open(folder: Path) -> Product | None:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A folder to write a product into: it gets the name `folder` when the block ends, and is gone if that fails.
+    """A temporary folder to write a product into: renamed to `folder` when the block ends, removed if that fails.
 
-    Folders that others have left half-made are removed first.
+    Half-made folders that other processes left behind are removed first.
     """
     for old in folder.parent.glob(f".{folder.name}.making-*"):
         if _left_behind(old):
@@ -159,8 +159,8 @@ def _left_behind(making: Path) -> bool:
 
 
 def _place(making: Path, folder: Path) -> None:
-    """Give a complete folder its name. Where another process was first, whose lock we do not see, its product stays and
-    ours goes; one that is damaged, or has left out tensors that ours has, goes out of the way."""
+    """Give a complete folder its name. If another process was first, because its lock was not visible here, its product
+    stays and ours is removed; a product that is damaged, or lacks tensors that ours has, is replaced."""
     while True:
         try:
             making.rename(folder)
@@ -171,13 +171,13 @@ def _place(making: Path, folder: Path) -> None:
         if _as_good(folder, making):
             shutil.rmtree(making, ignore_errors=True)
             return
-        # only who put the mark moves what is worse, and looks once more before: it may have been replaced meanwhile
+        # only the process that set the mark moves the worse one, after another look: it may be replaced by now
         mark, aside = folder / "damaged", folder.with_name(f".{folder.name}.making-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
             try:
                 mark.touch(exist_ok=False)
             except FileExistsError:
-                if time.time() - mark.stat().st_mtime < 10:  # else who put it there has died
+                if time.time() - mark.stat().st_mtime < 10:  # else the process that set it has died
                     time.sleep(0.05)
                     continue
             if _as_good(folder, making):

@@ -1,5 +1,5 @@
-"""How far a computation is: a bar in an interactive session, or lines in the file that `LOTTO_PROGRESS` names, which
-run.py reads."""
+"""Progress of a computation: a bar in an interactive session, or lines in the file that `LOTTO_PROGRESS` names, which
+the process that started it reads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from lotto.lab.device import device
 
 NOTE = "! "
-"""How a line of the progress file begins that is to be told as it is."""
+"""Prefix of a line in the progress file that is to be printed as it stands."""
 
 in_worker = False
-"""Whether this process computes for another. Its steps are not told: its products are what is counted."""
+"""Whether this process computes for another, which counts its products; its own steps are not reported."""
 
 
 class Progress:
     """A count of `total` steps or products, of which `first` are done. In headless runs without a file to write to,
-    nothing is told."""
+    nothing is reported."""
 
     def __init__(self, label: str, total: int, first: int = 0, unit: str = "it"):
         self.label, self.total, self.done = label, total, first
@@ -34,7 +34,7 @@ class Progress:
             self.bar = tqdm(total=total, initial=first, desc=label, leave=False, file=sys.stderr, unit=unit)
 
     def reached(self, done: int, loss: float | None = None) -> None:
-        """So many are done by now; `loss` is shown beside them. The file gets a line every 5 seconds, and at the
+        """Report that `done` are done by now, and the current `loss`. The file gets a line every 5 seconds, and at the
         end."""
         self.done = done
         if self.bar:
@@ -47,8 +47,8 @@ class Progress:
             self._note()
 
     def step(self) -> None:
-        """One more is done."""
-        self.noted = 0.0  # a product is worth a line
+        """Report one more."""
+        self.noted = 0.0  # every product gets a line
         self.reached(self.done + 1)
 
     def _note(self) -> None:
@@ -59,7 +59,7 @@ class Progress:
 
 
 def note(text: str) -> None:
-    """Say one line of what happens to the computation, such as a worker that was lost, wherever progress is told."""
+    """Report an event, such as a lost worker, in one line, wherever progress is shown."""
     if in_worker:
         return
     if file := os.environ.get("LOTTO_PROGRESS"):
@@ -72,7 +72,7 @@ def note(text: str) -> None:
 
 
 def _memory() -> float:
-    """Bytes: the most that was held on the GPU, or by this process."""
+    """Peak memory in bytes: on the GPU, or of this process."""
     import torch
 
     return (
@@ -83,18 +83,18 @@ def _memory() -> float:
 
 
 class Stages:
-    """What a progress file says is being done now: its lines are "label done/total", a stage within another follows
-    that one's line; what begins with `NOTE` is a line to be told."""
+    """The stages that run now, from a progress file. Its lines are "label done/total"; a stage within another comes
+    after that one's line; lines that begin with `NOTE` are to be printed."""
 
     def __init__(self, now: float):
         self.lines, self.since, self.changed = 0, now, now
         self.open: dict[str, tuple[int, int]] = {}
         self.start = 0.0
         self.notes: list[str] = []
-        """Lines to be told as they are; whoever tells one takes it out."""
+        """Lines to be printed; whoever prints one removes it."""
 
     def read(self, text: str, now: float) -> None:
-        """Take in what the file holds by now (seconds on any clock)."""
+        """Read the file's text so far, at the time `now` (seconds on any clock)."""
         whole = text.splitlines()[: text.count("\n")]
         for line in whole[self.lines :]:
             if line.startswith(NOTE):
@@ -103,7 +103,7 @@ class Stages:
             label, _, count = line.rpartition(" ")
             done, total = map(int, count.split("/"))
             while label in self.open and next(reversed(self.open)) != label:
-                self.open.popitem()  # what was begun within this stage has ended
+                self.open.popitem()  # stages within this one have ended
             if not self.open:
                 self.since, self.start = now, done / total
             self.open[label] = done, total
@@ -114,10 +114,10 @@ class Stages:
         self.lines = len(whole)
 
     def line(self, now: float) -> str:
-        """The stages that are not finished, outermost first, with the time left at the rate so far; or that nothing is
-        counted now."""
+        """The unfinished stages, outermost first, with the time left at the rate so far; or that nothing is being
+        counted."""
         if not self.open:
-            return f"no counted computation now (imports, tables, figures), for {_span(now - self.since)}"
+            return f"nothing to count (imports, tables, figures), for {_span(now - self.since)}"
         share = 0.0
         for done, total in reversed(self.open.values()):
             share = (done + share) / total
@@ -129,7 +129,7 @@ class Stages:
 
 
 def _span(seconds: float) -> str:
-    """A time as people say it: "40 s", "3 min", "2 h 10 min"."""
+    """A duration in words: "40 s", "3 min", "2 h 10 min"."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{max(seconds, 0):.0f} s"

@@ -1,8 +1,7 @@
-"""HTML copies of executed notebooks, and the index page over them. A page asks nothing of the network and needs no
-browser to be made.
+"""HTML copies of executed notebooks. A page loads nothing from the network, and making one needs no browser.
 
-Figures are drawn by plotly's own script, which lies once beside the pages; formulas are MathML; code and parameters are
-folded.
+Figures are drawn by plotly's own script, of which one copy lies beside the pages; formulas are MathML; code and
+parameters are folded.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _LIMITS = ("min", "max", "sup", "inf", "lim", "argmin", "argmax")
 
 
 def formula(tex: str, display: str = "inline") -> str:
-    """TeX as MathML that browsers draw by themselves (MathML Core); the TeX itself where it cannot be read."""
+    """TeX as MathML that browsers draw without a script (MathML Core); the TeX itself if it cannot be parsed."""
     from latex2mathml.converter import convert
 
     try:
         made = ElementTree.fromstring(convert(tex.replace(r"\|", "‖"), xmlns="", display=display))
-    except Exception:  # the library raises errors of many kinds on what is no TeX
+    except Exception:  # the library raises errors of many kinds on invalid TeX
         return f"<code>{escape(tex)}</code>"
     for node in made.iter():
         style = node.attrib.get("mathvariant", "normal")
@@ -89,7 +88,7 @@ def _scrolling(html: str) -> str:
 
 
 def code(source: str) -> str:
-    """Python with its words coloured."""
+    """Python source as HTML with syntax highlighting."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
@@ -101,7 +100,7 @@ def code(source: str) -> str:
 
 
 def figure(bundle: Mapping[str, Any]) -> str:
-    """A figure's box and its data; until the script has drawn it (or where it cannot), the box holds the still picture,
+    """A figure's box and its data; until the script has drawn it (or if it cannot), the box holds the still picture,
     if there is one."""
     spec = bundle["application/vnd.plotly.v1+json"]
     png = "".join(bundle.get("image/png", "")).replace("\n", "")
@@ -189,7 +188,7 @@ def page(notebook: Path, folder: Path | None = None, base: Path | None = None) -
 
 
 def paper(file: Path, name: str, body: str, buttons: str = "") -> Path:
-    """Write a page beside the index, with a bar that leads back there and the script that draws its figures."""
+    """Write a page beside the index, with a link back to it and the script that draws its figures."""
     bar = f'<nav><a href="index.html">All notebooks</a>{buttons}</nav>'
     figures = f'<script src="{PLOTLY}"></script>' if 'class="figure"' in body else ""
     if figures:
@@ -199,8 +198,8 @@ def paper(file: Path, name: str, body: str, buttons: str = "") -> Path:
 
 
 def files(folder: Path, notebooks: Sequence[str]) -> list[Path]:
-    """What belongs to the report of some notebooks in a folder: the notebooks with their manifests and pages, the
-    index, and all in the folder that pages refer to; sorted."""
+    """The files of the report of some notebooks in a folder, sorted: the notebooks with their manifests and pages, the
+    index, and every file in the folder that a page refers to."""
     todo = [folder / f"{name}.{kind}" for name in notebooks for kind in ("ipynb", "json", "html")]
     todo, found = [*todo, folder / "index.html"], set()
     while todo:
@@ -215,12 +214,13 @@ def files(folder: Path, notebooks: Sequence[str]) -> list[Path]:
 
 
 def references(html: str) -> list[str]:
-    """The files that a page loads or links to, by relative paths, as they stand there."""
+    """The relative paths of the files that a page loads or links to, as it writes them."""
     return re.findall(r'\b(?:src|href)="(?!#|[a-z]+:)([^"#?]+)', html)
 
 
 def _relinked(html: str, base: Path, folder: Path) -> str:
-    """Links to notebooks as links to their pages; links to other files that are there, seen from the page's folder."""
+    """Turn links to notebooks into links to their pages, and make links to other existing files relative to
+    `folder`."""
 
     def link(found: re.Match) -> str:
         url = found[1]
@@ -232,7 +232,7 @@ def _relinked(html: str, base: Path, folder: Path) -> str:
 
 
 def _script(folder: Path) -> None:
-    """Put plotly's script, as its own package brings it, into a folder of pages."""
+    """Put plotly's script, from the installed package, into a folder of pages."""
     from plotly.offline import get_plotlyjs
 
     text, file = get_plotlyjs().encode(), folder / PLOTLY

@@ -1,4 +1,4 @@
-"""Which Dask cluster is meant and how it is reached: what `LOTTO_SCHEDULER` names, a connection, one started here."""
+"""The Dask cluster that `LOTTO_SCHEDULER` names: reading the name, connecting to it, starting one on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
 ANSWER = 10.0
-"""Seconds within which a scheduler answers, or is not there."""
-
+"""Seconds after which a scheduler that does not answer counts as absent."""
 
 START = 180.0
-"""Seconds within which a worker process of this machine starts, however busy that is."""
+"""Seconds that a worker process has to start on this machine, which may be busy."""
 
 
 def named() -> str:
@@ -37,7 +36,7 @@ def named() -> str:
 
 
 def trouble(what: str) -> ConfigError:
-    """The error about the cluster named; `what` ends its sentence."""
+    """The error about the cluster named; `what` completes its sentence."""
     return ConfigError(f"scheduler = {named()!r}: {what}")
 
 
@@ -51,8 +50,8 @@ def patience() -> float:
 
 
 def check() -> None:
-    """Whether the cluster named can be used at all: Dask is installed, there are GPUs enough for the workers, the
-    scheduler answers and has this process' versions. ConfigError says what is not so; workers are not asked for yet."""
+    """Check that the cluster named can be used: Dask is installed, there are enough GPUs for the workers, the scheduler
+    answers and has this process' versions. ConfigError says which of these fails; workers are checked later."""
     text = named()
     patience()
     if text:
@@ -64,8 +63,8 @@ def check() -> None:
 
 
 def address() -> str:
-    """Where other processes find the cluster named: for "local:N" the cluster of this process, started now; ""
-    where none is named."""
+    """Where other processes find the cluster named (for "local:N" the cluster of this process, started now); "" if none
+    is named."""
     text = named()
     return _local(_workers(text)).scheduler_address if text.startswith("local:") else text
 
@@ -76,7 +75,7 @@ def environments(workers: int, gpus: Sequence[str] | None) -> list[dict[str, str
     if gpus is not None and workers > len(gpus):
         raise trouble(f"a worker takes a GPU, and this machine has {len(gpus)}; use local:{len(gpus)}, or --device cpu")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    # an empty name of a folder is none, so that workers follow their client even when it changes its store
+    # an empty folder name counts as unset, so that workers follow their client even when it changes its store
     every = {**threads, "LOTTO_SCHEDULER": "", "LOTTO_STORE": "", "LOTTO_DATA": ""}
     return [{**every, **({"CUDA_VISIBLE_DEVICES": gpus[n]} if gpus else {})} for n in range(workers)]
 
@@ -86,7 +85,7 @@ def _dask() -> Any:
         import distributed
     except ImportError:
         raise trouble("needs Dask, which is not installed; pip install 'distributed>=2024.8'") from None
-    for name in ("distributed", "distributed.client"):  # what matters of what they say is told in a line of ours
+    for name in ("distributed", "distributed.client"):  # our own messages say what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
@@ -95,8 +94,8 @@ _known: dict[str, Client] = {}
 
 
 def client() -> Client:
-    """The connection of this process to the cluster named, made anew where it was lost. ConfigError where no scheduler
-    answers, or one without this process' lotto."""
+    """The connection of this process to the cluster named, renewed if it was lost. ConfigError if no scheduler answers,
+    or if its lotto is not this process'."""
     where = address()
     if where not in _known or _known[where].status != "running":
         _known[where] = _connect(where)
@@ -104,8 +103,8 @@ def client() -> Client:
 
 
 def _within(seconds: float, function: Callable[[], Any]) -> Any:
-    """What a function returns or raises; TimeoutError where it takes longer, as Dask's client does for ever with a
-    server that takes its call and says nothing."""
+    """What `function` returns or raises; TimeoutError if it takes longer than `seconds`. Dask's client waits forever
+    for a server that accepts the connection and never answers."""
     ended: futures.Future = futures.Future()
 
     def run() -> None:
@@ -131,7 +130,7 @@ def _connect(where: str) -> Client:
     try:
         what = client.run_on_scheduler(worker.unlike, worker.versions())
     except (ImportError, AttributeError, TypeError) as error:
-        what = f"has not the client's lotto ({error}): start it in the client's environment"
+        what = f"does not have the client's lotto ({error}): start it in the client's environment"
     if what:
         client.close(timeout=ANSWER)
         raise trouble(f"it {what}")
@@ -153,8 +152,8 @@ def _gpus() -> list[str] | None:
 
 @functools.cache
 def _local(workers: int) -> SpecCluster:
-    """A scheduler in this process, on loopback, and worker processes that die with it; Dask itself ends them when this
-    process ends, within 10 s."""
+    """A scheduler in this process, on loopback, and worker processes, which Dask ends within 10 s of this process'
+    end."""
     _dask()
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
@@ -162,7 +161,7 @@ def _local(workers: int) -> SpecCluster:
 
     from lotto.lab.notebooks import kernel_environment
 
-    # forked from one process that has imported what takes seconds: a worker that died is back at once
+    # workers are forked from a process that has done the slow imports: one that died is replaced at once
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     get_mp_context().set_forkserver_preload(["distributed", "lotto.train", "lotto.lab.store"])
     here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
@@ -170,7 +169,7 @@ def _local(workers: int) -> SpecCluster:
     spec = {n: {"cls": Nanny, "options": {**alone, "env": env}} for n, env in enumerate(environments(workers, _gpus()))}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
     try:
-        with kernel_environment():  # one thread for what that process imports
+        with kernel_environment():  # libraries imported there start one thread each
             return SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL)
     except Exception as error:  # whatever keeps a process from starting
         told = f"{type(error).__name__}: {error}".splitlines()[0]

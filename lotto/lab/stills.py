@@ -1,7 +1,7 @@
-"""Still pictures of figures, for pages that run no scripts. A browser makes them, where there is one.
+"""Still pictures of figures, for viewers that run no scripts. A browser makes them, if there is one.
 
-Nothing depends on a still: where no browser is found, or one fails or does not answer in time, that is said once, in
-one line, and the process goes on without. `LOTTO_STILLS=0` switches stills off, `BROWSER_PATH` names the browser.
+Nothing depends on a still: if no browser is found, or it fails or does not answer in time, one line says so and the
+process goes on without stills. `LOTTO_STILLS=0` switches stills off, `BROWSER_PATH` names the browser.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 LIMIT = 30.0
-"""Seconds a browser has to start, and again to draw one figure."""
+"""Seconds that a browser has to start, and to draw each figure."""
 _state: dict[str, Any] = {}
 """`camera`: the browser in use; `trouble`: why there is none."""
 
@@ -35,17 +35,17 @@ class NoBrowser(RuntimeError):
 
 
 def browser() -> str:
-    """The path of a Chromium-like browser: `BROWSER_PATH` where it is set, else what choreographer finds. NoBrowser
-    where there is none."""
+    """The path of a Chromium-like browser: `BROWSER_PATH` if it is set, else what choreographer finds. NoBrowser if
+    there is none."""
     if path := os.environ.get("BROWSER_PATH"):
         if Path(path).is_file() and os.access(path, os.X_OK):
             return path
-        raise NoBrowser(f"BROWSER_PATH = {path!r} is no program; give the path of Chromium or Chrome, or unset it")
+        raise NoBrowser(f"BROWSER_PATH = {path!r} is not a program; give the path of Chromium or Chrome, or unset it")
     from choreographer.browsers.chromium import Chromium
 
     if path := Chromium.find_browser(skip_local=False):
         return path
-    raise NoBrowser("no Chromium or Chrome is found here (BROWSER_PATH can name one)")
+    raise NoBrowser("no Chromium or Chrome was found (BROWSER_PATH can name one)")
 
 
 class _Camera:
@@ -68,7 +68,7 @@ class _Camera:
     async def _open(self) -> None:
         import kaleido
 
-        for name in ("choreographer", "kaleido"):  # they log what is raised as well
+        for name in ("choreographer", "kaleido"):  # they also log the errors that they raise
             logging.getLogger(name).setLevel(logging.CRITICAL)
         # mathjax=False: its page would otherwise wait for a script from the network
         self.kaleido = kaleido.Kaleido(n=1, path=self.path, mathjax=False, timeout=LIMIT)
@@ -81,7 +81,7 @@ class _Camera:
         except TimeoutError:
             self.kill()
             raise NoBrowser(f"the browser {self.path} did not answer within {seconds or LIMIT:g} s") from None
-        except Exception as error:  # whatever a program does that is no browser
+        except Exception as error:  # of any kind: the program may not be a browser
             self.kill()
             raise NoBrowser(f"the browser {self.path} failed ({type(error).__name__})") from None
 
@@ -98,7 +98,7 @@ class _Camera:
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
     def close(self) -> None:
-        """Close the browser; one that does not go by itself is killed."""
+        """Close the browser; one that does not end by itself is killed."""
         if self.kaleido is not None:
             with contextlib.suppress(NoBrowser):
                 self._wait(self.kaleido.close(), 5.0)
@@ -107,7 +107,7 @@ class _Camera:
 
 
 def still(fig: go.Figure) -> bytes | None:
-    """The figure as PNG, or None where no browser can make it; why is said once, on stderr."""
+    """The figure as PNG, or None if no browser can make it; the reason is printed once, on stderr."""
     if os.environ.get("LOTTO_STILLS", "1") == "0" or "trouble" in _state:
         return None
     try:
@@ -121,8 +121,8 @@ def still(fig: go.Figure) -> bytes | None:
 
 
 def trouble() -> str | None:
-    """Why no still can be made here, found by making one; None where one can (or stills are switched off). The browser
-    is closed again."""
+    """Why no still can be made here, found by trying; None if one can, or if stills are switched off. The browser is
+    closed again."""
     import plotly.graph_objects as go
 
     with contextlib.redirect_stderr(io.StringIO()):
@@ -133,7 +133,7 @@ def trouble() -> str | None:
 
 
 def _few_colours(png: bytes) -> bytes:
-    # a palette of 48 colours, chosen to cover all that a chart has, makes the picture a third as large
+    # a palette of 48 colours, chosen to cover all of a chart's, cuts the file to a third
     from PIL import Image
 
     out = io.BytesIO()

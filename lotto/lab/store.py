@@ -1,14 +1,14 @@
-"""WHERE products live: every costly step is a function of one frozen description, computed once and read ever after.
+"""The store of products: every costly step is a function of one frozen description, computed once and then read.
 
 A product is a folder `<store>/<stage>/<key>/` with `config.json`, `metrics.json`, `tensors.safetensors` (where it has
 any) and `done.json`, all readable without lotto. The key is the SHA-256 of canonical JSON: the function's name and
 version, the versions of the functions it builds on, the description with everything upstream in it, and the
-fingerprints of data and foreign code. A folder is made under another name and renamed when complete, so what is
-half-written is never seen.
+fingerprints of data and foreign code. A folder is made under another name and renamed when complete, so that a
+half-written one is never seen.
 
-Two processes that want one product: a file lock lets one compute while the other waits. Where machines share the store
-by a network file system that passes no locks on, both compute, which costs time and nothing else: each writes a folder
-of its own, the first to rename its folder decides, and equal keys give equal bytes (on the CPU).
+If two processes want one product, a file lock lets one compute while the other waits. On a network file system without
+working locks both compute, which costs only time: each writes a folder of its own, the first to rename its folder
+decides, and equal keys give equal bytes (on the CPU).
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def root() -> Path:
 
 
 def deadline() -> float:
-    """Seconds since 1970 at which the time given to this run is up: `LOTTO_DEADLINE`, by default never."""
+    """When this run has to stop, in seconds since 1970: `LOTTO_DEADLINE`, by default never."""
     return float(os.environ.get("LOTTO_DEADLINE", "inf"))
 
 
 def checkpoint(folder: Path) -> Checkpoint:
-    """A checkpoint in a folder, saved every `LOTTO_CHECKPOINT_SECONDS` (60) and when the time given is up."""
+    """A checkpoint in a folder, saved every `LOTTO_CHECKPOINT_SECONDS` (60) and at the `deadline`."""
     return Checkpoint(folder, float(os.environ.get("LOTTO_CHECKPOINT_SECONDS", "60")), deadline())
 
 
 @functools.singledispatch
 def fingerprint(description: Any) -> str | None:
-    """What a description alone does not say about a product: the bytes of a data set, the source of a foreign factory.
-    Modules register theirs; None means there is nothing to add."""
+    """A digest of what a product depends on beside its description: the bytes of a data set, the source of a user's
+    factory. Modules register theirs; None: nothing to add."""
     return None
 
 
@@ -86,18 +86,18 @@ def canonical(description: BaseModel) -> dict:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `parallel.compute` may know of a cached function, so that no worker waits for another. Results do not depend
-    on it."""
+    """What `parallel.compute` uses to schedule a cached function, so that no worker waits for another. Results do not
+    depend on it."""
 
     label: str = ""
     """What is being done, for the progress line; by default the function's name."""
     needs: Callable[[Any], Iterable[tuple[Cached, Any]]] = lambda description: ()
-    """The products that a description's own builds on, as (function, description): computed first, at once and each
-    once."""
+    """The products that a description's product builds on, as (function, description): computed first, in parallel,
+    each once."""
     through: Callable[[Any], Any] = lambda description: None
     """The description whose product is made on the way to this one's, or None."""
     cost: Callable[[Any], float] = lambda description: 0.0
-    """How long one takes beside another: the longest begin first, so that none is left alone at the end."""
+    """How long one takes, relative to others: the longest start first, so that none runs alone at the end."""
 
 
 def key(made_from: dict) -> str:
@@ -107,7 +107,7 @@ def key(made_from: dict) -> str:
 
 
 class Cached:
-    """A function of one description, computed once. Calling it returns the `Product`, computed or read."""
+    """A function computed once per description. Calling it returns the `Product`, computed or read."""
 
     def __init__(
         self, function: Callable[..., Product], version: int, uses: tuple[Cached, ...] = (), plan: Plan | None = None
@@ -206,7 +206,7 @@ def _import(module: str, name: str) -> Cached:
 
 @functools.cache
 def _ready(place: Path) -> Path:
-    """A store, after it has been brought to today's format; once in a process."""
+    """`place`, after migrating the store there to the current format; once per process."""
     with contextlib.suppress(FileNotFoundError):
         if _read(place / "store.json")["format"] < FORMAT:
             from lotto.lab.migrate import migrate
@@ -243,7 +243,7 @@ def _lock(folder: Path, patience: float = -1) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
             raise
-        held = contextlib.nullcontext()  # a file system without locks: what then happens is told above
+        held = contextlib.nullcontext()  # a file system without locks: see the top of this file
     with held:
         yield
 

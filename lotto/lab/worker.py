@@ -1,6 +1,6 @@
-"""What a worker of a Dask cluster is told by a client, what it looks at before it computes, and what it does.
+"""The workers' side of a Dask cluster: what a client sends them, what they check before they compute, the computation.
 
-Light to import: a scheduler imports this module to pass its functions on, and needs no PyTorch for that.
+Cheap to import: a scheduler imports this module to pass its functions on, and needs no PyTorch for that.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from typing import NamedTuple
 from lotto.config import ConfigError
 
 MEETING = "cluster"
-"""Folder within the store in which clients and workers show each other that they see the same store."""
+"""Folder in the store where clients and workers leave files, to show each other that they see the same store."""
 
 
 class Told(NamedTuple):
-    """What a client tells its workers, besides the product that is wanted."""
+    """What a client sends its workers besides the work itself."""
 
     mark: str
     """Name of a file that the client has written into the store's folder `MEETING`."""
     versions: dict[str, str]
     """The client's `versions`."""
     settings: dict[str, str]
-    """Environment variables to compute with: store, data, device, deadline. Those of `own` come before them."""
+    """Environment variables to compute with: store, data, device, deadline. Those of `own` take precedence."""
 
 
 @functools.cache
 def own() -> dict[str, str]:
-    """Where this process was started to find the store and the data, if it was told: a machine may have the shared
-    folders elsewhere than the client."""
+    """`LOTTO_STORE` and `LOTTO_DATA` as this process was started with, if they were set: the shared folders may be
+    mounted elsewhere here than on the client's machine."""
     return {name: os.environ[name] for name in ("LOTTO_STORE", "LOTTO_DATA") if os.environ.get(name)}
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """What must be the same wherever equal keys are to give equal bytes: a digest of lotto's source files, versions of
-    PyTorch (without its build), Dask and Python (its minor version)."""
+    """What client and worker must share so that equal keys give equal bytes: a digest of lotto's source files, and the
+    versions of PyTorch (without its build), Dask and Python (major and minor)."""
     from lotto.lab.notebooks import sources_digest
 
     def found(package: str) -> str:
@@ -57,11 +57,11 @@ def versions() -> dict[str, str]:
 
 
 def unlike(told: dict[str, str]) -> str:
-    """The first difference between a client's versions and those here, as the end of a sentence that begins with a
-    name of this process; "" where there is none."""
+    """The first difference between a client's versions and those here, as the end of a sentence whose subject is this
+    process; "" if there is none."""
     for name, mine in versions().items():
         if mine != told[name]:
-            what = "lotto of other source files" if name == "lotto" else f"{name} {mine}"
+            what = "other lotto source files" if name == "lotto" else f"{name} {mine}"
             return f"has {what} ({mine} here, {told[name]} there): start it in the client's environment"
     return ""
 
@@ -84,7 +84,7 @@ def _meeting(told: Told) -> Path:
 
 
 def look(told: Told) -> tuple[str, str]:
-    """`objection`, and the name of a file that this process has written into the store for the client to find."""
+    """(`objection`, name of a file that this process has written into the store for the client to find, or "")."""
     if what := objection(told):
         return what, ""
     meeting = _meeting(told)
@@ -92,16 +92,16 @@ def look(told: Told) -> tuple[str, str]:
     try:
         (meeting / answer).touch()
     except OSError as error:
-        return f"cannot write to the store {meeting.parent} ({error.strerror}); let it", ""
+        return f"cannot write to the store {meeting.parent} ({error.strerror}); give it permission", ""
     return "", answer
 
 
 def compute(work: bytes, told: Told) -> float:
-    """Make one product, in one thread and without a cluster of its own; the CPU seconds that took.
+    """Compute one product, in one thread and without a cluster of its own; return the CPU seconds that took.
 
-    work: the cached function, the key that the client knows the product by, and its description, pickled. ConfigError
-    where this process is not like the client, or would make another product under that description: with other data, or
-    another factory of nets. The product is left in the store; nothing of it travels.
+    work: the cached function, the client's key of the product, and its description, pickled. ConfigError if this
+    process differs from the client (`objection`), or computes another key, because its data or the source of a factory
+    of nets differ. The product stays in the store and is not sent back.
     """
     from lotto.lab import progress
     from lotto.lab.notebooks import kernel_environment

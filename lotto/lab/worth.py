@@ -1,4 +1,4 @@
-"""What tickets are worth: one as a file, and how fast those of a study are once they are compacted."""
+"""What tickets are worth: one ticket as a file, and how fast a study's tickets are once they are compacted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from lotto.lab.timing import Quantity, steps_for, timed
 As = Literal["dense", "mask", "compact"]
 
 DENSITIES = (0.1, 0.03, 0.01)
-"""Shares of live weights at which tickets are timed unless a study's levels are given."""
+"""Densities at which tickets are timed, unless a study's levels are given."""
 
 BATCHES = (1, 256)
-"""Images of one forward pass that is timed."""
+"""Batch sizes of the forward passes that are timed."""
 
 
 def levels(fraction: float) -> list[int]:
-    """The rounds of pruning that come nearest to DENSITIES.
+    """The levels nearest to DENSITIES, if each round prunes `fraction` of the live weights.
 
     >>> levels(0.36)
     [5, 8, 10]
@@ -39,8 +39,8 @@ def levels(fraction: float) -> list[int]:
 
 
 def net_of(study: Study, method: str, at: int, seed: int, child: int = 1) -> tuple[masks.Mask, nn.Module]:
-    """A ticket's mask and its net, computed or read: at the end of training number `child`, or (0) as it is found,
-    before any. ConfigError where the ticket is dead or a training diverged, as there is nothing to take then."""
+    """A ticket's mask and its net, computed or read: after training number `child`, or before any training (0).
+    ConfigError if the ticket is dead or the training diverged, as there is no net then."""
     ticket = study.ticket(method, at, seed)
     state = level(ticket).metrics["state"]
     if state == "alive" and child:
@@ -59,14 +59,14 @@ def net_of(study: Study, method: str, at: int, seed: int, child: int = 1) -> tup
 def write(study: Study, method: str, at: int, seed: int, child: int, kind: As, file: Path) -> dict[str, Any]:
     """Write a ticket as safetensors, and return what is in the file as plain data.
 
-    dense: the state_dict, pruned weights 0. mask: a bit a prunable weight (`masks.load`). compact: the state_dict of
-    the net without its dead channels (`compact.load`). ConfigError where the file's folder is not there, for nets that
-    cannot be compacted, and as `net_of` has it; all but the last before anything is computed.
+    kind: dense, the state_dict, pruned weights 0; mask, one bit per prunable weight (`masks.load`); compact, the
+    state_dict of the net without its dead channels (`compact.load`). ConfigError if the file's folder does not exist or
+    the net cannot be compacted, before anything is computed, and as from `net_of`.
     """
     if child < 0:
-        raise ConfigError(f"child = {child}: give 1 or more for a training's end, 0 for the ticket before any")
+        raise ConfigError(f"child = {child}: give the number of a training, from 1, or 0 for the ticket before any")
     if not file.absolute().parent.is_dir():
-        raise ConfigError(f"out = '{file}': its folder is not there; make it first")
+        raise ConfigError(f"out = '{file}': its folder does not exist; make it first")
     study.ticket(method, at, seed)
     if kind == "compact":
         compact.compact(network(study.setup(seed)))
@@ -91,9 +91,9 @@ def write(study: Study, method: str, at: int, seed: int, child: int, kind: As, f
 
 def quantities(study: Study, seconds: float, repeats: int) -> list[Quantity]:
     """How fast the first initialisation's trained tickets are: for each arm and level, the time of a forward pass of
-    the dense net over that of the masked one, and of the masked over the compacted one; and what is left of
-    parameters and multiply-adds. The two times of a ratio are of one repeat, about `seconds` each; on a CPU those of
-    the one thread that computes, so that what else the machine does is not in them."""
+    the dense net over that of the masked one, and of the masked over the compacted one; and what is left of parameters
+    and multiply-adds. Both times of a ratio come from the same repeat, about `seconds` each; on a CPU they are CPU
+    times of the one thread that computes, so that other load on the machine does not count."""
     real, found = sources.load(study.data), []
     images = real.train.images.repeat(-(-max(BATCHES) // len(real.train)), 1, 1, 1)
     clock = time.perf_counter if images.device.type == "cuda" else time.process_time
@@ -120,7 +120,7 @@ def quantities(study: Study, seconds: float, repeats: int) -> list[Quantity]:
 
 @torch.inference_mode()
 def forward(net: nn.Module, images: Tensor, times: int) -> None:
-    """So many forward passes in evaluation mode."""
+    """`times` forward passes in evaluation mode."""
     net.eval()
     for _ in range(times):
         net(images)

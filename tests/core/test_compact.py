@@ -242,7 +242,7 @@ def test_from_a_file(tmp_path):
     save_file(small.state_dict(), tmp_path / "small.safetensors")
     again = compact.load(built("resnet10", seed=7), tmp_path / "small.safetensors")
     assert torch.equal(small(images()), again(images())) and same(model, again)
-    with pytest.raises(ConfigError, match="is in one of the net and the state only"):
+    with pytest.raises(ConfigError, match="is in only one of the net and the state"):
         compact.load(built("resnet18"), tmp_path / "small.safetensors")
 
 

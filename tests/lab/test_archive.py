@@ -323,9 +323,9 @@ def spoilt(parts):
         "not told",
         {**parts, "run/x.json": b"{}"},
         False,
-        "'run/x.json' is in it or in its manifest.json, and not in both",
+        "'run/x.json' is in the archive or in its manifest.json, but not in both",
     )
-    yield "gone", without(config), False, "and not in both"
+    yield "gone", without(config), False, "but not in both"
     yield "longer", {**parts, config: parts[config] + b" "}, False, "bytes, and its manifest.json says"
     yield (
         "changed",
@@ -333,9 +333,9 @@ def spoilt(parts):
         False,
         "is not what its manifest.json says",
     )
-    yield "another description", {**parts, config: other}, True, "made from something else than its key says"
-    yield "no JSON", {**parts, place + "metrics.json": b"{"}, True, "is no JSON object"
-    yield "a list", {**parts, "run/03_x.json": b"[]"}, True, "is no JSON object"
+    yield "another description", {**parts, config: other}, True, "does not match its config.json"
+    yield "no JSON", {**parts, place + "metrics.json": b"{"}, True, "is not a JSON object"
+    yield "a list", {**parts, "run/03_x.json": b"[]"}, True, "is not a JSON object"
     yield "no end", {**parts, "run/03_x.json": b"{}"}, True, "does not say how the notebook ended"
     yield "no tensors", {**parts, place + "packed.safetensors": b"x" * 99}, True, "is not whole"
     yield "part gone", without(place + "packed.safetensors"), True, "is not whole"
@@ -387,7 +387,7 @@ def test_a_spoilt_archive_is_one_sentence_and_nothing_is_kept(home, packed, tmp_
 
 def test_links_twins_and_other_packings_are_refused(home, packed, tmp_path):
     parts, out = members(packed()), home("away")
-    for change, said in (("link", "is a link"), ("twin", "twice"), ("bzip2", "packed in another way")):
+    for change, said in (("link", "is a link"), ("twin", "twice"), ("bzip2", "compressed in another way")):
         file = tmp_path / f"{change}.zip"
         with pytest.warns(UserWarning) if change == "twin" else contextlib.nullcontext():
             with zipfile.ZipFile(file, "w") as z:
@@ -412,7 +412,7 @@ def test_a_bomb_is_not_unpacked(home, packed, tmp_path):
     write(file, {**members(file), "manifest.json": json.dumps(told).encode()}, renewed=False)
     data = file.read_bytes().replace(struct.pack("<L", 5_000_000), struct.pack("<L", 10))
     file.write_bytes(data)
-    with pytest.raises(StoreError, match="no whole zip archive|not what its manifest|bytes"):
+    with pytest.raises(StoreError, match="not a whole zip archive|not what its manifest|bytes"):
         arrival.bring(file, str(home("away")))
     assert nothing(tmp_path / "away")
 
@@ -421,7 +421,7 @@ def test_what_is_cut_or_no_zip_is_one_sentence(home, packed, tmp_path):
     data, out, file = packed().read_bytes(), home("away"), tmp_path / "cut.zip"
     for part in (b"", b"PK", b"not a zip at all", *(data[: len(data) * k // 7] for k in range(1, 7)), data[:-1]):
         file.write_bytes(part)
-        with pytest.raises(StoreError, match=r"no whole zip archive \(.*\); copy it again"):
+        with pytest.raises(StoreError, match=r"not a whole zip archive \(.*\); copy it again"):
             arrival.bring(file, str(out))
     assert nothing(tmp_path / "away")
 
@@ -504,7 +504,7 @@ def test_another_run_is_not_written_over(home, packed):
 def test_what_cannot_be_exported_is_one_sentence(tmp_path, monkeypatch):
     file = tmp_path / "run.zip"
     folder = tmp_path / "home" / "runs"
-    with pytest.raises(ConfigError, match="no finished notebook is there; run ./run_all.sh first"):
+    with pytest.raises(ConfigError, match="contains no finished notebook; run ./run_all.sh first"):
         archive.export(tmp_path / "nowhere", file)
     finished(folder, [], "04_y", seeds=2)
     with pytest.raises(ConfigError, match="03_x and 04_y were run with different parameters"):
@@ -514,16 +514,16 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=r"cannot be written \("):
             archive.export(folder, place)
     finished(folder, [f"mask/{'0' * 64}"])
-    with pytest.raises(StoreError, match="1 of the 1 products of .* are not there"):
+    with pytest.raises(StoreError, match="1 of the 1 products of .* are missing"):
         archive.export(folder, file)
     for name in ("data", "own_set"):
         finished(folder, [], more={name: "/home/me/my.npz"})
-        with pytest.raises(ConfigError, match=f"{name} = '/home/me/my.npz': a run made of a file of this machine"):
+        with pytest.raises(ConfigError, match=f"{name} = '/home/me/my.npz': a run on a file of this machine"):
             archive.export(folder, file)
     told = json.loads((folder / "03_x.json").read_text())
     del told["opened"]
     (folder / "03_x.json").write_text(json.dumps(told))
-    with pytest.raises(ConfigError, match="an older lotto made it and did not note its products; ./run_all.sh --force"):
+    with pytest.raises(ConfigError, match="by an older lotto, which did not record its products; ./run_all.sh --force"):
         archive.export(folder, file)
     assert not list(tmp_path.glob("run.zip*"))
 
@@ -536,7 +536,7 @@ def test_both_commands(home, tmp_path, capsys):
     out = home("away")
     assert run.main(["import", file, "--out", str(out)]) == 0
     again = capsys.readouterr().out
-    assert said.split("content ")[1].strip() in again and "5 new in the store, 0 were there" in again
+    assert said.split("content ")[1].strip() in again and "5 new in the store, 0 were there already" in again
     assert run.main(["import", str(tmp_path / "none.zip")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -151,7 +151,7 @@ def told(own_store, **changes):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"lotto": "0"}, "has lotto of other source files .*: start it in the client's environment"),
+        ({"lotto": "0"}, "has other lotto source files .*: start it in the client's environment"),
         ({"torch": "2.0.1"}, "has torch .* here, 2.0.1 there"),
         ({"Python": "3.9"}, "has Python .* here, 3.9 there"),
     ],
@@ -203,7 +203,7 @@ def test_a_wrong_worker_is_refused_before_anything_is_computed(alone, wrong, mon
     call += ["--nthreads", "2" if wrong == "threads" else "1", "--local-directory", str(there)]
     process = subprocess.Popen([sys.executable, *call], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
     monkeypatch.setenv("LOTTO_SCHEDULER", alone.scheduler_address)
-    says = {"store": "does not see the client's store", "lotto": "has lotto of other", "threads": "--nthreads 1"}
+    says = {"store": "does not see the client's store", "lotto": "has other lotto", "threads": "--nthreads 1"}
     try:
         with pytest.raises(ConfigError, match=f"scheduler = 'tcp://.*: worker tcp://.* {says[wrong]}"):
             parallel.compute(square, works(3))

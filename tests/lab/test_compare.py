@@ -161,7 +161,7 @@ def test_a_table_is_read_back_and_other_files_are_refused(tmp_path):
     for name, said in (
         ("none.csv", "no such file; give the table.csv or table.parquet of a grid"),
         ("bad.parquet", "cannot be read"),
-        ("other.csv", "is no table of a grid, for it has no column 'cell'"),
+        ("other.csv", "has no column 'cell'; give the table.csv"),
     ):
         with pytest.raises(ConfigError, match=said):
             tables.read(str(tmp_path / name))

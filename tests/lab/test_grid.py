@@ -60,14 +60,14 @@ def test_as_many_cells_as_the_product_of_the_lists_no_two_alike(lengths, zipped,
 
 
 BAD = {
-    "": "None is no grid",
-    "- 5": "[5] is no grid",
-    "{}": "{} is no grid",
-    "cross: [": "is no YAML",
-    "corss: {ipc: [5]}": "'corss' is no part of a grid; did you mean 'cross'?",
-    "ipc: [5, 10]": "'ipc' is no part of a grid; put it under cross, zip or base",
-    "cross: [5]": "cross = [5]: names and values belong here",
-    "cross: {ipc: 5}": "cross: ipc = 5: give a list of values; one for all cells belongs under base",
+    "": "None is not a grid",
+    "- 5": "[5] is not a grid",
+    "{}": "{} is not a grid",
+    "cross: [": "is not valid YAML",
+    "corss: {ipc: [5]}": "'corss' is not a part of a grid; did you mean 'cross'?",
+    "ipc: [5, 10]": "'ipc' is not a part of a grid; put it under cross, zip or base",
+    "cross: [5]": "cross = [5]: give names with values",
+    "cross: {ipc: 5}": "cross: ipc = 5: give a list of values; a value for all cells belongs under base",
     "cross: {ipc: []}": "cross: ipc = []: give at least one value",
     "zip: {lr: [0.4, 0.8], steps: [100]}": "zip: lr has 2, steps has 1; give lists of one length",
     "seeds: []": "seeds = []: give at least one initialisation",
@@ -76,7 +76,7 @@ BAD = {
     "{cross: {ipc: [5]}, base: {ipc: 10}}": "'ipc' is given under cross and by base; give it once",
     "{cross: {seeds: [2, 3]}, seeds: 3}": "'seeds' is given under cross and by seeds; give it once",
     "{cross: {first_seed: [0]}, seeds: [0]}": "'first_seed' is given under cross and by seeds; give it once",
-    "cross: {ipc: [5], ipc: [10]}": "'ipc' stands twice in one place (line 1); give it once",
+    "cross: {ipc: [5], ipc: [10]}": "'ipc' appears twice in one mapping (line 1); give it once",
     f"cross: {{a: &l {list(range(30))}, b: *l, c: *l}}": "27,000 cells are more than 10,000",
     # what only the study can say
     "cross: {ipcc: [5, 10]}": "cell ipcc=5: 'ipcc' is not a parameter of the study; did you mean 'ipc'?",
@@ -88,7 +88,7 @@ BAD = {
     "cross: {first_seed: [0, 100]}": "cell first_seed=100: first_seed = 100",
     "cross: {ipc: [5, 5]}": "cells ipc=5 and ipc=5 are one study; drop one of their values",
     "cross: {ipc: [10, null]}": "cells ipc=10 and ipc=None are one study",
-    "{cross: {ipc: [5]}, notebooks: '09'}": "notebook '09' is not there",
+    "{cross: {ipc: [5]}, notebooks: '09'}": "notebook '09' does not exist",
     "{cross: {ipc: [5]}, base: {lr: no}}": "lr = False: is true or false, but a number belongs here",
 }
 
@@ -131,8 +131,8 @@ def test_bad_calls(call, tmp_path, capsys):
     for options, said in (
         (("-p", "ipc", "3"), "'ipc' is given by grid g and on the command line; drop one of them"),
         (("--seeds", "3"), "'seeds' is given by grid g and on the command line"),
-        (("--shard", "3/2"), "shard = '3/2': give a part and their number"),
-        (("--only", "09"), "notebook '09' is not there"),
+        (("--shard", "3/2"), "shard = '3/2': give a part and the number of parts"),
+        (("--only", "09"), "notebook '09' does not exist"),
     ):
         code, told = call(small, *options)
         assert code == 2 and said in told, told

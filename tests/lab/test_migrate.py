@@ -131,7 +131,7 @@ def test_two_at_once_one_waits_and_says_for_what(monkeypatch):
     monkeypatch.setattr(migrate, "PATIENCE", 0.2)
     with (
         FileLock(store.root() / "migrating.lock"),
-        pytest.raises(StoreError, match="another process has been bringing"),
+        pytest.raises(StoreError, match="another process has been migrating"),
     ):
         made(WANTED[0])
 

@@ -20,7 +20,7 @@ def test_the_steps_of_one_long_product_are_told(tmp_path, monkeypatch):
 
 def test_what_is_being_done_and_for_how_long():
     stages = progress.Stages(0)
-    assert stages.line(7) == "no counted computation now (imports, tables, figures), for 7 s"
+    assert stages.line(7) == "nothing to count (imports, tables, figures), for 7 s"
     stages.read(text := "distil 0/3\ndisti", 10)  # the last line is not whole yet
     assert stages.line(15) == "distil 0/3, for 5 s"
     stages.read(text := text + "l (dist) 0/100\n", 16)
@@ -31,7 +31,7 @@ def test_what_is_being_done_and_for_how_long():
     assert stages.line(70) == "distil 1/3, about 2 min left"
     assert stages.line(300) == "distil 1/3"
     stages.read(text := text + "distil 3/3\n", 90)  # finished: not told as if it ran
-    assert stages.line(95) == "no counted computation now (imports, tables, figures), for 5 s"
+    assert stages.line(95) == "nothing to count (imports, tables, figures), for 5 s"
     stages.read(text := text + "walk paths 0/4\nwalk paths 1/4\n", 100)
     assert stages.line(110) == "walk paths 1/4"
     stages.read(text, 120)

@@ -43,10 +43,7 @@ def test_no_browser_is_told_once_and_at_once(monkeypatch, capsys):
     assert stills.still(go.Figure()) is None
     assert stills.still(go.Figure()) is None
     assert time.monotonic() - begun < 3
-    assert (
-        capsys.readouterr().err
-        == "no still pictures: no Chromium or Chrome is found here (BROWSER_PATH can name one)\n"
-    )
+    assert capsys.readouterr().err == "no still pictures: no Chromium or Chrome was found (BROWSER_PATH can name one)\n"
 
 
 def test_a_path_that_is_no_program(tmp_path, monkeypatch, capsys):
@@ -57,7 +54,7 @@ def test_a_path_that_is_no_program(tmp_path, monkeypatch, capsys):
         assert stills.still(go.Figure()) is None
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert f"BROWSER_PATH = {str(path)!r} is no program" in said
+        assert f"BROWSER_PATH = {str(path)!r} is not a program" in said
 
 
 @pytest.mark.filterwarnings("ignore")  # of what is left behind when a browser dies: choreographer's own

@@ -45,7 +45,7 @@ def test_the_ticket_before_any_training(tiny, tmp_path):
         ({}, dict(method="imq"), "method 'imq' is not known"),
         ({}, dict(method="dense"), "has level 0 only"),
         ({}, dict(child=-1), "child = -1"),
-        ({}, dict(file="nowhere/t"), "its folder is not there"),
+        ({}, dict(file="nowhere/t"), "its folder does not exist"),
         (dict(norm="group", width=12), dict(kind="compact"), "several channels together"),
         (dict(fraction=0.9), dict(method="random", at=4), "of initialisation 0 is dead: there is no net to take"),
     ],

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 OTHERS = ("#1f5fbf", "#d55e00", "#009e73", "#cc79a7", "#777777", "#e69f00")
-"""Colours of what is no arm: comparisons of a claim, kinds of sets."""
+"""Colours of series that are not arms: comparisons of a claim, kinds of sets."""
 
 
 def unit(show: str) -> str:
-    """What an axis of these estimates is called."""
+    """The title of an axis with these estimates."""
     if show in MEASURES:
         return MEASURES[show].title
     short = next((c.short for c in CLAIMS if c.id == show), "")
@@ -31,9 +31,9 @@ def unit(show: str) -> str:
 
 
 def against(table: pd.DataFrame, found: pd.DataFrame, by: str | None, show: str) -> go.Figure:
-    """Estimates against one axis of the grid: a colour a series, a symbol for each value of the other axes, a small dot
-    a cell. Large marks are means over the cells that differ in the seed alone, with 95 % intervals; of a single cell,
-    its own estimate with its own interval."""
+    """Estimates against one axis of the grid: one colour per series, one symbol per combination of values of the other
+    axes. Large marks are means over cells that differ only in the seed, with 95 % intervals, and these cells are small
+    dots; a single cell is a large mark with its own interval."""
     axis = _axis(table, by)
     others = [a for a in axes(table) if a != axis]
     places = {text: i for i, text in enumerate(ordered(table, axis))}

@@ -1,7 +1,7 @@
 """The cells of a grid beside one another: from the table that a grid leaves to estimates, differences and sentences.
 
-Parameters that change together, as zipped ones do, are one axis of the grid; `first_seed` is none, for cells that
-differ in it alone are repetitions.
+Parameters that change together, as zipped ones do, are one axis of the grid. `first_seed` is not an axis: cells that
+differ only in it are repetitions.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ SEED = "first_seed"
 
 
 def read(file: str) -> pd.DataFrame:
-    """The table of a grid, CSV or Parquet, seen from the current folder or from that of the notebooks; ConfigError
-    where there is none, or another table."""
+    """The table of a grid, CSV or Parquet; its path is relative to the current folder or to that of the notebooks.
+    ConfigError if there is no such file, or if it is not a grid's table."""
     import pandas as pd
 
     place = next((p for p in (Path(file), NOTEBOOKS / file) if p.is_file()), None)
     if place is None:
         raise ConfigError(f"table = {file!r}: no such file; give the table.csv or table.parquet of a grid")
-    text = {"cell": "str", "error": "str"}  # a column without any error would else be one of missing numbers
+    text = {"cell": "str", "error": "str"}  # else a column without any error is read as missing numbers
     try:
         found = pd.read_parquet(place) if place.suffix == ".parquet" else pd.read_csv(place, dtype=text)
     except (ValueError, OSError) as error:
         raise ConfigError(f"table = {file!r}: cannot be read ({str(error).splitlines()[0]})") from None
     if missing := [name for name in ("cell", "status", "error", "seconds") if name not in found]:
-        raise ConfigError(f"table = {file!r}: is no table of a grid, for it has no column {missing[0]!r}")
+        raise ConfigError(
+            f"table = {file!r}: has no column {missing[0]!r}; give the table.csv or table.parquet of a grid"
+        )
     return found.fillna({"error": ""})
 
 
@@ -51,8 +53,8 @@ def varied(table: pd.DataFrame) -> list[str]:
 
 
 def axes(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Axis -> the parameters that change along it; where no parameter but the seed has two values, the seed, and where
-    that has not either, the cells themselves."""
+    """Axis -> the parameters that change along it. If only the seed varies, it is the axis; if nothing varies, the
+    cells are."""
     codes: dict[tuple, list[str]] = {}
     for name in [n for n in varied(table) if n != SEED and table[n].nunique(dropna=False) > 1]:
         codes.setdefault(tuple(table[name].map(_short).factorize()[0]), []).append(name)
@@ -65,12 +67,12 @@ def shows(table: pd.DataFrame) -> list[str]:
     table without any."""
     found = list(dict.fromkeys(name.split("/")[0] for name in table if "/" in name))
     if not found:
-        raise ConfigError("the table has no estimates, for no notebook of any cell came to its end; run the grid again")
+        raise ConfigError("the table has no estimates, because no notebook of any cell finished; run the grid again")
     return sorted(found, key=lambda name: name != "barrier")
 
 
 def _short(value: Any) -> str:
-    """A value as one reads it: JSON's lists without brackets."""
+    """A value in readable form: JSON lists without brackets."""
     if isinstance(value, str) and value.startswith("["):
         return ", ".join(map(str, json.loads(value)))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -82,8 +84,8 @@ def estimates(
     """One row per (cell, series): the axes' values as text, its `seed`, `value` with its interval `low` to `high`,
     and `untrained`. A series is an arm, for a measure, or a comparison, for a claim.
 
-    level: that of a measure (of sets: the images a class), by default the highest; dense arms are there always. arms:
-    only these. ConfigError for what the table does not have.
+    level: the level of a measure (for measures of sets: images per class), by default the highest; dense arms are
+    always included. arms: only these. ConfigError for what the table does not have.
     """
     import pandas as pd
 
@@ -119,7 +121,7 @@ def placed(cell: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def title(series: str) -> str:
-    """A series as it is told: the arm, or what a claim compares."""
+    """A series' name for readers: the arm's title, or what a claim compares."""
     show, *parts = series.split("/")
     if show in MEASURES:
         return _arm(parts[0])
@@ -134,11 +136,11 @@ def _arm(name: str) -> str:
 
 
 def differences(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """One row per (axis, value, series): how much the estimate changes from the axis' first value to this one, the
-    others held equal, as mean and 95 % interval over the `n` pairs of cells.
+    """One row per (axis, value, series): how much the estimate changes from the axis' first value to this one, all
+    other axes held equal, as mean and 95 % interval over the `n` pairs of cells.
 
-    A series that only the one value has stands against that which only the other has, where there is one of each: that
-    is how arms are compared that the cells do not share.
+    If each of the two values has exactly one series that the other lacks, these two are compared: this compares arms
+    that the cells do not share.
     """
     import pandas as pd
 
@@ -166,7 +168,7 @@ def _facing(one: pd.Series, two: pd.Series) -> list[tuple[str, str]]:
 
 
 def ordered(table: pd.DataFrame, axis: str) -> list[str]:
-    """The values of an axis as text: numbers rising, all else as the table has them."""
+    """The values of an axis as text: numbers in ascending order, all else in the table's."""
     names = axes(table)[axis]
     seen = table.drop_duplicates(names)
     if len(names) == 1 and seen[names[0]].dtype.kind in "iuf":
@@ -205,7 +207,7 @@ def largest(changes: pd.DataFrame) -> str:
     top = changes.loc[changes["mean"].abs().idxmax()]
     clear = int(((changes.low > 0) | (changes.high < 0)).sum())
     known = int(changes.low.notna().sum())
-    axis = "" if ", " in top.axis else f"{top.axis} "  # values of an axis of several parameters name these themselves
+    axis = "" if ", " in top.axis else f"{top.axis} "  # values of an axis of several parameters contain their names
     pairs = int(top.n)
     found = Interval(*(None if v != v else v for v in (top["mean"], top.low, top.high)), pairs)
     which = f"Of {len(changes)} differences the largest" if len(changes) > 1 else "The only difference"

@@ -1,4 +1,4 @@
-"""A computation in a process of its own, so that a notebook can go on, watch it and stop it."""
+"""A computation in a process of its own, which a notebook can watch and stop, and need not wait for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lotto.lab.progress import Stages
 from lotto.lab.study import Study
 
 LIMIT = 10.0
-"""Seconds that a computation has to end by itself when it is stopped."""
+"""Seconds that a stopped computation has to end by itself."""
 
 
 class Background:
     """The paths of a study (and all they are made from), computed by `python -m lotto.run compute` with its workers.
 
-    It ends with the kernel that began it, however that ends. What it has finished is in the store, whatever happens.
+    It ends with the kernel that started it, however that ends. Finished products are in the store in any case.
     """
 
     def __init__(self, study: Study):
@@ -39,7 +39,7 @@ class Background:
             self.process = subprocess.Popen(
                 command,
                 env={**os.environ, **more},
-                stdin=subprocess.PIPE,  # its end tells the process that nobody waits for it any more
+                stdin=subprocess.PIPE,  # closing it, as a dying kernel does too, tells the process to end
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 start_new_session=True,
@@ -51,7 +51,7 @@ class Background:
         return self.process.poll() is None
 
     def told(self) -> str:
-        """What it is doing now, or how it ended: one sentence."""
+        """What it is doing now, or how it ended, in one sentence."""
         if self.running:
             with contextlib.suppress(OSError):
                 self.stages.read((self.folder / "progress").read_text(), time.monotonic())
@@ -65,7 +65,7 @@ class Background:
         return lines[-1].removeprefix("run_all.sh: ") if lines else f"it ended with code {self.process.returncode}"
 
     def stop(self, limit: float = LIMIT) -> None:
-        """End it and its workers: it is asked to, and after `limit` seconds it is killed."""
+        """End it and its workers: it is asked to end, and killed after `limit` seconds."""
         self.stopped = self.stopped or self.running
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -73,6 +73,6 @@ class Background:
             self.process.wait(limit)
         except subprocess.TimeoutExpired:
             pass
-        with contextlib.suppress(OSError):  # its group too: a worker may still be there, or the process itself
+        with contextlib.suppress(OSError):  # the whole group: a worker may still run, or the process itself
             os.killpg(self.process.pid, signal.SIGKILL) if hasattr(os, "killpg") else self.process.kill()
         self.process.wait(limit)

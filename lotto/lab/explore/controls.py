@@ -1,4 +1,4 @@
-"""Controls around a figure. Nothing here trains: a control redraws from what was read before it was shown."""
+"""Controls around a figure. Nothing here trains: a control redraws from data that were read before it was shown."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Options = Sequence[Any] | Mapping[str, Any]
 def explore(
     make: Callable[..., go.Figure], start: Mapping[str, Any] | None = None, main: str | None = None, **choices: Options
 ) -> Any:
-    """A control for each choice, and the figure that `make(**chosen)` gives; tab and arrow keys reach and move them.
+    """A control for each choice, and the figure that `make(**chosen)` returns; tab and arrow keys reach and move them.
 
-    `start` says which value of a choice is shown at first (default: its first). In a headless run (`LOTTO_HEADLESS`)
-    one figure is shown instead, with a frame for each value of the choice `main` (default: the first) and the others at
-    their start, so that a page without a kernel has this control too. ValueError where a choice is empty.
+    start: the value of a choice that is shown at first (default: its first). In a headless run (`LOTTO_HEADLESS`) one
+    figure is shown instead, with a frame for each value of the choice `main` (default: the first) and the other choices
+    at their start, so that a page without a kernel has this control too. ValueError if a choice has no values.
     """
     options = labelled(choices)
     first = {name: _first(values, (start or {}).get(name)) for name, values in options.items()}
@@ -40,10 +40,10 @@ def explore(
 
     def redraw(_: Any) -> None:
         message.clear_output()
-        with message:  # an error in a callback would else go unseen
+        with message:  # an error in a callback would otherwise go unseen
             try:
                 replace(picture, make(**{name: c.value for name, c in controls.items()}))
-            except ConfigError as error:  # values that do not go together: one sentence
+            except ConfigError as error:  # values that do not fit together: one sentence
                 print(error)
 
     for c in controls.values():
@@ -52,7 +52,7 @@ def explore(
 
 
 def labelled(choices: Mapping[str, Options]) -> dict[str, dict[str, Any]]:
-    """Name of a choice -> label -> value. ValueError where there is nothing to choose from."""
+    """Name of a choice -> label -> value. ValueError if there is nothing to choose from."""
     for name, values in choices.items():
         if not values:
             raise ValueError(f"{name}: there is nothing to choose from; give at least one value")
@@ -74,8 +74,8 @@ def _label(options: Mapping[str, Any], value: Any) -> str:
 
 
 def control(name: str, options: Mapping[str, Any], value: Any) -> Any:
-    """A slider over the values of a choice, numbers or words: arrow keys move it, and do in JupyterLab too, which takes
-    them from lists and buttons."""
+    """A slider over the values of a choice, numbers or words. Arrow keys move it in JupyterLab too, which takes them
+    away from lists and buttons."""
     import ipywidgets as widgets
 
     return widgets.SelectionSlider(
@@ -92,7 +92,7 @@ _one_at_a_time = threading.RLock()
 
 
 def replace(picture: go.FigureWidget, new: go.Figure) -> None:
-    """Make `picture` show what `new` shows: one message to the page, where both have equally many traces."""
+    """Make `picture` show what `new` shows: one message to the page, if both have the same number of traces."""
     with _one_at_a_time, picture.batch_update():
         if len(picture.data) == len(new.data):
             for old, trace in zip(picture.data, new.data, strict=True):
@@ -104,8 +104,7 @@ def replace(picture: go.FigureWidget, new: go.Figure) -> None:
 
 
 def _changed(old: Any, new: Any) -> dict[str, Any]:
-    """The properties of `new` that `old` has otherwise: plotly checks each one that it is given, which takes its
-    time."""
+    """The properties of `new` that differ in `old`; plotly validates each property that it is given, which is slow."""
     was, now = old.to_plotly_json(), new.to_plotly_json()
     names = {*was, *now} - {"type", "uid"}  # uid: a live figure's own names for its traces
     return {n: now.get(n) for n in names if was.get(n) != now.get(n)}

@@ -1,5 +1,5 @@
-"""What a study would cost here: which of its products are not in the store, and how long like ones took. Nothing is
-computed, but for a few timed steps where nothing alike was ever made."""
+"""What a study would cost here: which of its products are not in the store, and how long similar ones took. Nothing is
+computed, except a few timed steps if the store has no similar product."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Need(NamedTuple):
 
     @property
     def part(self) -> str:
-        """What it is a part of, in words."""
+        """The part of a study's cost that it counts to, one of `ORDER`."""
         if self.function is trained:
             return "inner loops" if self.description.child == 0 else "trainings of tickets"
         return PARTS.get(self.function.stage, "other")
@@ -49,13 +49,13 @@ ORDER = ("distillation", "inner loops", "trainings of tickets", "paths", "other"
 
 
 Known = dict[tuple[str, Any], Need]
-"""(stage, description) -> the need: where a product lies takes a while to say, so it is asked once."""
+"""(stage, description) -> the need: a product's folder takes a while to compute, so it is computed once."""
 
 
 def needs(study: Study, known: Known | None = None) -> list[Need]:
-    """All that the curves of a study (accuracy, barrier) are made from, each once, in the store or not.
+    """All products that the curves of a study (accuracy, barrier) are made from, each once, in the store or not.
 
-    known: what was found before; what is new is added to it.
+    known: needs found before; new ones are added to it.
     """
     known = {} if known is None else known
     found: Known = {}
@@ -76,12 +76,12 @@ def _made_from(function: Cached, what: Any) -> Iterable[tuple[Cached, Any]]:
     if (before := function.plan.through(what)) is not None:
         yield function, before
     if function is level and not what.then and what.rounds and what.rounds[-1].recipe:
-        yield trained, inner_loop(what)  # which a search trains itself, on the way to its mask
+        yield trained, inner_loop(what)  # the search trains it itself, on the way to its mask
 
 
 def size(stage: str, what: Mapping[str, Any]) -> tuple[float, str] | None:
-    """(units of work, what else decides how long one takes) of a product, from its description as plain data; None for
-    one whose own time is nothing beside what it is made from."""
+    """(units of work, a text that products with the same time per unit share) of a product, from its description as
+    plain data; None for one whose own time is negligible beside that of what it is made from."""
     if stage == "trained":
         setup, recipe = what["ticket"]["setup"], what["recipe"]
         like = [setup["net"], setup["data"], recipe["batch"], recipe["precision"]]
@@ -98,7 +98,8 @@ def size(stage: str, what: Mapping[str, Any]) -> tuple[float, str] | None:
 
 
 class Rates:
-    """Seconds a unit of work, from what products in the store took on this device; from a trial where there is none."""
+    """Seconds per unit of work: the median of the stored products that this device made, or a trial if there is
+    none."""
 
     def __init__(self) -> None:
         self.device, took = device_name(), {}
@@ -125,11 +126,11 @@ class Rates:
 
 
 STEPS = 4
-"""Steps that a trial takes: enough to see how long one takes, few enough not to be noticed."""
+"""Steps of a trial: enough to see how long one takes, few enough not to be noticed."""
 
 
 def trial(need: Need) -> float:
-    """Seconds a unit of work, from a few of them done here and thrown away; 0 for what cannot be tried."""
+    """Seconds per unit of work, from a few units computed here and thrown away; 0 for products that cannot be tried."""
     what = need.description
     with single_thread():
         if need.function is trained:
@@ -156,8 +157,8 @@ def _start(setup: Setup) -> Setup:
 
 
 def totals(found: Iterable[Need], rates: Rates) -> dict[str, tuple[float, float, int]]:
-    """Part -> seconds on one core that lie in the store, seconds that are to be computed, and how many products these
-    are."""
+    """Part -> (seconds on one core of the stored products, seconds of those to be computed, number of those to be
+    computed)."""
     parts = {part: (0.0, 0.0, 0) for part in ORDER}
     for need in found:
         kept, more, count = parts[need.part]

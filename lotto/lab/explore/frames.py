@@ -1,4 +1,4 @@
-"""Several figures in one that needs no kernel: plotly's frames, with a slider between them."""
+"""Several figures in one that needs no kernel: plotly's frames, with a slider over them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 ROOM = 64
-"""Pixels above the plot that plotly's own slider takes; pages that draw a control of their own give them back."""
+"""Pixels above the plot that plotly's own slider takes; pages that draw a control of their own remove them again."""
 
 
 def framed(figures: Mapping[str, go.Figure], start: str, name: str) -> go.Figure:
     """The figure `start` with all of `figures` (label -> figure) as its frames, and a slider called `name` over them.
 
     Frames hold only what differs between figures, so that a page stays small. A frame cannot add a trace, so figures
-    that have fewer get empty ones. ValueError where traces in one place are of unlike types.
+    that have fewer get empty ones. ValueError if traces at the same position are of different types.
     """
     plain = {label: json.loads(fig.to_json()) for label, fig in figures.items()}
     kinds = [trace["type"] for trace in max((fig["data"] for fig in plain.values()), key=len)]
@@ -46,7 +46,7 @@ def framed(figures: Mapping[str, go.Figure], start: str, name: str) -> go.Figure
 
 
 def _differing(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each part the entries that are not the same in all; those it lacks are None."""
+    """For each part, the entries that are not the same in all parts; None for those it lacks."""
     names = dict.fromkeys(n for part in parts for n in part)
     unlike = [n for n in names if any(part.get(n) != parts[0].get(n) for part in parts)]
     return [{n: part.get(n) for n in unlike} for part in parts]

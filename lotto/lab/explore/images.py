@@ -26,18 +26,19 @@ EVERY = "all"
 
 
 class Shown(NamedTuple):
-    """Stored images in [0, 1] and the class of each; of soft labels, the likeliest."""
+    """Stored images in [0, 1] and the class of each (the likeliest one, if labels are soft)."""
 
     images: Float[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
 
 
 Sets = Mapping[tuple[str, int, int], Shown]
-"""(kind of set, images a class, steps of the distillation) -> its images."""
+"""(kind of set, images per class, steps of the distillation) -> its images."""
 
 
 def read(study: Study) -> dict[tuple[str, int, int], Shown]:
-    """The sets of the first initialisation that notebook 01 judges, a distilled one at each stage that is stored."""
+    """The sets of the first initialisation that notebook 01 judges, if they are stored; distilled ones at every stored
+    stage."""
     found, seed = {}, study.first_seed
     for ipc in study.judge.ipcs:
         for kind in study.judge.kinds:
@@ -53,8 +54,8 @@ def read(study: Study) -> dict[tuple[str, int, int], Shown]:
 
 
 def figure(sets: Sets, classes: Sequence[str], kind: str, label: str, ipc: int, stage: int) -> go.Figure:
-    """One class of a set, at most ten images; or three of every class, a column each. A kind that has no stages, or not
-    this one, is shown as it is at its end."""
+    """One class of a set, at most ten images; or at most three images of every class, one column per class. A kind that
+    lacks this stage is shown at its last one."""
     there = sorted(s for k, i, s in sets if (k, i) == (kind, ipc))
     name = ARMS[kind].title if kind in ARMS else kind
     fig = go.Figure(go.Image(source=_png(np.full((8, 80, 3), 255, dtype="uint8")), hoverinfo="skip"))
@@ -85,7 +86,7 @@ def _side_by_side(shown: Shown, classes: Sequence[int], each: int, down: bool) -
 
 
 def _png(pixels: np.ndarray) -> str:
-    """Pixels (height, width, 3) as an address that holds them as PNG, a tenth of them as numbers."""
+    """Pixels (height, width, 3) as a data URL of a PNG, a tenth as large as a list of numbers."""
     from PIL import Image
 
     out = io.BytesIO()

@@ -25,18 +25,18 @@ COLUMNS = [f"{images}_{what}" for images in ("train", "test") for what in UNITS]
 EVERY = "all"
 """Stands for all initialisations at once."""
 OTHER = "#888888"
-"""The colour of the statistics that are not the headline's."""
+"""The colour of the interpolated statistics, which no headline uses."""
 
 
 class Curves(NamedTuple):
     """The paths of a study."""
 
     alphas: list[float]
-    """Where on the way from the first child to the second."""
+    """Positions on the path: 0 is the first child, 1 the second."""
     values: Mapping[tuple[str, int, int, str], Mapping[int, Mapping[str, list[float]]]]
     """(method, level, pair, statistics) -> seed -> column of `stability.tables.paths` -> its value at each alpha."""
     tops: Mapping[str, float]
-    """Column -> its highest value with recalibrated statistics: where axes end."""
+    """Column -> its highest value with recalibrated statistics, where the axis ends."""
 
 
 def read(table: pd.DataFrame) -> Curves:
@@ -54,10 +54,10 @@ def figure(
     found: Curves, study: Study, method: str, level: int, seed: int | str, pair: int, what: str, images: str
 ) -> go.Figure:
     """The path between two children of a ticket: with recalibrated statistics in the method's colour and solid, with
-    interpolated ones grey and dotted; a thin line an initialisation, their mean thick. The legend says how high each
-    barrier is, mean over the initialisations shown.
+    interpolated ones grey and dotted; one thin line per initialisation, their mean thick. The legend gives the
+    barriers, as means over the initialisations shown.
 
-    There are as many traces for every choice, so that a control only moves them.
+    Every choice has the same number of traces, so that a control only moves them.
     """
     level, column, data, top = 0 if ARMS[method].dense else level, f"{images}_{what}", [], []
     for statistics, dash, colour in (("interpolated", "dot", OTHER), ("recalibrated", "solid", COLOURS[method])):
@@ -91,7 +91,7 @@ def _line(x: list[float], y: list[float | None], **more: Any) -> dict[str, Any]:
 
 @functools.cache
 def _canvas() -> dict[str, Any]:
-    """The layout, the same for every choice but for its titles."""
+    """The layout, the same for every choice except for its titles."""
     fig = styled(go.Figure(), "", 420, 700)
     fig.update_xaxes(range=[0, 1])
     legend = dict(orientation="h", y=-0.2, yanchor="top", x=0)
@@ -99,7 +99,7 @@ def _canvas() -> dict[str, Any]:
 
 
 def children(study: Study) -> list[tuple[int, int]]:
-    """The pairs of children that paths are walked between, in the order of the tables' `pair`."""
+    """The pairs of children with a path between them, in the order of the tables' `pair`."""
     return list(itertools.combinations(range(1, study.children + 1), 2))
 
 

@@ -16,7 +16,8 @@ from lotto.lab.sharpness.products import scape
 from lotto.lab.study import Cell, Study
 
 MEASURES = {"test error": ("test_error", "points", 100.0, 1.0), "training loss": ("train_loss", "nats", 1.0, 3.0)}
-"""Measure -> its name in a survey, its unit, what a value is multiplied by to have it, and where the scale ends."""
+"""Measure -> its name in a survey, its unit, the factor that converts values to it, and where the scale ends (before
+conversion)."""
 
 Planes = Mapping[tuple[str, int, int], Mapping[str, Any]]
 """(method, level, seed) -> what `landscape.survey` found."""
@@ -69,7 +70,7 @@ def figure(planes: Planes, study: Study, method: str, level: int, seed: int, mea
 
 @functools.cache
 def _canvas() -> dict[str, Any]:
-    """The layout, the same for every choice but for its title and where its axes end."""
+    """The layout, the same for every choice except for its title and where its axes end."""
     fig = styled(go.Figure(), "", 440, 640).update_layout(margin=dict(l=70))
     fig.update_xaxes(title="distance in weights, along children 1 and 2")
     fig.update_yaxes(title="distance in weights, across")
@@ -77,7 +78,7 @@ def _canvas() -> dict[str, Any]:
 
 
 def explorer(study: Study) -> Any:
-    """The stored planes; a sentence where there are none (`planes` names the arms that have one)."""
+    """The stored planes; a sentence if there are none (the parameter `planes` names the arms that have one)."""
     planes = read(study)
     if not planes:
         print("no planes are stored: `planes` names the arms that have one")

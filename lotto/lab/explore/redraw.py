@@ -1,7 +1,7 @@
 """How long each explorer takes to redraw, and how large its figure in a page is: `python -m lotto.lab.explore.redraw`.
 
-Everything comes from the store (what is not there is computed first, as the notebooks do). A redraw is what the kernel
-does between a moved control and the message to the page.
+Everything comes from the store (missing products are computed first, as in the notebooks). A redraw is the kernel's
+work between a moved control and the message to the page.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def explorers(study: Study) -> dict[str, Callable[[], Any]]:
 
 
 def redraws(box: Any) -> list[float]:
-    """Seconds of this process that each value of each control takes, the others as they stand: other processes, which
-    may keep the machine busy, are not counted in. The second time round, when what is new has been read."""
+    """CPU seconds of this process that each value of each control takes, the others unchanged: other load on the
+    machine does not count. Measured on a second pass, when everything has been read."""
     moved = [c for c in box.children if hasattr(c, "options")]
     for _ in range(2):
         found = []
@@ -51,7 +51,7 @@ def redraws(box: Any) -> list[float]:
 
 
 def main() -> None:
-    """Print a line for each explorer."""
+    """Print one line per explorer."""
     for name, make in explorers(lotto.study("digits")).items():
         os.environ.pop("LOTTO_HEADLESS", None)
         began = time.process_time()
@@ -63,8 +63,8 @@ def main() -> None:
         kilobytes = len(shown.call_args.args[0].to_json()) / 1000
         middle, worst = (1000 * f(found) for f in (statistics.median, max))
         print(
-            f"{name}: {len(found)} redraws, middle {middle:.0f} ms, worst {worst:.0f} ms; "
-            f"{spent:.1f} s to begin; {kilobytes:.0f} kB in a page"
+            f"{name}: {len(found)} redraws, median {middle:.0f} ms, worst {worst:.0f} ms; "
+            f"{spent:.1f} s to start; {kilobytes:.0f} kB in a page"
         )
 
 

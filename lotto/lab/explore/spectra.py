@@ -29,15 +29,15 @@ class Spectra(NamedTuple):
     extremes: Mapping[tuple[str, int, int], list[float]]
     """(method, level, seed) -> eigenvalues at both ends of the spectrum."""
     grid: list[float]
-    """Eigenvalues at which densities stand."""
+    """Eigenvalues at which densities are evaluated."""
     densities: Mapping[tuple[str, int, int], list[float]]
-    """(method, level, seed) -> the density at each of them, where it was measured."""
+    """(method, level, seed) -> the density at each of `grid`, where it was measured."""
 
 
 def read(table: pd.DataFrame, found: Mapping[Cell, Product], points: int = 90) -> Spectra:
-    """The eigenvalues of `sharpness.tables.curvatures`, and the densities of `sharpness.tables.profiles`, blurred by a
-    hundredth of the range, which ends at 1.5 times the middle net's highest eigenvalue: one sharp net would else press
-    all others to the edge."""
+    """The eigenvalues of `sharpness.tables.curvatures`, and the densities of `sharpness.tables.profiles`, smoothed over
+    a hundredth of the range, which ends at 1.5 times the median net's highest eigenvalue: otherwise one sharp net would
+    press all others to the edge."""
     known = {(r.method, r.level, r.seed): r.spectrum for r in table.itertuples() if isinstance(r.spectrum, list)}
     if not found:
         return Spectra(known, [], {})
@@ -51,14 +51,14 @@ def read(table: pd.DataFrame, found: Mapping[Cell, Product], points: int = 90) -
 
 
 def _three_digits(values: Float[Tensor, " points"]) -> list[float]:
-    return [float(f"{v:.3g}") for v in values.tolist()]  # more are not seen, and a page holds every curve
+    return [float(f"{v:.3g}") for v in values.tolist()]  # more digits are not visible, and a page holds every curve
 
 
 def figure(found: Spectra, study: Study, method: str, level: int) -> go.Figure:
     """Left: the extreme eigenvalues of each initialisation; right: the spectral density of each initialisation, in the
     method's colour, over the others' in grey, where it was measured.
 
-    Axes are the same for every choice, but for what reaches far beyond the others.
+    Axes are the same for every choice, unless a net's eigenvalues reach far beyond the others.
     """
     level = 0 if ARMS[method].dense else level
     seeds, data = list(study.initialisations), []
@@ -87,7 +87,7 @@ def figure(found: Spectra, study: Study, method: str, level: int) -> go.Figure:
 
 @functools.cache
 def _canvas(seeds: tuple[int, ...]) -> dict[str, Any]:
-    """The layout, the same for every choice but for its title and where eigenvalues end."""
+    """The layout, the same for every choice except for its title and where eigenvalues end."""
     titles = ["extreme eigenvalues", "density of all eigenvalues"]
     fig = make_subplots(cols=2, column_widths=[0.4, 0.6], horizontal_spacing=0.13, subplot_titles=titles)
     fig.update_xaxes(title="eigenvalue of the Hessian", row=1)

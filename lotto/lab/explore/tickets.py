@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class Masks(NamedTuple):
-    """What the masks of a study are, round by round, as means over its initialisations."""
+    """The masks of a study, round by round, as means over its initialisations."""
 
     layers: list[str]
     """Names of the layers, in the model's order."""
     alive: Mapping[tuple[str, int], list[float]]
     """(method, rounds) -> share of each layer that is live, in percent."""
     shared: Mapping[tuple[str, str, int], tuple[Interval, Interval]]
-    """(method, other, rounds) -> the overlap of their masks over one initialisation (Jaccard, percent), and the one
+    """(method, other, rounds) -> the overlap of their masks over one initialisation (Jaccard, percent), and the overlap
     that masks of the same layer densities have by chance."""
     reached: Mapping[tuple[str, str], tuple[list[int], list[Interval]]]
-    """(accuracy or barrier, method) -> the levels at which tickets were trained, from the dense net they start from,
-    and what they reached."""
+    """(accuracy or barrier, method) -> (levels at which tickets were trained, from 0, the dense net; what they
+    reached)."""
     limits: tuple[float, float]
-    """Where the axes of accuracy begin and of barriers end."""
+    """Where the axis of accuracies begins, and where that of barriers ends."""
 
 
 def read(study: Study, accuracy: pd.DataFrame, barrier: pd.DataFrame) -> Masks:
@@ -65,7 +65,7 @@ def read(study: Study, accuracy: pd.DataFrame, barrier: pd.DataFrame) -> Masks:
     tables = {"accuracy": accuracy, "barrier": barrier}
     reached = {(column, m): _reached(table, study, m, column) for column, table in tables.items() for m in arms}
     low, high = accuracy.accuracy.astype(float).min(), barrier.barrier.astype(float).max()
-    limits = (max(0.0, low - 3) if low == low else 0.0, high + 3 if high == high else 100.0)  # nan: none trained
+    limits = (max(0.0, low - 3) if low == low else 0.0, high + 3 if high == high else 100.0)  # NaN: no ticket trained
     return Masks(names, alive, shared, reached, limits)
 
 
@@ -82,7 +82,7 @@ def figure(found: Masks, study: Study, ticket: str, beside: str, level: int) -> 
     of pruning: the overlap of the two masks with what chance gives (dotted), accuracy and error barrier of the trained
     tickets; the black line marks the chosen round. Means over initialisations with 95 % intervals.
 
-    There are as many traces for every choice.
+    Every choice has the same number of traces.
     """
     data = []
     for m, pattern in ((ticket, ""), (beside, "/")):
@@ -131,7 +131,7 @@ def _line(
 
 @functools.cache
 def _canvas(last: int, lowest: float, highest: float) -> dict[str, Any]:
-    """The layout, the same for every choice but for its title: choices can be compared, and redraws are fast."""
+    """The layout, the same for every choice except for its title: choices can be compared, and redraws are fast."""
     titles = ["", "overlap of the masks (%)", "test accuracy (%)", "error barrier (points)"]
     layout = dict(specs=[[dict(colspan=3), None, None], [{}, {}, {}]], row_heights=[0.55, 0.45], vertical_spacing=0.28)
     fig = make_subplots(2, 3, subplot_titles=titles, horizontal_spacing=0.08, **layout)

@@ -29,15 +29,14 @@ from lotto.stats import interval
 
 MEASURES = {"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"}
 GREY, TODO = "#c4c8ce", "#56789a"
-"""The colours of what is in the store, and of what is to be computed."""
+"""The colours of what is in the store and of what is to be computed."""
 
 Curve = list[tuple[int, list[float]]]
 """(level, its values over the initialisations that trained): what a line is drawn from."""
 
 
 class Plans:
-    """What was found out about studies, one initialisation at a time, so that a moved control asks only for what is
-    new."""
+    """What is known about studies, kept for one ticket at a time, so that a moved control looks up only what is new."""
 
     def __init__(self, study: Study):
         self.study, self.rates = study, Rates()
@@ -52,7 +51,7 @@ class Plans:
         return self.study.but(methods=(dense, method), **chosen)
 
     def needs(self, study: Study) -> list[Need]:
-        """All that the study's curves are made from, in the store or not."""
+        """All products that the study's curves are made from, in the store or not."""
         found = {need.folder: need for one in _cells(study) for need in self._of(one)}
         return list(found.values())
 
@@ -75,7 +74,7 @@ class Plans:
         return found
 
     def curve(self, study: Study, column: str) -> Curve:
-        """This study's curve, as far as it is in the store."""
+        """This study's curve, as far as its products are in the store."""
         values = self.values(study, column)
         return sorted((level, v) for (_, level), v in values.items() if v)
 
@@ -138,7 +137,8 @@ def figure(
 
 
 def _range(curves: Curve, measure: str) -> list[float]:
-    """Where the axis begins and ends: as the means do, for intervals over few initialisations reach far beyond."""
+    """Where the axis begins and ends, from the means alone: intervals over few initialisations reach far beyond
+    them."""
     means = [interval(values).mean for _, values in curves] or [0.0, 100.0]
     if measure == "barrier":
         return [-1.0, max(5.0, 1.4 * max(means))]
@@ -157,7 +157,7 @@ def _line(study: Study, curve: Curve, name: str, colour: str, dash: str) -> dict
 
 
 def span(seconds: float) -> str:
-    """A time as people say it, from one minute up."""
+    """A duration in words, at least a minute."""
     minutes = seconds / 60
     if minutes < 1.5:
         return "a minute"
@@ -166,7 +166,7 @@ def span(seconds: float) -> str:
 
 @functools.cache
 def _canvas(ticks: tuple[float, ...]) -> dict[str, Any]:
-    """The layout, the same for every choice but for its titles."""
+    """The layout, the same for every choice except for its titles."""
     titles = ["what it costs", "what came out so far"]
     fig = make_subplots(cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12, subplot_titles=titles)
     fig.update_xaxes(title="minutes on one core", rangemode="tozero", row=1, col=1)
@@ -181,7 +181,7 @@ def _canvas(ticks: tuple[float, ...]) -> dict[str, Any]:
 
 
 def offered(study: Study) -> dict[str, Options]:
-    """Parameters that are varied, by their short names, and their values: some around the study's own."""
+    """Short name of a parameter -> values to choose from, around the study's own."""
     last, own = study.levels[-1], (study.distill.ipc, study.inner.steps)
     levels = [(last,), (max(1, last // 2), last), (max(1, last // 2), last, last + max(1, last // 2))]
     return {
@@ -196,7 +196,7 @@ def explorer(study: Study, **choices: Options) -> Any:
     """What a study of one arm costs, for each choice of its parameters (by their short names; without: those of
     `offered`), with a button that computes it in the background and another that stops it.
 
-    A choice that cannot be is told in one sentence, and nothing is computed for it.
+    An invalid choice is answered with one sentence, and nothing is computed for it.
     """
     plans, choices = Plans(study), {**offered(study), **choices}
     arms = {ARMS[m].title: m for m in study.arms if ARMS[m].main and not ARMS[m].dense}
@@ -231,7 +231,7 @@ def _with_buttons(box: Any, plans: Plans, make: Any) -> Any:
         return {n: c.value for n, c in zip(names, controls, strict=True)}
 
     def watch(running: Background) -> None:
-        with message:  # an error in a thread would else go unseen
+        with message:  # an error in a thread would otherwise go unseen
             while running.running:
                 line.value = running.told()
                 replace(picture, make(**chosen()))
@@ -247,7 +247,7 @@ def _with_buttons(box: Any, plans: Plans, make: Any) -> Any:
         except (ConfigError, DataError) as error:
             line.value = str(error)
             return
-        go_on.disabled, stop.disabled, line.value = True, False, "begins"
+        go_on.disabled, stop.disabled, line.value = True, False, "starting"
         threading.Thread(target=watch, args=(work[-1],), daemon=True).start()
 
     go_on.on_click(begin)
