@@ -128,11 +128,6 @@ def finished(folder: Path) -> Run:
     return Run(folder, tuple(told), each[first], products, opened)
 
 
-def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A notebook's parameters with those in its `more` beside the others."""
-    return {**{n: v for n, v in given.items() if n != "more"}, **(given.get("more") or {})}
-
-
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute())
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
-from lotto.lab.device import device
+from lotto.lab.device import device, peak_memory
 
 NOTE = "! "
 """Prefix of a line in the progress file that is to be printed as it stands."""
@@ -75,11 +74,7 @@ def _memory() -> float:
     """Peak memory in bytes: on the GPU, or of this process."""
     import torch
 
-    return (
-        torch.cuda.max_memory_allocated()
-        if device().type == "cuda"
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
+    return torch.cuda.max_memory_allocated() if device().type == "cuda" else peak_memory()
 
 
 class Stages:

@@ -236,7 +236,7 @@ def _script(folder: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     text, file = get_plotlyjs().encode(), folder / PLOTLY
-    if not file.exists() or file.stat().st_size != len(text):
+    if not file.exists() or file.read_bytes() != text:
         file.write_bytes(text)
 
 

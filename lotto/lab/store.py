@@ -22,7 +22,6 @@ import inspect
 import json
 import os
 import platform
-import resource
 import shutil
 import time
 import uuid
@@ -36,7 +35,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
-from lotto.lab.device import device_name, single_thread
+from lotto.lab.device import device_name, peak_memory, single_thread
 from lotto.lab.product import FORMAT, TENSORS, Product, StoreError, _dump, _newer, _open, _read, asking, making
 
 
@@ -185,7 +184,7 @@ class Cached:
                     "device": device_name(),
                     "torch": torch.__version__,
                     "python": platform.python_version(),
-                    "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    "peak_memory_mib": peak_memory() // 2**20,
                     "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 },
             )

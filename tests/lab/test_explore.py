@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from lotto.config import ConfigError
+from lotto.distill.synset import SynSet
+from lotto.distill.whitening import whiten, whitening
 from lotto.lab.explore import controls, frames, images, paths, planes, redraw, spectra, tickets
 from lotto.lab.plots import COLOURS
 from lotto.lab.product import Product
@@ -169,6 +171,17 @@ def test_a_class_of_a_set_is_drawn_as_its_pixels():
     assert one.data[0].source != every.data[0].source
     assert images._side_by_side(sets["distilled", 2, 0], [1], 2, False).shape == (3, 6, 3)
     assert "not stored" in images.figure(sets, ["a", "b"], "noise", "b", 2, 0).layout.title.text
+
+
+def test_a_whitened_set_is_shown_as_its_pixels(tiny, monkeypatch):
+    pixels = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    how, plain = whitening(pixels), (torch.zeros(1), torch.ones(1))
+    small = SynSet(whiten(pixels, how), torch.arange(200) % 10, tuple("0123456789"), *plain, whitening=how)
+    assert small.images.min() < -0.5, "whitened values are no pixels"
+    monkeypatch.setattr(images, "small_set", lambda what: small)
+    monkeypatch.setattr(images, "made_of", lambda what: [])
+    for shown in images.read(tiny()).values():
+        torch.testing.assert_close(shown.images, pixels, atol=0.02, rtol=0)
 
 
 def table_of_paths(study):

@@ -38,7 +38,9 @@ def read(file: str) -> pd.DataFrame:
     try:
         found = pd.read_parquet(place) if place.suffix == ".parquet" else pd.read_csv(place, dtype=text)
     except (ValueError, OSError) as error:
-        raise ConfigError(f"table = {file!r}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise ConfigError(
+            f"table = {file!r}: cannot be read ({str(error).splitlines()[0]}); give one that a grid wrote"
+        ) from None
     if missing := [name for name in ("cell", "status", "error", "seconds") if name not in found]:
         raise ConfigError(
             f"table = {file!r}: has no column {missing[0]!r}; give the table.csv or table.parquet of a grid"

@@ -49,7 +49,7 @@ def read(study: Study) -> dict[tuple[str, int, int], Shown]:
                 if all(function.read(other) is not None for function, other in made_of(what)):
                     small = small_set(what)
                     labels = small.labels.argmax(1) if small.labels.is_floating_point() else small.labels
-                    found[kind, ipc, steps] = Shown(small.images.cpu(), labels.cpu())
+                    found[kind, ipc, steps] = Shown(small.pixels.cpu(), labels.cpu())
     return found
 
 

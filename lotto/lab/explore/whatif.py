@@ -19,7 +19,7 @@ from lotto.lab import parallel
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import runs
 from lotto.lab.explore.background import Background
-from lotto.lab.explore.controls import Options, explore, replace
+from lotto.lab.explore.controls import Options, explore, labelled, replace
 from lotto.lab.explore.costs import ORDER, Known, Need, Rates, needs, totals
 from lotto.lab.plots import COLOURS, FONT, counted, styled
 from lotto.lab.stability.tables import measured
@@ -198,7 +198,7 @@ def explorer(study: Study, **choices: Options) -> Any:
 
     An invalid choice is answered with one sentence, and nothing is computed for it.
     """
-    plans, choices = Plans(study), {**offered(study), **choices}
+    plans, choices = Plans(study), labelled({**offered(study), **choices})
     arms = {ARMS[m].title: m for m in study.arms if ARMS[m].main and not ARMS[m].dense}
     arms = arms or {ARMS[m].title: m for m in study.arms if not ARMS[m].dense}
 
@@ -211,7 +211,7 @@ def explorer(study: Study, **choices: Options) -> Any:
 
     start = {n: v for n, v in study.named().items() if n in choices} | {"method": "distilled"}
     start["levels"] = list(choices["levels"].values())[min(1, len(choices["levels"]) - 1)]
-    start["seeds"] = min([n for n in choices["seeds"] if n > study.seeds], default=study.seeds)
+    start["seeds"] = min([n for n in choices["seeds"].values() if n > study.seeds], default=study.seeds)
     box = explore(make, start, method=arms, **choices, measure=list(MEASURES))
     return box if os.environ.get("LOTTO_HEADLESS") else _with_buttons(box, plans, make)
 
