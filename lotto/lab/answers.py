@@ -111,7 +111,7 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, shown: boards
     say(boards.sentences(tables, study, _classes(study), notebook))
     fold(
         pd.DataFrame(shown.rows).set_index("claim"),
-        "The whole board, with the reference and the unfavourable reading",
+        "The whole board, with the reference and a second reading of each claim",
         words=True,
     )
 
