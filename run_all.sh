@@ -94,10 +94,12 @@ try_conda() {
   satisfied "${run[@]}" python && runner=("${run[@]}" python)
 }
 # Is there room for it? A full disk is found after minutes otherwise, half the packages in. Nothing is said where df is not to be had.
-gigabytes=8 # .venv has 6, and pip unpacks beside it
 room() {
-  local free; free=$(df -Pk "$here" 2>/dev/null | awk 'NR == 2 {print int($4 / 1048576)}') || return 0
-  [ -z "$free" ] || ((free >= gigabytes)) || { echo "  $free GB are free in $here, and .venv needs $gigabytes while it is made; make room, or clone onto another disk" >&2; return 1; }
+  local free have=0 need=8 # .venv has 6, and pip unpacks beside it
+  free=$(df -Pk "$here" 2>/dev/null | awk 'NR == 2 {print int($4 / 1048576)}') || return 0
+  [ ! -d "$here/.venv" ] || have=$(du -sk "$here/.venv" 2>/dev/null | awk '{print int($1 / 1048576)}') || have=0
+  [ -z "$free" ] || ((free + have >= need)) ||
+    { echo "  $free GB are free in $here, and .venv needs $((need - have)) more while it is made; make room, or clone onto another disk" >&2; return 1; }
 }
 try_venv() {
   local python="" p venv="$here/.venv/bin/python"

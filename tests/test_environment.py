@@ -120,17 +120,20 @@ def test_a_disk_without_room_is_found_before_anything_is_installed(bare):
     disk(programs, 7 * 1024 + 1023)
     out = call(folder, path=str(programs))
     assert out.returncode == 3
-    assert f"7 GB are free in {folder}, and .venv needs 8" in out.stderr
+    assert f"7 GB are free in {folder}, and .venv needs 8 more" in out.stderr
     assert "-m venv" not in (folder / "asked").read_text()
     assert not (folder / ".venv.lock").exists()
 
 
-@pytest.mark.parametrize("found", ["room", "no df"])
+@pytest.mark.parametrize("found", ["room", "no df", "most is there"])
 def test_a_disk_with_room_or_unknown_is_used(bare, found):
     folder, programs = bare
-    disk(programs, 8 * 1024)
+    disk(programs, (3 if found == "most is there" else 8) * 1024)
     if found == "no df":
         (programs / "df").unlink()
+    if found == "most is there":
+        (folder / ".venv").mkdir()
+        program(programs, "du", f'echo "{5 * 1024**2} $2"')
     call(folder, path=str(programs))
     assert "-m venv" in (folder / "asked").read_text()
 
