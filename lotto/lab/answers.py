@@ -177,11 +177,8 @@ def ends(
     `means`; ties are named together, and nets that did not train are counted. Empty where nothing was measured."""
     found = means(table, column, level, by)
     rows = table if level is None else table[table.level == level]
-    lost = (
-        f" Without {n} nets that did not train."
-        if (n := int((rows.get("state", "trained") != "trained").sum()))
-        else ""
-    )
+    lost = int((rows.state != "trained").sum()) if "state" in rows else 0
+    without = f" Without {lost} nets that did not train." if lost else ""
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""
@@ -190,9 +187,9 @@ def ends(
         best = end(known.values(), key=lambda f: f.mean)
         names = [name for name, f in known.items() if round(f.mean, digits) == round(best.mean, digits)]
         if len(names) == len(known):
-            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}.{lost}"
+            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}.{without}"
         told.append(f"{_listed(names)} ({best.text(digits)}{f' {unit}' if unit else ''})")
-    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}.{lost}"
+    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}.{without}"
 
 
 def times(fewer: float, than: str) -> str:

@@ -50,6 +50,8 @@ def test_several_rows_of_an_initialisation_count_once():
 
 def test_nets_that_did_not_train_are_told_where_they_are_left_out():
     lost = table(imp=[1, None, 3, 4], distilled=[7, 8, 9, None])
+    every = answers.ends(table(imp=[1], distilled=[7]).drop(columns="state"), "barrier", 8, "barrier")
+    assert every.endswith(", of 2."), "of sets no state is known"
     assert answers.ends(lost, "barrier", 8, "barrier").endswith(", of 2. Without 2 nets that did not train.")
     told = answers.beside(lost, "barrier", "distilled", "imp", 8, "barrier")
     assert "over 2 initialisations (of 4) where both trained: too few" in told
