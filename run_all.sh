@@ -111,7 +111,7 @@ try_venv() {
   room || return 1
   acquire
   if ! { [ -x "$venv" ] && [ "$(cat "$here/.venv/.lotto" 2>/dev/null)" = "$(digest "$venv")" ] && satisfied "$venv" 2>/dev/null; }; then
-    echo "setting up .venv with $($python --version) (two minutes or so, about 6 GB)" >&2
+    echo "setting up .venv with $($python --version) (some minutes, about 6 GB)" >&2
     "$python" -m venv "$here/.venv" && pins | sed "s|^-e \.\$|-e \"$here\"|" >"$here/.venv/pins.txt" &&
       "$venv" -m pip install --quiet --disable-pip-version-check -r "$here/.venv/pins.txt" >&2 ||
       { release; echo "  pip could not install the pins of environment.yml (is a package index reached? is there space?)" >&2; return 1; }
