@@ -82,14 +82,7 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> boards.Boar
     ]
     kept = runs.known(study.preset)
     found = "estimates with 95 % intervals" if study.seeds > 2 else "estimates without intervals"
-    note = f"This run: {plots.counted(study)}, {found}, so no verdict. "
-    if kept and all(r["reference"] == "not run" for r in rows.values()):
-        note += "The reference run has not come to these claims yet."
-    elif kept:
-        done, planned = kept.study.seeds, kept.planned
-        note += f"Reference: {done} others." if done == planned else f"Reference: {done} others, of {planned} planned."
-    else:
-        note += "No reference run of this preset is kept yet."
+    note = f"This run: {plots.counted(study)}, {found}, so no verdict. {_reference_note(kept, rows, study, tables)}"
     absent = [name for name in rows if rows[name]["here"] == "not run"]
     others = [name for name in rows if name not in (*primary, *absent)]
     note += f" Exploratory, below: {', '.join(others)}." if others else ""
@@ -279,6 +272,20 @@ def _chip(word: str) -> str:
     colour = CHIPS[index.tone(word)]
     style = f"background-color: {colour}; padding: 1px 8px; border-radius: 8px; white-space: nowrap"
     return f'<span style="{style}">{escape(word)}</span>'
+
+
+def _reference_note(kept: runs.Reference | None, rows: Mapping[str, Any], study: Study, tables: Mapping) -> str:
+    """What the reference run beside a board is, and how its barriers differ from those of the board."""
+    if not kept:
+        return "No reference run of this preset is kept yet."
+    if all(r["reference"] == "not run" for r in rows.values()):
+        return "The reference run has not come to these claims yet."
+    planned, batch = kept.planned, kept.facts["batches"].get("main level", {})
+    note = f"Reference: {(done := kept.study.seeds)} others{f', of {planned} planned' * (done != planned)}."
+    if "barrier" in tables and batch.get("children", 0) > study.children:
+        mine, theirs = (n * (n - 1) // 2 for n in (study.children, batch["children"]))
+        note += f" Its barriers are means over {theirs} pairs of children, those here over {mine}."
+    return note
 
 
 def _elsewhere(row: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lotto.lab import answers, presets
+from lotto.lab.claims import runs
 
 STUDY = presets.study("digits", levels=[8], methods=["dense", "imp", "distilled", "subset"])
 
@@ -62,6 +63,17 @@ def test_a_word_of_another_sparsity_says_which():
     assert answers._elsewhere(row) == " (98.8 % sparse)"
     assert answers._elsewhere(row | {"reference": row["here"]}) == ""
     assert answers._elsewhere(row | {"reference": "none yet"}) == answers._elsewhere(row | {"here": "not run"}) == ""
+
+
+def test_a_board_says_what_the_reference_beside_it_is():
+    kept, tables = runs.known("digits"), {"barrier": table(imp=[1])}
+    told, none = {"P3": {"reference": "barrier 1"}}, {"P3": {"reference": "not run"}}
+    pairs = "Reference: 10 others. Its barriers are means over 3 pairs of children, those here over 1."
+    assert answers._reference_note(kept, told, STUDY, tables) == pairs
+    assert answers._reference_note(kept, told, STUDY.but(children=3), tables) == "Reference: 10 others."
+    assert answers._reference_note(kept, told, STUDY, {}) == "Reference: 10 others."
+    assert "has not come to these claims" in answers._reference_note(kept, none, STUDY, tables)
+    assert answers._reference_note(None, told, STUDY, tables) == "No reference run of this preset is kept yet."
 
 
 @pytest.mark.parametrize(("other", "word"), [([7, 8.5, 9], "excludes"), ([1, 0, 5], "contains"), ([3], "too few")])
