@@ -222,7 +222,7 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
     pruned, dense = ([ARMS[m].title for m in below if ARMS[m].dense == is_dense] for is_dense in (False, True))
     return (
         f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of "
-        f"{sum(not ARMS[m].dense for m in found)} pruned arms have a mean barrier below {STABLE:g} points"
+        f"{sum(not ARMS[m].dense for m in found)} pruned arms {'has' if len(pruned) == 1 else 'have'} a mean barrier below {STABLE:g} points"
         + (f": {_listed(pruned)}" if pruned else "")
         + (f"; so has, of the dense networks, {_listed(dense)}" if dense else "")
         + "."

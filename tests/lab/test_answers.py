@@ -85,7 +85,7 @@ def test_a_difference_says_whether_its_interval_holds_zero(other, word):
 def test_stable_arms_are_counted_and_dense_networks_named_apart():
     told = answers.stable(table(dense=[1], imp=[0.5], distilled=[5], subset=[None]), STUDY, 8)
     assert told == (
-        "At 97.2 % sparsity 1 of 3 pruned arms have a mean barrier below 2 points: *IMP*; so has, of the dense "
+        "At 97.2 % sparsity 1 of 3 pruned arms has a mean barrier below 2 points: *IMP*; so has, of the dense "
         "networks, *dense*."
     )
 
