@@ -222,8 +222,8 @@ def stable(table: pd.DataFrame, study: Study, level: int) -> str:
     pruned, dense = ([ARMS[m].title for m in below if ARMS[m].dense == is_dense] for is_dense in (False, True))
     of, has = sum(not ARMS[m].dense for m in found), "has" if len(pruned) == 1 else "have"
     return (
-        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of {of} pruned arms {has} a mean "
-        f"barrier below {STABLE:g} points{f': {_listed(pruned)}' if pruned else ''}"
+        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of {of} pruned arms {has} a "
+        f"mean barrier below {STABLE:g} points{f': {_listed(pruned)}' if pruned else ''}"
         + (f"; so has, of the dense networks, {_listed(dense)}." if dense else ".")
     )
 
