@@ -124,7 +124,8 @@ def reference(study: Study, notebook: str) -> runs.Reference | None:
 def reference_curves(kept: runs.Reference) -> None:
     """Show accuracy and barrier over sparsity in a reference run."""
     arms = kept.view("main level", "curves")
-    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(kept.tables["accuracy"].level)])
+    drawn = kept.tables["accuracy"][kept.tables["accuracy"].method.isin(DRAWN)]
+    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(drawn.level)])
     title = f"Reference: tickets over sparsity, {plots.counted(seen)}"
     plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
 
