@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lotto.lab import notebooks
+from lotto.lab import committed, notebooks
 from lotto.lab.groups import PLACES
 from lotto.lab.study import Study
 
@@ -41,13 +41,20 @@ def test_there_are_notebooks():
 @books
 def test_size_and_metadata(book):
     nb = nbformat.read(book, 4)
-    assert book.stat().st_size <= 400_000
+    assert book.stat().st_size <= 300_000
     assert (
         set(nb.metadata) == {"kernelspec", "language_info"}
         and nb.metadata.kernelspec.name == "python3"
         and nb.nbformat_minor >= 5
     )
     assert all(set(c.metadata) <= {"tags", "jupyter"} for c in nb.cells)
+
+
+@books
+def test_written_as_it_is_committed_a_figure_a_line_and_nothing_lost(book):
+    written = committed.text(nbformat.read(book, 4))
+    assert written == book.read_text()
+    assert json.loads(written) == json.loads(nbformat.writes(nbformat.read(book, 4)))
 
 
 @books

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,25 @@ def refresh(notebook: Path) -> None:
         NotebookClient(
             nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
         ).execute()
-    nbformat.write(strip(nb), notebook)
+    notebook.write_text(text(strip(nb)))
+
+
+def text(nb: Any) -> str:
+    """A notebook as nbformat writes it, but each figure on one line: a line for each of its numbers, far indented,
+    would take more room than the numbers."""
+    import nbformat
+
+    nb, figures = copy.deepcopy(nb), {}
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            for kind in [k for k in output.get("data", {}) if k.startswith("application/vnd.plotly")]:
+                name = f"figure {len(figures)} of this notebook"
+                figures[json.dumps(name)] = json.dumps(output.data[kind], ensure_ascii=False, sort_keys=True)
+                output.data[kind] = name
+    written = nbformat.writes(nb) + "\n"
+    for name, figure in figures.items():
+        written = written.replace(name, figure, 1)
+    return written
 
 
 def strip(nb: Any) -> Any:
