@@ -206,12 +206,11 @@ def short() -> str:
         for p in REGIMES:
             j = judged.get(p, {}).get(claim.id)
             at = where(j.parts, kept[p].study) if j else ""
-            told = (
-                [*map(_brief, j.parts), *(f"control {ARMS[e.part.arm].title} {e.value.mean:.1f}" for e in j.controls)]
-                if j
-                else []
-            )
-            cells.append(f"{CHIPS[j.word]}, n = {j.n}{at}<br>{'<br>'.join(told)}" if told else "not run yet")
+            if not j or not j.parts:
+                cells.append("not run yet")
+                continue
+            beside = [f"control {ARMS[e.part.arm].title} {e.value.mean:.1f}" for e in j.controls]
+            cells.append("<br>".join([f"{CHIPS[j.word]}, n = {j.n}{at}", *map(_brief, j.parts), *beside]))
         lines.append("| " + " | ".join(cells) + " |")
     told = existence()
     return "\n".join(lines) + "\n" + (f"\n{told}\n" if told else "")
@@ -237,15 +236,19 @@ def _brief(e: Estimate) -> str:
 
 def _stable(kept: runs.Reference) -> str:
     """The pruned arms of a reference run whose mean barrier is below the 2-point rule at the level of the claims."""
-    table, level = kept.tables["barrier"], REGIMES[kept.facts["preset"]].main
-    found = []
-    for arm in dict.fromkeys(table[table.level == level].method):
-        values = (
-            [] if ARMS[arm].dense else list(counted(table, "barrier", arm, level, 100 / kept.facts["classes"]).values())
-        )
-        if values and (mean := interval(values).mean) < STABLE:
-            found.append(f"*{ARMS[arm].title}* {mean:.1f}")
-    return f"{', '.join(found) or 'none'} ({kept.name})"
+    found = means(kept, "barrier", REGIMES[kept.facts["preset"]].main)
+    below = [f"*{ARMS[m].title}* {mean:.1f}" for m, mean in found.items() if not ARMS[m].dense and mean < STABLE]
+    return f"{', '.join(below) or 'none'} ({kept.name})"
+
+
+def means(kept: runs.Reference, measure: str, level: int) -> dict[str, float]:
+    """Arm -> mean of a measure over the initialisations of a reference run, for the arms that were run at a level
+    (dense nets: at their own), nets that did not train counted as in `judge.counted`."""
+    table, guess, found = kept.tables[MEASURES[measure].table], 100 / kept.facts["classes"], {}
+    for arm in dict.fromkeys(table.method):
+        if values := counted(table, measure, arm, 0 if ARMS[arm].dense else level, guess):
+            found[arm] = interval(list(values.values())).mean
+    return found
 
 
 MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"

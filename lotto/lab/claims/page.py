@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import plans, runs
-from lotto.lab.claims.board import WORDS, existence, markdown, where
-from lotto.lab.claims.judge import SHORT, counted
-from lotto.lab.claims.rules import MEASURES
-from lotto.stats import interval
+from lotto.lab.claims.board import WORDS, existence, markdown, means, where
+from lotto.lab.claims.judge import SHORT
 
 
 def page() -> str:
@@ -48,15 +46,13 @@ def page() -> str:
 def every_arm(kept: runs.Reference) -> str:
     """A Markdown table of a reference run: the mean over initialisations of every measure that its primary claims take,
     at each of their levels, for every arm that was run there (dense nets: at theirs)."""
-    guess, columns = 100 / kept.facts["classes"], {}
     judged = [j for j in kept.judged() if j.claim.primary]
     taken = [e for j in judged for e in (*j.parts, *filter(None, [j.twin])) if e.part.at in ("main", "fine", "high")]
-    for measure, level in sorted({(e.part.measure, e.level) for e in taken}, key=lambda pair: (pair[1], pair[0])):
-        table, found = kept.tables[MEASURES[measure].table], {}
-        for arm in dict.fromkeys(table.method):
-            values = counted(table, measure, arm, 0 if ARMS[arm].dense else level, guess)
-            if values and (mean := interval(list(values.values())).mean) is not None:
-                found[arm] = f"{mean:.1f}"
-        columns[f"{SHORT[measure].strip(',')}, {100 - 100 * kept.study.density(level):.1f} %"] = found
+    pairs = sorted({(e.level, e.part.measure) for e in taken})
+    columns = {
+        f"{SHORT[measure].strip(',')}, {100 - 100 * kept.study.density(level):.1f} %": means(kept, measure, level)
+        for level, measure in pairs
+    }
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
-    return markdown([{"arm": ARMS[arm].title} | {n: c.get(arm, "") for n, c in columns.items()} for arm in arms])
+    cells = [{n: f"{found[arm]:.1f}" if arm in found else "" for n, found in columns.items()} for arm in arms]
+    return markdown([{"arm": ARMS[arm].title} | row for arm, row in zip(arms, cells, strict=True)])
