@@ -89,14 +89,17 @@ class MaskedSGD:
         pairs = zip(self.weights.detach().split(sizes), self.momentum.split(sizes), strict=True)
         self.parts = dict(zip(trainable, pairs, strict=True))
 
-    def step(self, loss: Float[Tensor, ""], lr: float) -> None:
-        """One step down the gradient of `loss` at this learning rate."""
-        self.optimiser.param_groups[0]["lr"] = lr
+    def backward(self, loss: Float[Tensor, ""]) -> None:
+        """The gradient of `loss` under the mask, in the place of the last."""
         self.reached.clear()
         self.weights.grad.zero_()
         loss.backward()
-        # weight, gradient and momentum are 0 where the mask is, so the step leaves them 0: decay and momentum included
         clear(self.weights.grad, self.live)
+
+    def step(self, lr: float) -> None:
+        """One step down that gradient at this learning rate."""
+        self.optimiser.param_groups[0]["lr"] = lr
+        # weight, gradient and momentum are 0 where the mask is, so the step leaves them 0: decay and momentum included
         alone = [(t, t.clone()) for p in self.parts.keys() - self.reached for t in self.parts[p]]  # as a rule, none
         self.optimiser.step()
         for t, before in alone:

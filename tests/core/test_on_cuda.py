@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from lotto import augment, compact, masks, modules, train
+from lotto import augment, compact, masks, modules, nets, replay, train
 from lotto.checkpoint import Checkpoint
-from lotto.config import Recipe
+from lotto.config import Net, Recipe
 from lotto.flat import MaskedSGD, clear
 
 CUDA = torch.device("cuda", 0)
@@ -74,6 +74,79 @@ class Dropping(nn.Module):
 
 def equal(a, b):
     return all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Steps are replayed, with stand-ins for the device: a recording is the work on the inputs it was recorded with."""
+    made = []
+
+    def record(stream, work, *inputs):
+        made.append(inputs)
+        return lambda: work(*inputs)
+
+    monkeypatch.setattr(replay, "possible", lambda model, device: True)
+    monkeypatch.setattr(replay, "_stream", lambda: None)
+    monkeypatch.setattr(replay, "_beside", lambda stream, work, *inputs: work(*inputs))
+    monkeypatch.setattr(replay, "_recorded", record)
+    return made
+
+
+def test_a_training_is_recorded_once_and_every_step_gets_its_own_images(net, images, monkeypatch, tmp_path, recorded):
+    there = train.train(net(), *images, RECIPE.but(ops=()), seed=0, child=1)
+    assert [tuple(t.shape) for t in recorded[0]] == [(16, 1, 8, 8), (16,)] and len(recorded) == 1
+    train.train(net(), *images, RECIPE.but(ops=()), seed=0, child=1, stop=5, checkpoint=Checkpoint(tmp_path, every=0))
+    on = train.train(net(), *images, RECIPE.but(ops=()), seed=0, child=1, checkpoint=Checkpoint(tmp_path))
+    train.train(net(), *images, RECIPE.but(cutmix=0.5))
+    assert len(recorded) == 3, "and once after the stop, but not where boxes of other images are drawn in Python"
+    monkeypatch.setattr(replay, "possible", lambda model, device: False)
+    plain = train.train(net(), *images, RECIPE.but(ops=()), seed=0, child=1)
+    assert equal(plain.state, there.state) and equal(plain.state, on.state) and plain.losses == there.losses
+
+
+def test_what_can_be_replayed():
+    for name in nets.BUILDERS:
+        model = nets.build(Net(name=name, width=8), (3, 32, 32), 4, 0)
+        assert replay.possible(model, CUDA) and not replay.possible(model, torch.device("cpu"))
+    assert not replay.possible(nn.Sequential(model, nn.Dropout(0.1)), CUDA)
+    assert not replay.possible(nn.Sequential(Dropping()), CUDA), "a module of anybody else"
+    hooked = nn.Sequential(nn.Linear(4, 4))
+    assert replay.possible(hooked, CUDA)
+    hooked[0].register_forward_hook(lambda *_: None)
+    assert not replay.possible(hooked, CUDA)
+    assert not replay.possible(nn.BatchNorm2d(4, momentum=None), CUDA)
+
+
+class Idle(nn.Module):
+    """A net with a layer that no image goes through."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.idle = nn.Conv2d(1, 8, 3, bias=False), nn.Linear(4, 4)
+        self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.norm(self.seen(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_replayed_training_is_the_plain_one(net, images, monkeypatch, precision, idle):
+    monkeypatch.setattr(Idle, "__module__", "lotto.nets")
+    there, recipe = [t.cuda() for t in images], RECIPE.but(ops=(), precision=precision, weight_decay=0.1)
+    torch.manual_seed(0)
+    model = Idle() if idle else net()
+    assert replay.possible(model, CUDA)
+    mask = {n: torch.rand(m.shape) < 0.5 for n, m in masks.ones(model).items()}
+    fast, again = (train.train(model, *there, recipe, mask, child=1) for _ in range(2))
+    monkeypatch.setattr(replay, "ON", False)
+    slow = train.train(model, *there, recipe, mask, child=1)
+    assert equal(fast.state, again.state)
+    for n, t in slow.state.items():
+        torch.testing.assert_close(fast.state[n], t, rtol=1e-3, atol=1e-3)
+    assert fast.losses == pytest.approx(slow.losses, rel=1e-3)
+    assert not idle or torch.equal(fast.state["idle.weight"].cpu(), model.idle.weight.detach() * mask["idle.weight"])
 
 
 @pytest.mark.gpu

@@ -9,8 +9,9 @@ from torch import nn
 
 from lotto import augment, flat, masks, modules, train
 from lotto.checkpoint import Checkpoint
-from lotto.config import ConfigError, Recipe
+from lotto.config import ConfigError, Net, Recipe
 from lotto.data import DataError, Split
+from lotto.nets import build
 
 RECIPE = Recipe(steps=12, lr=0.1, batch=16, shift=1)
 
@@ -296,6 +297,19 @@ def test_bad_input(net, images):
     mixed.head.double()
     with pytest.raises(ConfigError, match="one type is needed"):
         run(mixed, images)
+
+
+def test_in_bfloat16_each_step_sees_the_weights_that_the_last_one_left():
+    """Autocast's cache would show every step the weights of the first."""
+    there = torch.randn(256, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    bright = there, (there.mean((1, 2, 3)) > 0).long()
+    model = build(Net(name="convnet", width=8, depth=2), (1, 8, 8), 2, 0)
+    recipe = Recipe(steps=60, lr=0.05, batch=64, shift=0)
+    fine, coarse = (run(model, bright, recipe.but(precision=p)) for p in ("float32", "bfloat16"))
+    assert fine.losses[-1] < 0.6 * fine.losses[0]
+    assert coarse.losses == pytest.approx(fine.losses, abs=0.05)
+    model.load_state_dict(coarse.state)  # weights and running statistics belong together
+    assert train.evaluate(model, Split(*bright))["loss"] == pytest.approx(coarse.losses[-1], abs=0.1)
 
 
 @pytest.mark.gpu
