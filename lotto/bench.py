@@ -55,8 +55,8 @@ IMAGES, POINTS, SIDE, PROBES = 256, 11, 3, 4
 """Training images of a path, a plane or a Hessian (and as many test images); points of the path; points along the
 plane's side; probes of the trace."""
 
-SQUARE = 1024
-"""Side of the square matrices whose product stands for the rate that this core (or device) can reach."""
+SQUARE = {"cpu": 1024, "cuda": 8192}
+"""Side of the square matrices whose product stands for the rate that this core, or this card, can reach."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,9 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
             methods[name].match(step, pixels[name])
             methods[name].learn(step)
 
-    square = torch.randn(SQUARE, SQUARE, device=images.device)
+    side = SQUARE[images.device.type]
+    square = torch.randn(side, side, device=images.device)
+    square = square.bfloat16() if outer.precision == "bfloat16" else square
 
     def multiply(times: int) -> None:
         with arithmetic(outer.precision, images.device):
@@ -130,7 +132,8 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
     for name in ("path", "plane", "trace"):
         work[name]()
     took = timed(work, repeats)
-    quantities = _training(took, steps, products, outer, flops(model, *_one_batch(images, labels, outer), outer))
+    each = flops(model, *_one_batch(images, labels, outer), outer)
+    quantities = _training(took, steps, (products, side), outer, each)
     quantities += _distilling(took, distil_steps, {n: step_flops(methods[n], pixels[n]) for n in methods}, outer)
     return summary(quantities)
 
@@ -144,15 +147,18 @@ def _one_batch(images: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, 
     return images[: recipe.batch], labels[: recipe.batch]
 
 
-def _training(took: dict[str, list[float]], steps: int, products: int, recipe: Recipe, each: float) -> list[Quantity]:
-    """The quantities of training, paths, planes and Hessian products; `each`: FLOPs of one image, forward and
-    backward."""
+def _training(
+    took: dict[str, list[float]], steps: int, products: tuple[int, int], recipe: Recipe, each: float
+) -> list[Quantity]:
+    """The quantities of training, paths, planes and Hessian products; `products`: how many of matrices of which side;
+    `each`: FLOPs of one image, forward and backward."""
+    times, side = products
 
     def over(a: str, b: str) -> list[float]:
         return [x / y for x, y in zip(took[a], took[b], strict=True)]
 
     rates = {name: [steps * recipe.batch / t for t in took[name]] for name in ("masked", "unmasked", "plain")}
-    matrix = [products * 2 * SQUARE**3 / t for t in took["matrix"]]
+    matrix = [times * 2 * side**3 / t for t in took["matrix"]]
     reached = [100 * each * x / y for x, y in zip(rates["masked"], matrix, strict=True)]
     found: list[Quantity] = [
         ("lotto, masked", rates["masked"], "images/s"),
@@ -165,7 +171,7 @@ def _training(took: dict[str, list[float]], steps: int, products: int, recipe: R
         (f"Hessian-vector product, one of {PROBES}", [t / PROBES for t in took["trace"]], "s"),
         ("forward and backward, an image", [each / 1e6], "MFLOP"),
         ("arithmetic, lotto masked", [each * rate / 1e9 for rate in rates["masked"]], "GFLOP/s"),
-        (f"matrix product of side {SQUARE}", [x / 1e9 for x in matrix], "GFLOP/s"),
+        (f"matrix product of side {side}", [x / 1e9 for x in matrix], "GFLOP/s"),
         ("lotto masked, of the matrix rate", reached, "% of it"),
     ]
     if bound := peak(device_name(), recipe.precision):
