@@ -114,7 +114,7 @@ PLANS: dict[str, Plan] = {
         seeds=5,
         first_seed=100,
     ),
-    # the same at full size in a few minutes of one GPU: 5 or 6 epochs of the preset's recipe at 0.2; loops, rewind point
+    # the same at full size in a few minutes of one GPU: 6 epochs of the preset's recipe at 0.2; loops, rewind point
     # and distillation are shortened with them. Estimates only, as above
     "cifar10-brief": Plan(
         "cifar10",
