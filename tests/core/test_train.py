@@ -320,10 +320,16 @@ def test_on_the_gpu(net, images, precision):
     a, b = (train.train(net(), *there, recipe, mask, seed=0, child=1).state for _ in range(2))
     assert equal(a, b)  # equal noise, equal net
     assert all((a[n][~m.cuda()] == 0).all() for n, m in mask.items())
-    here = run(net(), images, mask=mask, seed=0, child=1).state
-    tolerance = 1e-3 if precision == "float32" else 0.2
-    assert all(torch.allclose(a[n].cpu().float(), here[n].float(), atol=tolerance, rtol=tolerance) for n in mask)
-    assert augment.apply(there[0], augment.draw(40, 1, True, torch.Generator()).to("cuda"), 1).is_cuda
+    # after three steps: later, rounding has grown
+    there, here = (run(net(), some, recipe, mask, child=1, stop=3).state for some in (there, images))
+    tolerance = {"float32": 1e-4, "tf32": 3e-3, "bfloat16": 3e-2}[precision]
+    assert all(torch.allclose(there[n].cpu(), here[n], atol=tolerance, rtol=tolerance) for n in mask)
+
+
+@pytest.mark.gpu
+def test_augmentation_stays_on_the_gpu(images):
+    draws = augment.draw(40, 1, True, torch.Generator()).to(torch.device("cuda"))
+    assert augment.apply(images[0].cuda(), draws, 1).is_cuda
 
 
 @pytest.mark.parametrize("schedule", ["constant", "onecycle", "cosine", "step"])

@@ -83,7 +83,7 @@ def level(ticket: Ticket) -> Product:
     prefixes."""
     start = rewind_point(ticket.setup).tensors
     if not ticket.rounds:
-        mask, state = masks.ones(network(ticket.setup)), "alive"
+        mask, state = {n: m.cpu() for n, m in masks.ones(network(ticket.setup)).items()}, "alive"
     elif ticket.then == "shuffled":
         mask, state = _layer_matched(ticket)
     elif ticket.then == "new weights":
