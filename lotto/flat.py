@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lotto import masks
 from lotto.config import Recipe
 
+ALIGNED = 64
+"""Places of the vector at which a parameter may begin on CUDA, in elements: kernels read 16 bytes at a time, and fail
+with "misaligned address" at another begin. On a CPU it makes no difference."""
 
-def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"]]:
+
+def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"], Bool[Tensor, " params"]]:
     """Lay all trainable parameters of `model` into one vector, gradients too; returns it with the bits that `clear`
-    takes.
+    takes, and with which of its entries are parameters: on CUDA there is room between some.
 
     The module's parameters become views of the vector, so that one optimiser step, one masking and one zeroing serve
     them all (a loop over layers costs 10 % of a small net's training). Weights keep their order in memory. They are all
@@ -23,23 +28,30 @@ def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tenso
     last = {n for n, p in params.items() if p.ndim == 4 and not p.is_contiguous()}
 
     def line(n: str, t: Tensor) -> Tensor:
-        return (t.permute(0, 2, 3, 1) if n in last else t).reshape(-1)
+        flat = (t.permute(0, 2, 3, 1) if n in last else t).reshape(-1)
+        return F.pad(flat, (0, room(t) - len(flat)))
 
     def like(n: str, part: Tensor, t: Tensor) -> Tensor:
         o, i, h, w = t.shape if n in last else (0, 0, 0, 0)
+        part = part[: t.numel()]
         return part.view(o, h, w, i).permute(0, 3, 1, 2) if n in last else part.view(t.shape)
 
     whole = nn.Parameter(torch.cat([line(n, p.detach()) for n, p in params.items()]))
     whole.grad = torch.zeros_like(whole)
-    live = torch.cat(
-        [line(n, mask[n]) if n in mask else torch.ones_like(line(n, p), dtype=torch.bool) for n, p in params.items()]
-    )
-    sizes = [p.numel() for p in params.values()]
+    ones = {n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()}
+    live, taken = (torch.cat([line(n, some[n]) for n in params]) for some in ({**ones, **mask}, ones))
+    sizes = [room(p) for p in params.values()]
     for (n, p), part, grad in zip(params.items(), whole.detach().split(sizes), whole.grad.split(sizes), strict=True):
         p.grad = None
         p.data = like(n, part, p)
         p.grad = like(n, grad, p)
-    return whole, torch.where(live, -1, 0).to(BITS[whole.dtype])
+    return whole, torch.where(live, -1, 0).to(BITS[whole.dtype]), taken
+
+
+def room(parameter: Tensor) -> int:
+    """Entries of the vector that a parameter takes."""
+    n, each = parameter.numel(), ALIGNED if parameter.device.type == "cuda" else 1
+    return -(-n // each) * each
 
 
 BITS = {
@@ -68,7 +80,7 @@ class MaskedSGD:
     """
 
     def __init__(self, model: nn.Module, mask: masks.Mask, recipe: Recipe):
-        self.weights, self.live = flatten(model, mask)
+        self.weights, self.live, self.taken = flatten(model, mask)
         clear(self.weights.detach(), self.live)
         self.optimiser = torch.optim.SGD(
             [self.weights],
@@ -85,7 +97,7 @@ class MaskedSGD:
         self.reached: set[nn.Parameter] = set()
         for p in trainable:
             p.register_post_accumulate_grad_hook(self.reached.add)
-        sizes = [p.numel() for p in trainable]
+        sizes = [room(p) for p in trainable]
         pairs = zip(self.weights.detach().split(sizes), self.momentum.split(sizes), strict=True)
         self.parts = dict(zip(trainable, pairs, strict=True))
 

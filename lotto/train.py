@@ -127,7 +127,7 @@ def train(
         tensors, at = saved
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         if "momentum" in tensors:
-            sgd.momentum.copy_(tensors["momentum"])
+            sgd.momentum[sgd.taken] = tensors["momentum"].to(device)
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
     def descend(seen: Tensor, goal: Tensor, other: Tensor | None = None, share: float = 0.0) -> Tensor:
@@ -162,7 +162,8 @@ def train(
             if checkpoint and checkpoint.due() and step + 1 < stop:
                 now = {f"model.{n}": t for n, t in model.state_dict().items()}
                 checkpoint.save(
-                    {"momentum": sgd.momentum, **now, "epoch_loss": epoch_loss}, {"step": step + 1, "losses": losses}
+                    {"momentum": sgd.momentum[sgd.taken], **now, "epoch_loss": epoch_loss},
+                    {"step": step + 1, "losses": losses},
                 )
     state = copy_state(model)
     finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())

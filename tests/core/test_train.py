@@ -70,7 +70,7 @@ def test_gradient_and_momentum_of_pruned_weights_are_zero_too(net, images, tmp_p
     monkeypatch.setattr(torch.optim.SGD, "step", spy)
     model, mask = net(), half(net())
     run(model, images, mask=mask)
-    _, live = flat.flatten(copy.deepcopy(model).to(memory_format=torch.channels_last), mask)
+    _, live, _ = flat.flatten(copy.deepcopy(model).to(memory_format=torch.channels_last), mask)
     assert len(seen) == 12
     for tensors in seen:
         assert all((t[live == 0] == 0).all() for t in tensors)
@@ -86,7 +86,7 @@ def test_gradient_and_momentum_of_pruned_weights_are_zero_too(net, images, tmp_p
 )
 def test_the_masking_holds_for_any_optimiser(net, images, optimiser):
     model, mask = net().to(memory_format=torch.channels_last), half(net())
-    whole, live = flat.flatten(model, mask)
+    whole, live, _ = flat.flatten(model, mask)
     flat.clear(whole.detach(), live)
     opt = optimiser([whole])
     for _ in range(4):
@@ -310,6 +310,22 @@ def test_in_bfloat16_each_step_sees_the_weights_that_the_last_one_left():
     assert coarse.losses == pytest.approx(fine.losses, abs=0.05)
     model.load_state_dict(coarse.state)  # weights and running statistics belong together
     assert train.evaluate(model, Split(*bright))["loss"] == pytest.approx(coarse.losses[-1], abs=0.1)
+
+
+def test_room_between_parameters_changes_nothing(net, images, monkeypatch, tmp_path):
+    """On CUDA each begins at a multiple of 64 elements; a checkpoint has none of that room, and goes on anywhere."""
+    mask = half(net())
+    close = run(net(), images, mask=mask).state
+    monkeypatch.setattr(flat, "room", lambda p: -(-p.numel() // flat.ALIGNED) * flat.ALIGNED)
+    whole, live, taken = flat.flatten(net(), mask)
+    assert len(whole) % flat.ALIGNED == 0 and int(taken.sum()) == sum(p.numel() for p in net().parameters())
+    assert not whole[~taken].any() and not live[~taken].any()
+    wide = run(net(), images, mask=mask).state
+    assert all(torch.allclose(close[n], wide[n], atol=1e-5) for n in close)
+    run(net(), images, mask=mask, stop=5, checkpoint=Checkpoint(tmp_path, every=0))
+    monkeypatch.undo()
+    on = run(net(), images, mask=mask, checkpoint=Checkpoint(tmp_path)).state
+    assert all(torch.allclose(close[n], on[n], atol=1e-5) for n in close)
 
 
 @pytest.mark.gpu
