@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
 
@@ -26,6 +28,26 @@ def test_options_named_in_the_readme_exist():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
         assert (Path(__file__).resolve().parents[1] / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "name, begin, end",
+    [
+        ("digits", "With one learning rate in all loops", "On CIFAR-10, at a size"),
+        ("cifar10-small", "On CIFAR-10, at a size", "At full size"),
+        ("cifar10-brief", "At full size", "![Error barriers"),
+    ],
+)
+def test_every_number_of_the_findings_is_a_mean_of_its_reference_run(name, begin, end):
+    from lotto.lab.claims import board, runs
+
+    kept = runs.reference(name)
+    levels = sorted(set(kept.tables["barrier"].level) - {0})
+    means = {f"{v:.1f}" for m in ("accuracy", "barrier") for at in levels for v in board.means(kept, m, at).values()}
+    told = README[README.index(begin) : README.index(end)]
+    told = re.sub(r"[\d.]+ (times|million)", "", told)  # of lengths and sizes
+    numbers = set(re.findall(r"\d+\.\d\b", told))
+    assert len(numbers) > 5 and numbers <= means, sorted(numbers - means)
 
 
 def test_the_table_of_claims_is_what_the_reference_runs_say():

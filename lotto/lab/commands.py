@@ -18,7 +18,7 @@ from typing import Any
 from lotto.lab import parallel, stills
 from lotto.lab.notebooks import CLONE, NOTEBOOKS, OK, choose, kernel_environment, known_parameters
 from lotto.lab.options import limit, parameters, scheduler_option, study_options, use_scheduler, value
-from lotto.lab.presets import PRESETS, study
+from lotto.lab.presets import study
 
 
 def refresh(argv: Sequence[str]) -> int:
@@ -83,13 +83,13 @@ def claims(argv: Sequence[str]) -> int:
     file = CLONE / "README.md"
     file.write_text(board.readme(file.read_text()))
     (runs.FOLDER / "CLAIMS.md").write_text(page.page())
-    for preset in PRESETS:
-        if kept := runs.known(preset):
+    for name in board.columns():
+        if kept := runs.known(name):
             seen = kept.view("main level")
-            title = f"Error barrier between children, {plots.counted(seen)} of {preset}: mean, 95 % interval, each"
+            title = f"Error barrier between children, {plots.counted(seen)} of {name}: mean, 95 % interval, each"
             fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
-                (runs.FOLDER / f"{preset}.png").write_bytes(picture)
+                (runs.FOLDER / f"{name}.png").write_bytes(picture)
     return OK
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import runs
-from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge, regime
+from lotto.lab.claims.plans import PLANS
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE
 from lotto.lab.study import Study
 from lotto.stats import Interval, interval
@@ -197,13 +198,13 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
 
 def short() -> str:
     """README's board: the primary claims, in each regime the word and what it rests on."""
-    kept = {p: runs.known(p) for p in REGIMES}
+    kept = {p: runs.known(p) for p in columns()}
     judged = {p: {j.claim.id: j for j in r.judged()} for p, r in kept.items() if r}
-    head = ["claim", *REGIMES]
+    head = ["claim", *kept]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for claim in (c for c in CLAIMS if c.primary):
         cells = [f"{claim.id} {claim.short}"]
-        for p in REGIMES:
+        for p in kept:
             j = judged.get(p, {}).get(claim.id)
             at = where(j.parts, kept[p].study) if j else ""
             if not j or not j.parts:
@@ -216,9 +217,15 @@ def short() -> str:
     return "\n".join(lines) + "\n" + (f"\n{told}\n" if told else "")
 
 
+def columns() -> list[str]:
+    """The reference runs of README's board: those that rules keep initialisations for, and those at full size that have
+    begun."""
+    return [*REGIMES, *(n for n, plan in PLANS.items() if plan.preset not in REGIMES and runs.known(n))]
+
+
 def existence() -> str:
     """P2's title speaks of subnetworks, its rule of distilled tickets: which others there are."""
-    kept = [r for p in REGIMES if (r := runs.known(p)) and "barrier" in r.tables]
+    kept = [r for p in columns() if (r := runs.known(p)) and "barrier" in r.tables]
     if not kept:
         return ""
     return (
@@ -236,7 +243,7 @@ def _brief(e: Estimate) -> str:
 
 def _stable(kept: runs.Reference) -> str:
     """The pruned arms of a reference run whose mean barrier is below the 2-point rule at the level of the claims."""
-    found = means(kept, "barrier", REGIMES[kept.facts["preset"]].main)
+    found = means(kept, "barrier", regime(kept.study).main)
     below = [f"*{ARMS[m].title}* {mean:.1f}" for m, mean in found.items() if not ARMS[m].dense and mean < STABLE]
     return f"{', '.join(below) or 'none'} ({kept.name})"
 

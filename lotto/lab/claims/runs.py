@@ -100,7 +100,9 @@ class Reference:
             else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
         )
         done = " · ".join(f"{n} {len(b['done'])} of {self.planned}" for n, b in f["batches"].items())
-        made = f"{f['device']}, torch {f['torch']}, {f['core_hours']:.1f} core-hours"
+        hours = f["core_hours"]
+        took = f"{hours:.1f} core-hours" if f["device"] == "cpu" else f"{60 * hours:.0f} GPU-minutes"
+        made = f"{f['device']}, torch {f['torch']}, {took}"
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
             f"{s.first_seed} to {s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. "
