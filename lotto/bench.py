@@ -47,7 +47,8 @@ from lotto.lab.store import StoreError
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import network
 from lotto.lab.timing import Quantity, _near, flops, peak, plain, step_flops, steps_for, timed
-from lotto.train import arithmetic, train
+from lotto.modules import arithmetic
+from lotto.train import train
 
 SPARSITY = 0.8
 
@@ -96,9 +97,8 @@ def measure(described: Study, seconds: float = 2.0, repeats: int = 3) -> list[Ro
             methods[name].match(step, pixels[name])
             methods[name].learn(step)
 
-    side = SQUARE[images.device.type]
-    square = torch.randn(side, side, device=images.device)
-    square = square.bfloat16() if outer.precision == "bfloat16" else square
+    side, kind = SQUARE[images.device.type], torch.bfloat16 if outer.precision == "bfloat16" else torch.float32
+    square = torch.randn(side, side, device=images.device, dtype=kind)
 
     def multiply(times: int) -> None:
         with arithmetic(outer.precision, images.device):

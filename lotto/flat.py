@@ -11,8 +11,8 @@ from lotto import masks
 from lotto.config import Recipe
 
 ALIGNED = 64
-"""Places of the vector at which a parameter may begin on CUDA, in elements: kernels read 16 bytes at a time, and fail
-with "misaligned address" at another begin. On a CPU it makes no difference."""
+"""On CUDA parameters begin at multiples of this, in elements: kernels that read 16 bytes at a time fail elsewhere
+("misaligned address"). On a CPU they lie close together."""
 
 
 def flatten(model: nn.Module, mask: masks.Mask) -> tuple[nn.Parameter, Int[Tensor, " params"], Bool[Tensor, " params"]]:

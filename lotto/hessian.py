@@ -21,9 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lotto import masks
 from lotto.config import ConfigError
 from lotto.data import DataError, check_images
-from lotto.modules import evaluating
+from lotto.modules import arithmetic, evaluating
 from lotto.streams import generator
-from lotto.train import arithmetic
 
 
 class Hessian:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lotto import masks, modules
 from lotto.data import Split, check_images
-from lotto.modules import State, evaluating
+from lotto.modules import State, arithmetic, evaluating
 from lotto.streams import generator
-from lotto.train import arithmetic, evaluate
+from lotto.train import evaluate
 
 
 class Plane(NamedTuple):
@@ -122,12 +122,11 @@ def rise(
 
     def loss(way: State, radius: float) -> float:
         probe.load_state_dict({**state, **{n: state[n] + radius * d for n, d in way.items()}})
-        found = evaluate(probe, some)["loss"]
+        found = evaluate(probe, some, precision="float32")["loss"]  # near the net, the rise is below TF32's rounding
         return math.inf if found is None else found
 
-    with arithmetic("float32", some.images.device):  # near the net, the rise is below TF32's rounding
-        start = loss({}, 0.0)
-        return [[loss(way, radius) - start for way in ways] for radius in radii]
+    start = loss({}, 0.0)
+    return [[loss(way, radius) - start for way in ways] for radius in radii]
 
 
 def sam(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import is_pruned
 
-from lotto.config import ConfigError
+from lotto.config import ConfigError, Precision
 from lotto.streams import forked
 
 State = dict[str, Tensor]
@@ -119,6 +119,21 @@ def copy_state(model: nn.Module) -> State:
 
 
 @contextlib.contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """This precision; on CUDA also deterministic kernels, so that equal noise gives equal nets."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.deterministic, cudnn.benchmark = True, False
+    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
+    try:
+        # without its cache: that keeps the first step's weights, rounded, for as long as the context is open
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+@contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode; every module's own mode is restored after.
 
@@ -156,13 +171,13 @@ def recalibrate(model: nn.Module, images: Float[Tensor, "n c h w"], batch: int =
     """Set the batch-norm statistics to those of `images` under the present weights (in place; nothing else changes).
 
     Cumulative average over equal batches, un-augmented. Interpolated nets need it: their variance collapses
-    (Jordan et al. 2023, arXiv 2211.08403).
+    (Jordan et al. 2023, arXiv 2211.08403). On CUDA in TF32, as they are evaluated.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return
     momenta = [m.momentum for m in norms]
-    with evaluating(model):
+    with evaluating(model), arithmetic("tf32", images.device):
         for m in norms:
             m.reset_running_stats()
             m.momentum = None

@@ -1,7 +1,7 @@
 """One step of training as a CUDA graph: recorded once and replayed, so that the device does not wait for Python.
 
-At batch 128 a ResNet-18 is some 400 kernels a step, and starting them one by one takes longer than they do on a fast
-card. A replay starts the very same kernels in the very same order, so nothing but the time changes.
+A step of a ResNet-18 is hundreds of kernels. At batch 128, starting them one by one takes longer than they do on a fast
+card. A replay starts the kernels of the step that was recorded, in their order.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _PLAIN = (
 )
 """Layers that do the same in every step."""
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 def possible(model: nn.Module, device: torch.device) -> bool:
     """Whether each step of `model` is the same sequence of kernels, as far as its modules tell.
 
-    True on CUDA for a net of plain layers and of `lotto.nets`, without hooks. A module of anybody else may branch in
-    Python or draw numbers there, and a recording would repeat for ever what it did in one step.
+    True for a net of plain layers and of `lotto.nets`, without hooks, on the current CUDA device. A module of anybody
+    else may branch in Python or draw numbers there, and a recording would repeat for ever what it did in one step.
     """
 
     def known(module: nn.Module) -> bool:
         plain = type(module) in _PLAIN or type(module).__module__ == "lotto.nets"
+        touched = any(getattr(module, hooks) for hooks in _HOOKS) or "forward" in vars(module)
         # cumulative statistics are weighted by a count that Python reads
-        return (
-            plain
-            and not (module._forward_hooks or module._forward_pre_hooks)
-            and getattr(module, "momentum", 0) is not None
-        )
+        return plain and not touched and getattr(module, "momentum", 0) is not None
 
-    return ON and device.type == "cuda" and all(known(m) for m in model.modules())
+    here = ON and device.type == "cuda" and device.index in (None, _current())
+    return here and all(known(m) for m in model.modules())
 
 
 class Replay:
@@ -71,7 +71,11 @@ class Replay:
         return self._again()
 
 
-# the three that need a device, each replaced by a stand-in in the tests that run without one
+# what needs a device, each replaced by a stand-in in the tests that run without one
+
+
+def _current() -> int:
+    return torch.cuda.current_device()
 
 
 def _stream() -> torch.cuda.Stream:
@@ -79,18 +83,20 @@ def _stream() -> torch.cuda.Stream:
 
 
 def _beside(stream: torch.cuda.Stream, work: Work, *inputs: Tensor) -> Tensor:
-    """`work` on another stream than the default one, which nothing that is to be recorded may have touched."""
+    """`work` on `stream`: nothing that is to be recorded may have touched the default one."""
     here = torch.cuda.current_stream()
     stream.wait_stream(here)
-    with torch.cuda.stream(stream):
-        result = work(*inputs)
-    here.wait_stream(stream)
-    return result
+    try:
+        with torch.cuda.stream(stream):
+            return work(*inputs)
+    finally:
+        here.wait_stream(stream)
 
 
 def _recorded(stream: torch.cuda.Stream, work: Work, *inputs: Tensor) -> Callable[[], Tensor]:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+    # the outer context puts the current stream back, also where a recording that failed cannot be ended
+    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         result = work(*inputs)
 
     def again() -> Tensor:

@@ -13,9 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lotto import masks
 from lotto.data import check_images
 from lotto.masks import Mask, Params
-from lotto.modules import class_scores, copied, on_batch_statistics
+from lotto.modules import arithmetic, class_scores, copied, on_batch_statistics
 from lotto.streams import forked, generator
-from lotto.train import arithmetic
 
 
 def magnitude(params: Params, mask: Mask) -> Params:

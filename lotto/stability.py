@@ -18,7 +18,7 @@ from torch import nn
 from lotto import modules
 from lotto.data import Split
 from lotto.modules import State
-from lotto.train import arithmetic, evaluate
+from lotto.train import evaluate
 
 STABLE = 0.02
 """Error barrier below which a trained net is called stable (Frankle et al. 2020: 2 points)."""
@@ -88,8 +88,7 @@ def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points
 
     def recalibrated(state: State) -> dict[str, float]:
         probe.load_state_dict(state)
-        with arithmetic("tf32", train.images.device):
-            modules.recalibrate(probe, train.images)
+        modules.recalibrate(probe, train.images)
         return _both(probe, train, test)
 
     curves = {"interpolated": path_values(interpolated, a, b, at)}

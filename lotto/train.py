@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +17,7 @@ from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Precision, Recipe
 from lotto.data import RealData, Split, check_images
 from lotto.flat import BITS, MaskedSGD
-from lotto.modules import State, class_scores, copied, copy_state, evaluating, layout
+from lotto.modules import State, arithmetic, class_scores, copied, copy_state, evaluating, layout
 from lotto.streams import forked, generator
 
 Outcome = Literal["trained", "failed", "dead", "diverged"]
@@ -73,21 +72,6 @@ def batches(
             step += 1
 
 
-@contextlib.contextmanager
-def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """This precision; on CUDA also deterministic kernels, so that equal noise gives equal nets."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.deterministic, cudnn.benchmark = True, False
-    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
-    try:
-        # without its cache: that keeps the first step's weights, rounded, for as long as the context is open
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
-            yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
-
-
 def train(
     model: nn.Module,
     images: Float[Tensor, "n c h w"],
@@ -130,17 +114,9 @@ def train(
             sgd.momentum[sgd.taken] = tensors["momentum"].to(device)
         start, losses, epoch_loss = at["step"], at["losses"], tensors["epoch_loss"].to(device)
 
-    def descend(seen: Tensor, goal: Tensor, other: Tensor | None = None, share: float = 0.0) -> Tensor:
-        scores = model(seen)
-        loss = F.cross_entropy(scores, goal)
-        if other is not None:
-            loss = (1 - share) * loss + share * F.cross_entropy(scores, other)
-        sgd.backward(loss)
-        return loss.detach()
-
+    descend = _descent(model, sgd)
     if not recipe.cutmix and replay.possible(model, device):
         descend = replay.Replay(descend)
-
     with arithmetic(recipe.precision, device), forked(device) as key:
         for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
             index, draws = index.to(device), draws.to(device)
@@ -168,6 +144,21 @@ def train(
     state = copy_state(model)
     finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
     return Trained(state, losses, finite)
+
+
+def _descent(model: nn.Module, sgd: MaskedSGD) -> Callable[..., Tensor]:
+    """What sets the gradient of the mean cross-entropy of some images, and returns that; where they have boxes of
+    others in them, `other` are the others' labels and `share` the boxes' share of the area."""
+
+    def descend(seen: Tensor, goal: Tensor, other: Tensor | None = None, share: float = 0.0) -> Tensor:
+        scores = model(seen)
+        loss = F.cross_entropy(scores, goal)
+        if other is not None:
+            loss = (1 - share) * loss + share * F.cross_entropy(scores, other)
+        sgd.backward(loss)
+        return loss.detach()
+
+    return descend
 
 
 def _ready(
@@ -213,15 +204,15 @@ def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> N
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, batch: int = 1024) -> dict[str, float]:
+def evaluate(model: nn.Module, split: Split, batch: int = 1024, precision: Precision = "tf32") -> dict[str, float]:
     """Mean cross-entropy (nats) and error (share of images, in [0, 1]) of `model` in evaluation mode; None where the
     loss is not finite.
 
     Un-augmented, every image once, weighted alike; batches are the same for the same split, and kernels deterministic,
-    so equal weights give equal digits. On CUDA in TF32.
+    so equal weights give equal digits. precision: on CUDA.
     """
     loss = error = 0.0
-    with evaluating(model), arithmetic("tf32", split.images.device):
+    with evaluating(model), arithmetic(precision, split.images.device):
         for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
             scores = class_scores(model, images)
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

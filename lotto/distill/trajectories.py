@@ -155,10 +155,11 @@ def flat(net: nn.Module) -> Float[Tensor, " params"]:
 
 
 def shaped(weights: Float[Tensor, " params"], net: nn.Module) -> dict[str, Tensor]:
-    """The way back: name -> parameter of the net's shapes."""
-    named = dict(net.named_parameters())
+    """The way back: name -> parameter of the net's shapes. On CUDA each has memory of its own, as kernels want a begin
+    that a place within the row need not be."""
+    named, apart = dict(net.named_parameters()), weights.is_cuda
     return {
-        n: part.view(p.shape)
+        n: (part.clone() if apart else part).view(p.shape)
         for (n, p), part in zip(named.items(), weights.split([p.numel() for p in named.values()]), strict=True)
     }
 

@@ -19,8 +19,8 @@ from lotto import masks, modules
 from lotto.config import Recipe
 from lotto.distill import loop
 from lotto.lab.device import device
-from lotto.modules import State
-from lotto.train import arithmetic, learning_rate
+from lotto.modules import State, arithmetic
+from lotto.train import learning_rate
 
 PEAKS = {
     "H200": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},

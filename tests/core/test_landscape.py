@@ -114,6 +114,18 @@ def test_the_rise_of_a_quadratic_by_hand():
     assert all(min(abs(v - (losses[w] - losses[3.0])) for w in (0.0, 6.0)) < 1e-6 for v in found)
 
 
+def test_the_rise_is_measured_in_float32_and_all_else_in_tf32(three, images):
+    """The flag is there without a GPU too: what a forward pass sees of it is what its kernels would take."""
+    (model, (state, *_), _, mask), seen = three, []
+    model.load_state_dict(state)
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    landscape.rise(model, mask, Split(*images), (0.5,), directions=1)
+    assert seen == [False] * 2
+    evaluate(model, Split(*images))
+    modules.recalibrate(model, images[0])
+    assert seen == [False] * 2 + [True] * 2
+
+
 def test_sam_is_the_length_of_the_gradient_to_first_order(net, images):
     model, pixels, labels = net().double(), images[0].double(), images[1]
     modules.recalibrate(model, pixels)

@@ -336,8 +336,8 @@ def test_on_the_gpu(net, images, precision):
     a, b = (train.train(net(), *there, recipe, mask, seed=0, child=1).state for _ in range(2))
     assert equal(a, b)  # equal noise, equal net
     assert all((a[n][~m.cuda()] == 0).all() for n, m in mask.items())
-    # after three steps: later, rounding has grown
-    there, here = (run(net(), some, recipe, mask, child=1, stop=3).state for some in (there, images))
+    # after five steps, two of them replayed: later, rounding has grown
+    there, here = (run(net(), some, recipe, mask, child=1, stop=5).state for some in (there, images))
     tolerance = {"float32": 1e-4, "tf32": 3e-3, "bfloat16": 3e-2}[precision]
     assert all(torch.allclose(there[n].cpu(), here[n], atol=tolerance, rtol=tolerance) for n in mask)
 

@@ -9,7 +9,7 @@ from lotto.lab.arms import ARMS
 from lotto.lab.claims import runs
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge, regime
 from lotto.lab.claims.plans import PLANS
-from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE
+from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE, Part
 from lotto.lab.study import Study
 from lotto.stats import Interval, interval
 
@@ -210,8 +210,13 @@ def short() -> str:
             if not j or not j.parts:
                 cells.append("not run yet")
                 continue
+            measured = {e.part for e in (*j.parts, *j.controls)}
+            absent = [part for part in (*claim.parts, *claim.controls) if part not in measured]
+            missing = dict.fromkeys(ARMS[a].title for part in absent for a in _lacking(part, kept[p]))
+            word = "estimate" if j.word == "not run" else CHIPS[j.word]
             beside = [f"control {ARMS[e.part.arm].title} {e.value.mean:.1f}" for e in j.controls]
-            cells.append("<br>".join([f"{CHIPS[j.word]}, n = {j.n}{at}", *map(_brief, j.parts), *beside]))
+            beside += [f"not run: {', '.join(missing)}"] if missing else []
+            cells.append("<br>".join([f"{word}, n = {j.n}{at}", *map(_brief, j.parts), *beside]))
         lines.append("| " + " | ".join(cells) + " |")
     told = existence()
     return "\n".join(lines) + "\n" + (f"\n{told}\n" if told else "")
@@ -232,6 +237,13 @@ def existence() -> str:
         f"P2 is judged for distilled tickets alone. Pruned arms with a mean barrier below {STABLE:g} points at its "
         f"level: {'; '.join(map(_stable, kept))}."
     )
+
+
+def _lacking(part: Part, kept: runs.Reference) -> list[str]:
+    """The arms of a comparison that a reference run's table does not have."""
+    table = kept.tables.get(MEASURES[part.measure].table)
+    there = set() if table is None else set(table.method)
+    return [a for a in (part.arm, part.than) if isinstance(a, str) and a not in there]
 
 
 def _brief(e: Estimate) -> str:

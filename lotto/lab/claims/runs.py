@@ -106,7 +106,7 @@ class Reference:
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
             f"{s.first_seed} to {s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. "
-            f"Initialisations done: {done}."
+            f"Initialisations done: {done}.{f' {note}' if (note := f.get('note')) else ''}"
         )
 
 
@@ -176,7 +176,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
                 f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its "
                 f"results; give {begun}"
             )
-        facts |= {n: old[n] for n in ("begun", "commit", "core_hours")} | {"planned": begun}
+        facts |= {n: old[n] for n in ("begun", "commit", "core_hours", "note") if n in old} | {"planned": begun}
         for n, b in facts["batches"].items():
             b["done"] = old["batches"].get(n, b)["done"]
     facts.setdefault("planned", seeds or whole)

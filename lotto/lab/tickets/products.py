@@ -134,7 +134,7 @@ def _pruned(ticket: Ticket, start: State) -> tuple[masks.Mask, str]:
             return mask, "alive"
         # a dead net sees no gradient, only decay: its weights keep the order in which they start
         score = scores.magnitude(start if end.metrics["state"] == "dead" else end.tensors, mask)
-    # where it was scored: sorting eleven million weights takes a core a second
+    # on the device: to sort eleven million weights takes a core more than a second
     there = {n: m.to(device()) for n, m in mask.items()}
     kept = masks.prune(there, {n: s.to(device()) for n, s in score.items()}, ticket.fraction)
     return {n: m.cpu() for n, m in kept.items()}, "alive"
