@@ -35,7 +35,7 @@ def test_links_lead_somewhere():
     [
         ("digits", "With one learning rate in all loops", "On CIFAR-10, at a size"),
         ("cifar10-small", "On CIFAR-10, at a size", "At full size"),
-        ("cifar10-brief", "At full size", "![Error barriers"),
+        ("cifar10-brief", "At full size", "## Commands"),
     ],
 )
 def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, begin, end):
@@ -56,7 +56,7 @@ def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers()
     kept = runs.reference("cifar10-brief")
     arms = ("dense", "distilled", "subset", "random-layerwise", "imp", "imp-rewound")
     expected = [f"{board.means(kept, m, 8)[arm]:.1f}" for m in ("barrier", "accuracy") for arm in arms]
-    told = README[README.index("At full size") : README.index("![Error barriers")]
+    told = README[README.index("At full size") : README.index("## Commands")]
     assert re.findall(r"\b\d+\.\d\b(?! million)", told) == expected
 
 
