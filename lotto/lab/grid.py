@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from lotto.checkpoint import Paused
 from lotto.config import ConfigError, nearest
 from lotto.data import DataError
 from lotto.lab import batch, gather, presets
@@ -206,11 +207,42 @@ def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
     return list(cells[int(found[1]) - 1 :: int(found[2])])
 
 
+TICKETS, PATHS = "02_distilled_imp", "03_stability"
+"""Notebooks that show the trained tickets of a cell's study as it stands, and the paths between them."""
+
+
+def ahead(cells: Sequence[Cell]) -> int:
+    """Compute the tickets of several cells together, before their notebooks are executed one after another; return an
+    exit code. A search is a chain of rounds, so that one cell alone keeps few workers busy. An error is only told here:
+    its cell meets it again, and makes a row of it."""
+    missing = [(c.study, {j.name for j in c.jobs if not up_to_date(j)}) for c in cells]
+    missing = [(study, names) for study, names in missing if names & {TICKETS, PATHS}]
+    if len(missing) < 2:
+        return OK
+    from lotto.lab import parallel
+    from lotto.lab.stability.products import pairs, segment
+    from lotto.lab.tickets.products import trained, trainings
+
+    print(f"tickets of {len(missing)} cells together", flush=True)
+    try:
+        parallel.compute(trained, [t for study, _ in missing for t in trainings(study)])
+        walked = [study for study, names in missing if PATHS in names]
+        parallel.compute(segment, [p for study in walked for cell in study.cells() for p in pairs(study, cell)])
+    except Paused:
+        return PAUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        print(f"not all of them: {error}", flush=True)
+    return OK
+
+
 def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = False) -> int:
-    """Execute the cells of `mine` that are not up to date, one after another; return an exit code. A failed cell is a
-    row with its error, and the next one runs. The table of all `cells` is rewritten after each."""
-    code = OK
-    for i, cell in enumerate(mine, 1):
+    """Execute the cells of `mine` that are not up to date, one after another, when their tickets are there (`ahead`);
+    return an exit code. A failed cell is a row with its error, and the next one runs. The table of all `cells` is
+    rewritten after each."""
+    code = ahead(mine) if time.time() < deadline() else OK
+    for i, cell in enumerate(mine if code == OK else (), 1):
         told = f"cell {i} of {len(mine)}, {cell.name}"
         if not force and all(map(up_to_date, cell.jobs)):
             print(f"{told}: up to date", flush=True)

@@ -268,6 +268,39 @@ def test_no_cell_begins_when_the_time_is_up(call, executor, tmp_path):
     assert list(rows(tmp_path).status) == ["not run", "not run"]
 
 
+@pytest.mark.parametrize("error, code", [(None, 0), (Paused(), 75), (KeyboardInterrupt(), 130), (ValueError("odd"), 0)])
+def test_tickets_of_all_cells_are_computed_together_before_any_notebook(
+    books, executor, tmp_path, monkeypatch, error, code
+):
+    from lotto.lab import parallel
+
+    asked = []
+
+    def compute(function, descriptions):
+        asked.append((function.stage, len(descriptions), len(executor.seen)))
+        if error:
+            raise error
+
+    monkeypatch.setattr(parallel, "compute", compute)
+    named = {"01_a": grid.TICKETS, "02_b": grid.PATHS}
+    sources = [
+        p.rename(p.with_stem(named[p.stem])) for p in sorted(notebooks.NOTEBOOKS.glob("*.ipynb")) if p.stem in named
+    ]
+    cells = grid.plan(grid.expand({"cross": {"ipc": [5, 10]}, "seeds": 2}, "g"), {}, sources, str(tmp_path / "out"))
+    assert grid.run(cells, cells, "g") == code
+    runs = len(cells[0].study.cells()) * cells[0].study.children
+    paths = len(cells[0].study.cells())
+    assert asked[0] == ("trained", 2 * runs, 0) and (error or asked[1:] == [("segment", 2 * paths, 0)])
+    assert len(executor.cells) == (0 if code else 2)
+    asked.clear()
+    grid.run(cells, cells, "g")
+    assert code or not asked, "nothing is missing"
+    one = cells[0].jobs[0]
+    one.manifest.unlink(missing_ok=True)
+    asked.clear()
+    assert code or (grid.ahead(cells), asked) == (0, []), "a single cell computes what it needs by itself"
+
+
 def test_shards_share_a_table_and_the_last_one_compares(call, executor, tmp_path):
     asked = {"cross": {"ipc": [3, 5, 7]}}
     executor.trouble["ipc=5"] = "ValueError: why"

@@ -224,10 +224,14 @@ def trained(run: Training, checkpoint: Checkpoint) -> Product:
     )
 
 
+def trainings(study: Study) -> list[Training]:
+    """Those of each of `study.cells()`, child by child."""
+    return [study.training(*cell, child) for cell in study.cells() for child in range(1, study.children + 1)]
+
+
 def children(study: Study) -> list[list[Product]]:
     """The children of each of `study.cells()`, computed or read."""
-    runs = [study.training(*cell, child) for cell in study.cells() for child in range(1, study.children + 1)]
-    return batches(parallel.compute(trained, runs), study.children)
+    return batches(parallel.compute(trained, trainings(study)), study.children)
 
 
 def levels(study: Study, dense: bool = True) -> list[Product]:
