@@ -7,6 +7,7 @@ import functools
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
     from lotto.lab.product import Product
     from lotto.lab.store import Cached
+
+
+# loky's manager warns of workers that ended while they were idle, and starts others. Where warnings are errors this one
+# would end the manager instead, and whoever waits for a product would wait for ever.
+WORKER_ENDED = "A worker stopped while some jobs were given to the executor"
+warnings.filterwarnings("ignore", WORKER_ENDED, UserWarning)
 
 
 def jobs() -> int:

@@ -1,8 +1,10 @@
+import inspect
 import os
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import pytest
 import torch
@@ -25,6 +27,16 @@ def test_products_come_in_order_and_equal_descriptions_once(own_store, monkeypat
     for a, b in zip(one, two, strict=True):
         assert a.metrics == b.metrics
         assert all(torch.equal(a.tensors[n], b.tensors[n]) for n in a.tensors)
+
+
+def test_that_a_worker_ended_while_idle_is_an_error_nowhere():
+    """As one, it ends the thread that hands out work: a test run waited for ever in a process that computed nothing."""
+    from joblib.externals.loky import process_executor
+
+    assert parallel.WORKER_ENDED.removesuffix("executor") in inspect.getsource(process_executor)
+    warnings.warn(f"{parallel.WORKER_ENDED}.", UserWarning, stacklevel=1)  # here, where warnings are errors
+    code = "import warnings; from lotto.lab import parallel; warnings.warn(parallel.WORKER_ENDED, UserWarning)"
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.slow
