@@ -209,7 +209,7 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1024, precision: Preci
     loss is not finite.
 
     Un-augmented, every image once, weighted alike; batches are the same for the same split, and kernels deterministic,
-    so equal weights give equal digits. precision: on CUDA.
+    so equal weights give equal digits. precision: as for `arithmetic`.
     """
     loss = error = 0.0
     with evaluating(model), arithmetic(precision, split.images.device):
