@@ -57,7 +57,8 @@ class Checkpoint:
         """Replace the state by this one, atomically. Raises Paused once the deadline has passed."""
         # a part of our own, and a folder that may go at any time: another process may compute the same without our
         # knowing (on a file system without locks), and clears up when it is the first to finish
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # there when it was made, and gone when mkdir looked what it is
+            self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             save_tensors(tensors, self.folder / self._part, {"state": json.dumps(state)})
             (self.folder / self._part).replace(self.folder / "state.safetensors")

@@ -115,18 +115,31 @@ def test_a_lock_is_free_after_its_product(own_store, tmp_path):
     held.release()
 
 
-def test_a_checkpoint_whose_folder_goes_in_between_goes_on(tmp_path, monkeypatch):
-    """The process that finishes first clears the folder up while another is writing into it."""
+@pytest.mark.parametrize("gone", ["after mkdir", "within mkdir"])
+def test_a_checkpoint_whose_folder_goes_in_between_goes_on(tmp_path, monkeypatch, gone):
+    """The process that finishes first clears the folder up while another is writing into it. Within mkdir: the folder is
+    there when it is to be made, and no longer when mkdir asks whether it is a folder."""
+
+    def mkdir(folder, **_):
+        if gone == "within mkdir":
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+
     mine, other = Checkpoint(tmp_path / "partial"), Checkpoint(tmp_path / "partial")
     assert mine.load() is None
     mine.save({"x": torch.ones(2)}, {"step": 1})
     assert other.load()[1] == {"step": 1}
     assert mine._part != other._part, "both would write into one file"
-    monkeypatch.setattr("lotto.checkpoint.Path.mkdir", lambda *_, **__: None)
+    monkeypatch.setattr("lotto.checkpoint.Path.mkdir", mkdir)
     (tmp_path / "partial" / "state.safetensors").unlink()
     (tmp_path / "partial").rmdir()
     mine.save({"x": torch.ones(2)}, {"step": 2})
     assert other.load() is None
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_an_error(tmp_path):
+    (tmp_path / "partial").touch()
+    with pytest.raises(NotADirectoryError):
+        Checkpoint(tmp_path / "partial").save({"x": torch.ones(2)}, {"step": 1})
 
 
 def test_what_the_system_says_of_a_file_is_not_hidden(tmp_path):
