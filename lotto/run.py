@@ -106,16 +106,16 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _grid(args: argparse.Namespace, given: dict[str, Any]) -> int:
-    from lotto.lab import grid
+    from lotto.lab import cells, grid
 
     asked = grid.read(args.grid)
     sources = choose(asked.notebooks if args.only is None else args.only, args.start)
-    cells = grid.plan(asked, given, sources, args.out)
-    mine = grid.shard(cells, args.shard)
+    every = grid.plan(asked, given, sources, args.out)
+    mine = grid.shard(every, args.shard)
     if args.dry_run:
         grid.list_cells(mine, args.force)
         return OK
-    return grid.run(cells, mine, asked.name, args.force)
+    return cells.run(every, mine, asked.name, args.force)
 
 
 def main(argv: Sequence[str]) -> int:

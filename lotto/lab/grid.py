@@ -8,7 +8,8 @@ A grid is a YAML file of parameters and lists of values (`read`):
     zip: {lr: [0.4, 0.8], steps: [300, 200]}              # the first with the first, the second with the second
     seeds: 3                                              # initialisations in each cell; [0, 1, 2]: a cell for each
 
-`plan` makes its cells and checks them all, `run` executes what is not up to date, `lotto.lab.gather` keeps the table.
+`plan` makes its cells and checks them all, `lotto.lab.cells` executes those that are not up to date, `lotto.lab.gather`
+keeps their table.
 """
 
 from __future__ import annotations
@@ -17,29 +18,24 @@ import dataclasses
 import itertools
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lotto.checkpoint import Paused
 from lotto.config import ConfigError, nearest
 from lotto.data import DataError
-from lotto.lab import batch, gather, presets
+from lotto.lab import batch, presets
 from lotto.lab.gather import Cell
 from lotto.lab.groups import OF_ONE, PLACES
-from lotto.lab.notebooks import CLONE, INTERRUPTED, OK, PAUSED, digest, up_to_date
-from lotto.lab.store import deadline
+from lotto.lab.notebooks import CLONE, digest, up_to_date
 from lotto.lab.study import Study
 
 PARTS = ("notebooks", "base", "cross", "zip", "seeds")
 """The keys that a grid's file may have."""
 MOST = 10_000
 """The most cells that a grid may have."""
-STOPPED = {PAUSED: "paused", INTERRUPTED: "interrupted"}
-"""Exit code -> status of a cell whose run was stopped with it."""
 
 
 # what is asked
@@ -205,66 +201,6 @@ def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
     if not (found := re.fullmatch(r"(\d+)/(\d+)", text)) or not 1 <= int(found[1]) <= int(found[2]):
         raise ConfigError(f"shard = {text!r}: give a part and the number of parts, such as 1/4 to 4/4")
     return list(cells[int(found[1]) - 1 :: int(found[2])])
-
-
-TICKETS, PATHS = "02_distilled_imp", "03_stability"
-"""Notebooks that show the trained tickets of a cell's study as it stands, and the paths between them."""
-
-
-def ahead(cells: Sequence[Cell]) -> int:
-    """Compute the tickets of several cells together, before their notebooks are executed one after another; return an
-    exit code. A search is a chain of rounds, so that one cell alone keeps few workers busy. An error is only told here:
-    its cell meets it again, and makes a row of it."""
-    missing = [(c.study, {j.name for j in c.jobs if not up_to_date(j)}) for c in cells]
-    missing = [(study, names) for study, names in missing if names & {TICKETS, PATHS}]
-    if len(missing) < 2:
-        return OK
-    from lotto.lab import parallel
-    from lotto.lab.stability.products import pairs, segment
-    from lotto.lab.tickets.products import trained, trainings
-
-    print(f"tickets of {len(missing)} cells together", flush=True)
-    try:
-        parallel.compute(trained, [t for study, _ in missing for t in trainings(study)])
-        walked = [study for study, names in missing if PATHS in names]
-        parallel.compute(segment, [p for study in walked for cell in study.cells() for p in pairs(study, cell)])
-    except Paused:
-        return PAUSED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        print(f"not all of them: {error}", flush=True)
-    return OK
-
-
-def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = False) -> int:
-    """Execute the cells of `mine` that are not up to date, one after another, when their tickets are there (`ahead`);
-    return an exit code. A failed cell is a row with its error, and the next one runs. The table of all `cells` is
-    rewritten after each."""
-    code = ahead(mine) if time.time() < deadline() else OK
-    for i, cell in enumerate(mine if code == OK else (), 1):
-        told = f"cell {i} of {len(mine)}, {cell.name}"
-        if not force and all(map(up_to_date, cell.jobs)):
-            print(f"{told}: up to date", flush=True)
-            continue
-        if time.time() >= deadline():
-            code = PAUSED
-            break
-        print(f"\n{told}", flush=True)
-        found = batch.run(cell.jobs, cell.study, force, keep_going=True)
-        cell.note(STOPPED.get(found))
-        gather.write(cells)
-        code = max(code, found)
-        if found in STOPPED:
-            break
-    gather.write(cells)
-    if gather.finished(cells) and code not in STOPPED:
-        code = max(code, gather.compare(cells, force))
-    print(f"\n{gather.told(cells)}")
-    if code in STOPPED:
-        print(f"{STOPPED[code]}; what was finished is kept, the same command goes on from there")
-    print(f"table: {cells[0].folder.parent / 'table.csv'}; page (opens offline): {gather.pages(cells, name)}")
-    return code
 
 
 def list_cells(mine: Sequence[Cell], force: bool) -> None:

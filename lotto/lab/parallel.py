@@ -8,8 +8,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lotto.config import ConfigError
 from lotto.lab import cluster, progress, scheduler
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lotto.lab.product import Product
     from lotto.lab.store import Cached
 
+
+T = TypeVar("T")
 
 # loky's manager warns of workers that ended while they were idle, and starts others. Where warnings are errors this one
 # would end the manager instead, and whoever waits for a product would wait for ever.
@@ -83,26 +85,40 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
 def _finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
     """(key, product) of each task (key, description) as it finishes in a process of this machine; `cluster.finished` is
     the same on a cluster."""
-    if len(tasks) < 2 or jobs() == 1:
-        yield from ((k, function(d)) for k, d in tasks)
+    yield from unordered(functools.partial(_keyed, function), tasks, min(jobs(), len(tasks)))
+
+
+def _keyed(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
+    return key, function(description)
+
+
+def unordered(function: Callable[..., T], tasks: Sequence[tuple], at_once: int, **settings: str) -> Iterator[T]:
+    """What `function(*task)` returns for each task, as it finishes, in `at_once` processes of this machine; for one at
+    a time in this process. They are begun in their order.
+
+    settings: `LOTTO_...` variables that the processes shall have other than this one has. Processes at work are ended,
+    with their children, when the iterator is closed.
+    """
+    if at_once < 2:
+        yield from (function(*task) for task in tasks)
         return
     import joblib
 
-    settings = {n: v for n, v in os.environ.items() if n.startswith("LOTTO_")}
+    settings = {n: v for n, v in os.environ.items() if n.startswith("LOTTO_")} | settings
     # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
-    with joblib.parallel_config("loky", n_jobs=min(jobs(), len(tasks)), inner_max_num_threads=1):
-        work = (joblib.delayed(_task)(function, k, d, settings) for k, d in tasks)
-        yield from joblib.Parallel(return_as="generator_unordered")(work)
+    with joblib.parallel_config("loky", n_jobs=at_once, inner_max_num_threads=1):
+        work = (joblib.delayed(_there)(settings, function, *task) for task in tasks)
+        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(work)
 
 
-def _task(function: Cached, key: str, description: BaseModel, settings: Mapping[str, str]) -> tuple[str, Product]:
+def _there(settings: Mapping[str, str], function: Callable[..., T], *task: Any) -> T:
     progress.in_worker = True
     _die_with_parent()
     # workers outlive the call that started them, so each task sets its own call's store, data and deadline
     for name in [n for n in os.environ if n.startswith("LOTTO_") and n not in settings]:
         del os.environ[name]
     os.environ.update(settings)
-    return key, function(description)
+    return function(*task)
 
 
 @functools.cache

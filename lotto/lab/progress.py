@@ -4,10 +4,12 @@ the process that started it reads."""
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from lotto.lab.device import device, peak_memory
 
@@ -75,6 +77,24 @@ def _memory() -> float:
     import torch
 
     return torch.cuda.max_memory_allocated() if device().type == "cuda" else peak_memory()
+
+
+class Named(io.TextIOBase):
+    """Text written to `to`, whole lines at a time and each after a name: who of several that print at once says it.
+    Never a terminal: lines that move would overwrite each other."""
+
+    def __init__(self, name: str, to: TextIO):
+        self.name, self.to, self.begun = name, to, ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *whole, self.begun = (self.begun + text).split("\n")
+        if told := "".join(f"{self.name} | {line}\n" for line in whole if line.strip()):
+            self.to.write(told)
+            self.to.flush()
+        return len(text)
 
 
 class Stages:

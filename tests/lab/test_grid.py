@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lotto import run
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import batch, committed, gather, grid, notebooks
+from lotto.lab import batch, cells, committed, gather, grid, notebooks
 from lotto.lab.claims.board import Board
 from lotto.lab.compare import tables
 
@@ -180,6 +180,8 @@ class Executor:
         for old in (job.partial, job.manifest):
             old.unlink(missing_ok=True)
         if (error := self.stop.get(cell)) is not None:
+            if isinstance(error, Paused):
+                os.environ["LOTTO_DEADLINE"] = "0"
             raise error
         if job.name == "02_b" and cell in self.trouble:
             return self.trouble[cell]
@@ -207,6 +209,7 @@ def executor(monkeypatch):
     monkeypatch.setattr(notebooks, "execute", made)
     monkeypatch.setattr(batch, "look_for_a_browser", lambda: None)
     monkeypatch.setenv("LOTTO_DEADLINE", "inf")
+    monkeypatch.setenv("LOTTO_JOBS", "1")  # in this process, where it stands for papermill
     return made
 
 
@@ -258,8 +261,43 @@ def test_a_stopped_grid_has_its_table_and_goes_on_where_it_was(call, executor, t
     executor.seen.clear()
     executor.stop.clear()
     executor.trouble.clear()
+    os.environ["LOTTO_DEADLINE"] = "inf"
     assert call(asked)[0] == 0
     assert executor.cells == ["ipc=5", "ipc=7", "ipc=9"] and set(rows(tmp_path).status) == {"ok"}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_of_several_cells_at_once_each_has_its_row_in_whatever_order_they_end(
+    call, executor, tmp_path, monkeypatch, stopped
+):
+    """Two of four begin, the second ends first and fails, and the third takes its place; then the run is interrupted, or
+    the others end."""
+    executor.trouble["ipc=5"] = "ValueError: why"
+    shares = []
+
+    def unordered(function, tasks, at_once, **settings):
+        shares.append((at_once, settings))
+        yield function(*tasks[1])
+        if stopped:
+            raise KeyboardInterrupt
+        yield from (function(*tasks[i]) for i in (3, 2, 0))
+
+    monkeypatch.setattr(cells.parallel, "unordered", unordered)
+    monkeypatch.setattr(cells.parallel, "jobs", lambda: 2)
+    code, said = call({"cross": {"ipc": [3, 5, 7, 9]}})
+    assert shares == [(2, {"LOTTO_JOBS": "1", "LOTTO_SCHEDULER": ""})]
+    assert code == (130 if stopped else 1)
+    others = ["interrupted", "interrupted", "not run"] if stopped else ["ok"] * 3
+    assert list(rows(tmp_path).status) == [others[0], "failed", *others[1:]]
+    assert "ipc=5 | 02_b failed" in said and "ipc=5 | ValueError: why" in said, "whose line it is"
+
+
+def test_a_time_limit_that_passes_while_several_run_leaves_the_others_not_run(call, executor, tmp_path, monkeypatch):
+    executor.stop["ipc=5"] = Paused()
+    monkeypatch.setattr(cells.parallel, "unordered", lambda function, tasks, *_, **__: (function(*t) for t in tasks))
+    monkeypatch.setattr(cells.parallel, "jobs", lambda: 2)
+    assert call({"cross": {"ipc": [3, 5, 7]}})[0] == 75
+    assert list(rows(tmp_path).status) == ["ok", "paused", "not run"]
 
 
 def test_no_cell_begins_when_the_time_is_up(call, executor, tmp_path):
@@ -282,23 +320,23 @@ def test_tickets_of_all_cells_are_computed_together_before_any_notebook(
             raise error
 
     monkeypatch.setattr(parallel, "compute", compute)
-    named = {"01_a": grid.TICKETS, "02_b": grid.PATHS}
+    named = {"01_a": cells.TICKETS, "02_b": cells.PATHS}
     sources = [
         p.rename(p.with_stem(named[p.stem])) for p in sorted(notebooks.NOTEBOOKS.glob("*.ipynb")) if p.stem in named
     ]
-    cells = grid.plan(grid.expand({"cross": {"ipc": [5, 10]}, "seeds": 2}, "g"), {}, sources, str(tmp_path / "out"))
-    assert grid.run(cells, cells, "g") == code
-    runs = len(cells[0].study.cells()) * cells[0].study.children
-    paths = len(cells[0].study.cells())
+    found = grid.plan(grid.expand({"cross": {"ipc": [5, 10]}, "seeds": 2}, "g"), {}, sources, str(tmp_path / "out"))
+    assert cells.run(found, found, "g") == code
+    runs = len(found[0].study.cells()) * found[0].study.children
+    paths = len(found[0].study.cells())
     assert asked[0] == ("trained", 2 * runs, 0) and (error or asked[1:] == [("segment", 2 * paths, 0)])
     assert len(executor.cells) == (0 if code else 2)
     asked.clear()
-    grid.run(cells, cells, "g")
+    cells.run(found, found, "g")
     assert code or not asked, "nothing is missing"
-    one = cells[0].jobs[0]
+    one = found[0].jobs[0]
     one.manifest.unlink(missing_ok=True)
     asked.clear()
-    assert code or (grid.ahead(cells), asked) == (0, []), "a single cell computes what it needs by itself"
+    assert code or (cells.ahead(found), asked) == (0, []), "a single cell computes what it needs by itself"
 
 
 def test_shards_share_a_table_and_the_last_one_compares(call, executor, tmp_path):
@@ -378,14 +416,15 @@ def test_a_parameter_is_told_as_the_study_has_it(tiny):
 
 @pytest.mark.slow
 def test_a_real_grid_of_two_cells(tmp_path, tiny_parameters):
-    """Notebook 03 in two cells of one initialisation, then 07 over their table."""
+    """Notebook 03 in two cells of one initialisation, both at once, then 07 over their table."""
     base = {n: v for n, v in tiny_parameters.items() if n not in ("seeds", "ipc")} | {"methods": ["dense", "distilled"]}
     asked = {"notebooks": "03", "cross": {"ipc": [2, 3]}, "seeds": 1, "base": base}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(asked))
     call = [sys.executable, "-m", "lotto.run", "--grid", "tiny.yaml", "--out", "out"]
-    where = {**os.environ, "LOTTO_DEVICE": "cpu", "PYTHONPATH": str(notebooks.CLONE)}
+    where = {**os.environ, "LOTTO_DEVICE": "cpu", "LOTTO_JOBS": "2", "PYTHONPATH": str(notebooks.CLONE)}
     first = subprocess.run(call, cwd=tmp_path, env=where, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
+    assert all(f"ipc={n} | 03_stability  ok" in first.stdout for n in (2, 3)), "both at once, each told by its name"
     found = tables.read(str(tmp_path / "out" / "table.parquet"))
     assert list(found.ipc) == [2, 3] and list(found.status) == ["ok", "ok"] and (found.core_seconds > 0).all()
     assert {"barrier/dense/0", "accuracy/distilled/2", "P2/barrier/distilled"} <= set(found)

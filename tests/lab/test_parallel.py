@@ -39,6 +39,18 @@ def test_that_a_worker_ended_while_idle_is_an_error_nowhere():
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, timeout=60)
 
 
+def _told(number: int) -> tuple[int, str | None, int]:
+    return number, os.environ.get("LOTTO_JOBS"), os.getpid()
+
+
+def test_tasks_in_processes_of_their_own_have_the_settings_given(monkeypatch):
+    monkeypatch.setenv("LOTTO_JOBS", "4")
+    here = list(parallel.unordered(_told, [(1,), (2,)], 1))
+    assert here == [(1, "4", os.getpid()), (2, "4", os.getpid())]
+    there = sorted(parallel.unordered(_told, [(n,) for n in range(4)], 2, LOTTO_JOBS="2"))
+    assert [t[:2] for t in there] == [(n, "2") for n in range(4)] and os.getpid() not in {t[2] for t in there}
+
+
 @pytest.mark.slow
 def test_workers_follow_their_caller_to_another_store(tmp_path, monkeypatch, own_store, tiny):
     tickets = [tiny().ticket(m, 1, 0) for m in ("random", "initial")]

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from lotto.lab import progress
@@ -72,3 +74,14 @@ def test_a_note_is_told_as_it_is_and_counts_for_nothing(tmp_path, monkeypatch):
     stages.read((tmp_path / "progress").read_text(), 1.0)
     assert stages.notes == ["lost a worker: 2 left"]
     assert stages.open == {"search masks": (1, 4)}
+
+
+def test_lines_of_several_at_once_bear_their_names():
+    told = io.StringIO()
+    one, two = progress.Named("ipc=5", told), progress.Named("ipc=10", told)
+    print("02 ...", file=one)
+    print("a part ", end="", file=two)  # nothing is told before its line is whole
+    print(file=one)
+    print("and its end\nanother", file=two)
+    assert told.getvalue() == "ipc=5 | 02 ...\nipc=10 | a part and its end\nipc=10 | another\n"
+    assert not one.isatty()
