@@ -101,6 +101,7 @@ def _executed(tasks: Sequence[tuple], at_once: int) -> Iterator[tuple[str, int |
 def _cell(told: str, name: str, jobs: list[Job], study: Study, force: bool, prefix: bool = False):
     if time.time() >= deadline():
         return name, None, jobs
+    scheduler.check()  # one that is lost is no fault of this cell's: the run ends, and nothing is made a row of
     with contextlib.redirect_stdout(progress.Named(name, sys.stdout)) if prefix else contextlib.nullcontext():
         print(f"\n{told}", flush=True)
         return name, batch.run(jobs, study, force, keep_going=True), jobs

@@ -339,6 +339,21 @@ def test_tickets_of_all_cells_are_computed_together_before_any_notebook(
     assert code or (cells.ahead(found), asked) == (0, []), "a single cell computes what it needs by itself"
 
 
+def test_a_scheduler_that_is_lost_ends_the_run_and_fails_no_cell(call, executor, tmp_path, monkeypatch):
+    """Each cell would wait for it in vain, and be told as failed."""
+    left = iter([None, None, ConfigError("scheduler = 'tcp://host:1': no Dask scheduler answered")])
+
+    def check():
+        if error := next(left):
+            raise error
+
+    monkeypatch.setattr(cells.scheduler, "check", check)
+    monkeypatch.setattr("lotto.lab.options.scheduler.check", check)
+    code, said = call({"cross": {"ipc": [3, 5, 7]}})
+    assert code == 2 and "no Dask scheduler answered" in said and executor.cells == ["ipc=3"]
+    assert list(rows(tmp_path).status) == ["ok", "not run", "not run"]
+
+
 def test_shards_share_a_table_and_the_last_one_compares(call, executor, tmp_path):
     asked = {"cross": {"ipc": [3, 5, 7]}}
     executor.trouble["ipc=5"] = "ValueError: why"
