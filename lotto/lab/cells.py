@@ -98,7 +98,9 @@ def _executed(tasks: Sequence[tuple], at_once: int) -> Iterator[tuple[str, int |
     return parallel.unordered(one, tasks, at_once, LOTTO_JOBS=share, LOTTO_SCHEDULER=scheduler.address())
 
 
-def _cell(told: str, name: str, jobs: list[Job], study: Study, force: bool, prefix: bool = False):
+def _cell(
+    told: str, name: str, jobs: list[Job], study: Study, force: bool, prefix: bool = False
+) -> tuple[str, int | None, list[Job]]:
     if time.time() >= deadline():
         return name, None, jobs
     scheduler.check()  # one that is lost is no fault of this cell's: the run ends, and nothing is made a row of
