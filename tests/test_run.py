@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from lotto import run
 from lotto.config import ConfigError
 from lotto.distill.coresets import subset
-from lotto.lab import committed, notebooks, options, sources, stills
+from lotto.lab import batch, committed, notebooks, options, sources, stills
 
 ENV = {**os.environ, "LOTTO_DEVICE": "cpu"}
 
@@ -106,6 +107,28 @@ def test_failures_of_every_kind_are_failures(books, tmp_path, capsys, cell):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("times, trouble", [(2, None), (3, "Kernel died before replying to kernel_info")])
+def test_a_kernel_that_dies_at_birth_is_started_again(books, tmp_path, monkeypatch, times, trouble):
+    """Its ports were taken by another that started at the same time; nothing of the notebook was executed yet."""
+    import papermill
+    from jupyter_client import client
+
+    assert notebooks.STILLBORN in inspect.getsource(client)
+    books("01_a", END.format("01_a"))
+    real, calls = papermill.execute_notebook, []
+
+    def execute(*args, **named):
+        calls.append(args)
+        if len(calls) <= times:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*args, **named)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    job = batch.plan(notebooks.choose("01", None), {"preset": "digits"}, str(tmp_path / "out"))[0][0]
+    assert notebooks.execute(job) == trouble
+    assert len(calls) == 3 and job.result.exists() == (trouble is None)
+
+
 def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
     books("01_cut", "1 + 1")
     books("02_other", END.format("01_cut"))

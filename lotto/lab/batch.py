@@ -64,9 +64,10 @@ def place(preset: str, given: Mapping[str, Any], out: str | None = None) -> Path
     return Path(out).expanduser().resolve() if out else CLONE / "runs" / folder
 
 
-def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False) -> int:
+def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool = False, looked: bool = False) -> int:
     """Execute the notebooks that are not up to date (with `force`, all) and return an exit code. One run at a time
-    writes to an output folder. The first failure ends the run, unless `keep_going`."""
+    writes to an output folder. The first failure ends the run, unless `keep_going`. looked: whether a browser was
+    looked for before (`look_for_a_browser`)."""
     out = jobs[0].out
     lock = FileLock(out / ".lock")
     try:
@@ -80,15 +81,15 @@ def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool
             f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder"
         ) from None
     try:
-        return _one_by_one(jobs, described, force, keep_going)
+        return _one_by_one(jobs, described, force, keep_going, looked)
     finally:
         lock.release()
 
 
-def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool) -> int:
+def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool, looked: bool) -> int:
     d = described
     print(f"preset {d.preset}: {d.seeds} initialisation(s), levels {list(d.levels)}, {len(d.arms)} methods", flush=True)
-    code, looked = OK, False
+    code = OK
     for job in jobs:
         if not force and up_to_date(job):
             job.status = "up to date"

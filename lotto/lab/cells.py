@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -58,12 +59,12 @@ def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = Fa
         if not force and all(map(up_to_date, cell.jobs)):
             print(f"{told}: up to date", flush=True)
         else:
-            waiting[cell.name] = cell, (told, cell.name, cell.jobs, cell.study, force)
+            waiting[cell.name] = told, cell
     at_once = min(parallel.jobs(), len(waiting))
     try:
-        with contextlib.closing(_executed([task for _, task in waiting.values()], at_once)) as executed:
+        with contextlib.closing(_executed(list(waiting.values()), force, at_once)) as executed:
             for place, found, jobs in executed:
-                cell, _ = waiting.pop(place)
+                _, cell = waiting.pop(place)
                 cell.jobs = jobs
                 if found is None:  # the time was up before it began
                     code = max(code, PAUSED)
@@ -72,12 +73,13 @@ def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = Fa
                 gather.write(cells)
                 code = max(code, found)
                 if found == INTERRUPTED:
-                    break
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         code = INTERRUPTED
-        for cell, _ in list(waiting.values())[:at_once]:
-            cell.stopped = STOPPED[code]
-    gather.write(cells)
+        for _, cell in list(waiting.values())[: at_once if at_once > 1 else 0]:
+            cell.note(STOPPED[code])
+    finally:
+        gather.write(cells)
     if gather.finished(cells) and code not in STOPPED:
         code = max(code, gather.compare(cells, force))
     print(f"\n{gather.told(cells)}")
@@ -87,23 +89,32 @@ def run(cells: Sequence[Cell], mine: Sequence[Cell], name: str, force: bool = Fa
     return code
 
 
-def _executed(tasks: Sequence[tuple], at_once: int) -> Iterator[tuple[str, int | None, list[Job]]]:
-    """(name, exit code, jobs) of each cell as it finishes; code None: not begun. Of several at once, each has its share
-    of the processes, and its lines begin with its name."""
+def _executed(
+    waiting: Sequence[tuple[str, Cell]], force: bool, at_once: int
+) -> Iterator[tuple[str, int | None, list[Job]]]:
+    """Execute cells, each with what is told of it: (name, exit code, jobs) of each as it finishes; code None: not
+    begun. Of several at once, each has its share of the processes, and its lines begin with its name."""
+    tasks = [(told, cell.name, cell.jobs, cell.study, force) for told, cell in waiting]
     if at_once < 2:
         return parallel.unordered(_cell, tasks, at_once)
     batch.look_for_a_browser()  # said once
-    share = str(parallel.jobs() // at_once)
-    one = functools.partial(_cell, prefix=True)
-    return parallel.unordered(one, tasks, at_once, LOTTO_JOBS=share, LOTTO_SCHEDULER=scheduler.address())
+    # those that are left over when the others have ended have the processes for themselves
+    over = len(tasks) % at_once
+    beside = [at_once] * (len(tasks) - over) + [over] * over
+    tasks = [(*task, str(math.ceil(parallel.jobs() / n))) for task, n in zip(tasks, beside, strict=True)]
+    settings = {"LOTTO_SCHEDULER": scheduler.address(), "LOTTO_PLACE": parallel.place()}
+    return parallel.unordered(_cell, tasks, at_once, **settings)
 
 
 def _cell(
-    told: str, name: str, jobs: list[Job], study: Study, force: bool, prefix: bool = False
+    told: str, name: str, jobs: list[Job], study: Study, force: bool, share: str | None = None
 ) -> tuple[str, int | None, list[Job]]:
+    """share: of the processes, where several cells are executed at once, each in a process of its own."""
     if time.time() >= deadline():
         return name, None, jobs
+    if share:
+        os.environ["LOTTO_JOBS"] = share
     scheduler.check()  # one that is lost is no fault of this cell's: the run ends, and nothing is made a row of
-    with contextlib.redirect_stdout(progress.Named(name, sys.stdout)) if prefix else contextlib.nullcontext():
+    with contextlib.redirect_stdout(progress.Named(name, sys.stdout)) if share else contextlib.nullcontext():
         print(f"\n{told}", flush=True)
-        return name, batch.run(jobs, study, force, keep_going=True), jobs
+        return name, batch.run(jobs, study, force, keep_going=True, looked=bool(share)), jobs

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from lotto.lab import batch, index, notebooks
 from lotto.lab.groups import DEFAULTS, places
-from lotto.lab.notebooks import FAILED, OK, Job, digest, up_to_date
+from lotto.lab.notebooks import FAILED, OK, Job, digest, last, up_to_date
 from lotto.lab.study import Study
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Cell:
         """The cell's row: name, varied parameters, `status` (ok, failed, not run, paused, interrupted), `error` (the
         errors of its notebooks in one line), total `seconds` and `core_seconds` of its finished notebooks, and their
         estimates under the names of `claims.board.numbers`."""
-        done = [json.loads(job.manifest.read_text()) for job in self.jobs if up_to_date(job)]
+        done = [made for job in self.jobs if (made := last(job))]
         file, errors = self.folder / "failed.json", {}
         if len(done) < len(self.jobs) and file.exists():
             kept = json.loads(file.read_text())

@@ -41,6 +41,10 @@ KERNEL = {"KernelManager": {"transport_encryption": "auto"}}
 """Encrypts the messages to and from kernels, so that other users of this machine cannot read them (and the kernel does
 not warn that they could)."""
 
+ATTEMPTS, STILLBORN = 3, "Kernel died before replying"
+"""How often a kernel that ends before it executes anything is started, and what is said of one: the ports that were
+found free for it may by then be those of another that started at the same time."""
+
 
 def finish(notebook: str, board: Board | None = None) -> None:
     """The last call of a notebook, which writes its end mark. Without it a run does not count as finished, whatever the
@@ -161,17 +165,21 @@ def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
     )
 
 
-def up_to_date(job: Job) -> bool:
-    """Whether the last finished run had this source, these parameters, this lotto and these versions, and its result
-    still exists; if so, its board is read into `job`."""
+def last(job: Job) -> dict[str, Any] | None:
+    """What the last finished run left of itself (its manifest), if it had this source, these parameters, this lotto and
+    these versions, and its result still exists."""
     try:
-        last = json.loads(job.manifest.read_text())
+        found = json.loads(job.manifest.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    if last["key"] != job.key or not job.result.exists():
-        return False
-    job.board = last["board"]
-    return True
+        return None
+    return found if found["key"] == job.key and job.result.exists() else None
+
+
+def up_to_date(job: Job) -> bool:
+    """Whether there is such a last run; if so, its board is read into `job`."""
+    if found := last(job):
+        job.board = found["board"]
+    return found is not None
 
 
 @contextlib.contextmanager
@@ -190,9 +198,6 @@ def kernel_environment(**more: str) -> Iterator[None]:
 def execute(job: Job) -> str | None:
     """Run one notebook with papermill; return None, or what went wrong. The result gets its name only once it is
     complete. Paused if the time limit was reached in it."""
-    import papermill
-    from traitlets.config import Config
-
     job.out.mkdir(parents=True, exist_ok=True)
     for old in (job.partial, job.manifest):
         old.unlink(missing_ok=True)
@@ -206,16 +211,7 @@ def execute(job: Job) -> str | None:
             progress_line(job.name, progress),
         ):
             try:
-                papermill.execute_notebook(
-                    str(job.source),
-                    str(job.partial),
-                    parameters=job.parameters,
-                    progress_bar=False,
-                    kernel_name="python3",
-                    cwd=str(NOTEBOOKS),
-                    store_widget_state=False,
-                    config=Config(KERNEL),
-                )
+                _papermill(job)
             except Exception as error:
                 if getattr(error, "ename", "") == Paused.__name__:
                     raise Paused from None
@@ -229,16 +225,32 @@ def execute(job: Job) -> str | None:
     job.partial.replace(job.result)
     report.page(job.result, base=NOTEBOOKS)
     part = job.manifest.with_suffix(".part")
-    made = {
-        "key": job.key,
-        "parameters": job.parameters,
-        "seconds": round(job.seconds, 1),
-        "title": report.title(job.result),
-        **told,
-    }
-    part.write_text(json.dumps(made, indent=1))
+    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)}
+    part.write_text(json.dumps({**made, "title": report.title(job.result), **told}, indent=1))
     part.replace(job.manifest)
     return None
+
+
+def _papermill(job: Job) -> None:
+    import papermill
+    from traitlets.config import Config
+
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            papermill.execute_notebook(
+                str(job.source),
+                str(job.partial),
+                parameters=job.parameters,
+                progress_bar=False,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                store_widget_state=False,
+                config=Config(KERNEL),
+            )
+            return
+        except RuntimeError as error:
+            if not left or STILLBORN not in str(error):
+                raise
 
 
 def _last_lines(error: Exception) -> str:

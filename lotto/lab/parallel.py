@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lotto.config import ConfigError
@@ -44,7 +45,10 @@ def jobs() -> int:
 
 
 def place() -> str:
-    """Where products are computed, for the record: "cpu, 2 processes at a time", "Dask cluster local:3"."""
+    """Where products are computed, for the record: "cpu, 2 processes at a time", "Dask cluster local:3"; in a process
+    that has a share of that, what `LOTTO_PLACE` says."""
+    if told := os.environ.get("LOTTO_PLACE"):
+        return told
     return f"Dask cluster {named}" if (named := scheduler.named()) else f"{device_name()}, {jobs()} processes at a time"
 
 
@@ -84,12 +88,18 @@ def compute(function: Cached, descriptions: Sequence[BaseModel]) -> list[Product
 
 def _finished(function: Cached, tasks: Sequence[tuple[str, BaseModel]]) -> Iterator[tuple[str, Product]]:
     """(key, product) of each task (key, description) as it finishes in a process of this machine; `cluster.finished` is
-    the same on a cluster."""
-    yield from unordered(functools.partial(_keyed, function), tasks, min(jobs(), len(tasks)))
+    the same on a cluster. What another process is computing now comes last: runs that want the same products share the
+    work, and do not wait for each other at every one."""
+    left, at_once = dict(tasks), min(jobs(), len(tasks))
+    for k, product in unordered(functools.partial(_keyed, function.unless_busy), tasks, at_once):
+        if product is not None:
+            del left[k]
+            yield k, product
+    yield from unordered(functools.partial(_keyed, function), list(left.items()), min(at_once, len(left)))
 
 
-def _keyed(function: Cached, key: str, description: BaseModel) -> tuple[str, Product]:
-    return key, function(description)
+def _keyed(call: Callable[[Any], T], key: str, description: BaseModel) -> tuple[str, T]:
+    return key, call(description)
 
 
 def unordered(function: Callable[..., T], tasks: Sequence[tuple], at_once: int, **settings: str) -> Iterator[T]:
@@ -97,7 +107,7 @@ def unordered(function: Callable[..., T], tasks: Sequence[tuple], at_once: int, 
     a time in this process. They are begun in their order.
 
     settings: `LOTTO_...` variables that the processes shall have other than this one has. Processes at work are ended,
-    with their children, when the iterator is closed.
+    with their children, when the iterator is closed. ConfigError if one is ended from outside.
     """
     if at_once < 2:
         yield from (function(*task) for task in tasks)
@@ -108,7 +118,19 @@ def unordered(function: Callable[..., T], tasks: Sequence[tuple], at_once: int, 
     # inner_max_num_threads: the workers' BLAS and OpenMP start with one thread, whatever the caller's have
     with joblib.parallel_config("loky", n_jobs=at_once, inner_max_num_threads=1):
         work = (joblib.delayed(_there)(settings, function, *task) for task in tasks)
-        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(work)
+        results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(work)
+        try:
+            for found in results:  # noqa: UP028 (what closes this one must not close `results` yet)
+                yield found
+        except BrokenProcessPool:
+            raise ConfigError(
+                f"jobs = {at_once}: one of as many processes was ended from outside, for want of memory perhaps; what "
+                "was finished is kept. Give the same command again, with fewer (--jobs) if memory is short"
+            ) from None
+        finally:
+            with warnings.catch_warnings():  # that tasks are cancelled: closing means that
+                warnings.simplefilter("ignore", UserWarning)
+                results.close()
 
 
 def _there(settings: Mapping[str, str], function: Callable[..., T], *task: Any) -> T:

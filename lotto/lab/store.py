@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
@@ -148,13 +148,22 @@ class Cached:
 
     @asking
     def __call__(self, description: BaseModel) -> Product:
+        return self._made(description)
+
+    def unless_busy(self, description: BaseModel) -> Product | None:
+        """The product, or None if another process is computing it now."""
+        with contextlib.suppress(Timeout):
+            return self._made(description, patience=0)
+        return None
+
+    def _made(self, description: BaseModel, patience: float = -1) -> Product:
         folder = self.folder(description)
         if (product := _open(folder)) is not None:
             return product
         _check_format()
         if time.time() >= deadline():
             raise Paused
-        with _full_disk_told(), _lock(folder):
+        with _full_disk_told(), _lock(folder, patience):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
             started = time.perf_counter()

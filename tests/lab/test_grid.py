@@ -4,6 +4,7 @@ computed, failures are rows, and the table is whole and of the right types where
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 
@@ -266,7 +267,7 @@ def test_a_stopped_grid_has_its_table_and_goes_on_where_it_was(call, executor, t
     assert executor.cells == ["ipc=5", "ipc=7", "ipc=9"] and set(rows(tmp_path).status) == {"ok"}
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", ["", "this process", "a child"])
 def test_of_several_cells_at_once_each_has_its_row_in_whatever_order_they_end(
     call, executor, tmp_path, monkeypatch, stopped
 ):
@@ -276,20 +277,55 @@ def test_of_several_cells_at_once_each_has_its_row_in_whatever_order_they_end(
     shares = []
 
     def unordered(function, tasks, at_once, **settings):
-        shares.append((at_once, settings))
-        yield function(*tasks[1])
-        if stopped:
-            raise KeyboardInterrupt
-        yield from (function(*tasks[i]) for i in (3, 2, 0))
+        shares.append((at_once, settings, [task[-1] for task in tasks]))
+        for i in (1, 3, 2, 0):  # in processes of their own: what comes back is a copy
+            name, found, jobs = pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(tasks[i])))))
+            yield name, 130 if stopped == "a child" and i == 3 else found, jobs
+            if stopped == "this process" and i == 1:
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(cells.parallel, "unordered", unordered)
     monkeypatch.setattr(cells.parallel, "jobs", lambda: 2)
     code, said = call({"cross": {"ipc": [3, 5, 7, 9]}})
-    assert shares == [(2, {"LOTTO_JOBS": "1", "LOTTO_SCHEDULER": ""})]
+    told = {"LOTTO_SCHEDULER": "", "LOTTO_PLACE": "cpu, 2 processes at a time"}
+    assert shares == [(2, told, ["1", "1", "1", "1"])]
     assert code == (130 if stopped else 1)
-    others = ["interrupted", "interrupted", "not run"] if stopped else ["ok"] * 3
-    assert list(rows(tmp_path).status) == [others[0], "failed", *others[1:]]
+    others = {
+        "": ["ok"] * 3,
+        "this process": ["interrupted", "interrupted", "not run"],
+        "a child": ["interrupted", "interrupted", "ok"],
+    }
+    assert list(rows(tmp_path).status) == [others[stopped][0], "failed", *others[stopped][1:]]
+    assert rows(tmp_path).error["ipc=5"] == "02_b: ValueError: why"
     assert "ipc=5 | 02_b failed" in said and "ipc=5 | ValueError: why" in said, "whose line it is"
+
+
+def test_cells_that_are_left_over_have_all_processes_for_themselves(call, executor, monkeypatch):
+    shares = []
+    monkeypatch.setattr(cells.parallel, "jobs", lambda: 4)
+
+    def unordered(function, tasks, *_, **__):
+        shares.extend(task[-1] for task in tasks)
+        yield from ()
+
+    monkeypatch.setattr(cells.parallel, "unordered", unordered)
+    call({"cross": {"ipc": [2, 3, 4, 5, 6]}})
+    call({"cross": {"ipc": [2, 3, 4]}})
+    assert shares == ["1", "1", "1", "1", "4"] + ["2"] * 3
+
+
+def test_a_process_that_is_killed_ends_the_run_in_one_sentence_and_the_table_stands(
+    call, executor, tmp_path, monkeypatch
+):
+    def unordered(function, tasks, *_, **__):
+        yield function(*tasks[0])
+        raise ConfigError("jobs = 2: one of as many processes was ended from outside")
+
+    monkeypatch.setattr(cells.parallel, "unordered", unordered)
+    monkeypatch.setattr(cells.parallel, "jobs", lambda: 2)
+    code, said = call({"cross": {"ipc": [3, 5, 7]}})
+    assert code == 2 and said.endswith("jobs = 2: one of as many processes was ended from outside\n")
+    assert list(rows(tmp_path).status) == ["ok", "not run", "not run"]
 
 
 def test_a_time_limit_that_passes_while_several_run_leaves_the_others_not_run(call, executor, tmp_path, monkeypatch):
@@ -347,8 +383,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_fails_no_cell(call, executor,
         if error := next(left):
             raise error
 
-    monkeypatch.setattr(cells.scheduler, "check", check)
-    monkeypatch.setattr("lotto.lab.options.scheduler.check", check)
+    monkeypatch.setattr(cells.scheduler, "check", check)  # of the call, then of each cell
     code, said = call({"cross": {"ipc": [3, 5, 7]}})
     assert code == 2 and "no Dask scheduler answered" in said and executor.cells == ["ipc=3"]
     assert list(rows(tmp_path).status) == ["ok", "not run", "not run"]

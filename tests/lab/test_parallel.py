@@ -11,7 +11,9 @@ import torch
 
 from lotto.config import ConfigError
 from lotto.lab import parallel
+from lotto.lab.notebooks import CLONE
 from lotto.lab.tickets.products import level, trained
+from tests.lab.counted import counted
 
 
 @pytest.mark.slow
@@ -49,6 +51,51 @@ def test_tasks_in_processes_of_their_own_have_the_settings_given(monkeypatch):
     assert here == [(1, "4", os.getpid()), (2, "4", os.getpid())]
     there = sorted(parallel.unordered(_told, [(n,) for n in range(4)], 2, LOTTO_JOBS="2"))
     assert [t[:2] for t in there] == [(n, "2") for n in range(4)] and os.getpid() not in {t[2] for t in there}
+
+
+def _killed(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), 9)
+    return number
+
+
+def test_a_process_that_is_killed_is_told_in_one_sentence():
+    with pytest.raises(ConfigError, match="jobs = 2: one of as many processes was ended from outside"):
+        list(parallel.unordered(_killed, [(n,) for n in range(4)], 2))
+
+
+def test_an_iterator_that_is_closed_ends_its_processes_and_warns_of_nothing():
+    """Warnings are errors here."""
+    some = parallel.unordered(time.sleep, [(0,), (60,), (60,)], 2)
+    next(some)
+    started = time.monotonic()
+    some.close()
+    assert time.monotonic() - started < 30
+
+
+SHARED = """
+import sys, time
+from lotto.lab import parallel
+from tests.lab.counted import Work, square
+while time.time() < float(sys.argv[2]): pass
+found = parallel.compute(square, [Work(number=n, log=sys.argv[1], seconds=0.5) for n in range(9)])
+assert [p.metrics["number"] for p in found] == list(range(9))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_runs_that_want_the_same_products_share_the_work(own_store, tmp_path, jobs):
+    """Waiting for each other at every one, the one that was first would compute all."""
+    log = tmp_path / "log"
+    env = {**os.environ, "LOTTO_STORE": str(own_store), "LOTTO_JOBS": jobs}
+    call = [sys.executable, "-c", SHARED, str(log), str(time.time() + 15)]
+    runs = [subprocess.Popen(call, env=env, cwd=CLONE) for _ in range(2)]
+    assert [run.wait(120) for run in runs] == [0, 0]
+    made = [line.split() for line in counted(log)]
+    assert sorted(int(number) for number, _ in made) == list(range(9)), "each once"
+    workers = {pid for _, pid in made}
+    assert len(workers) == 2 * int(jobs), "all of them had something to do"
 
 
 @pytest.mark.slow
