@@ -91,7 +91,8 @@ PLANS: dict[str, Plan] = {
             # what the primary claims need first: it is hours a time
             "main level": Batch(("dense", "dense-rewound", *(m for m in _MAIN if m != "herding"), "hybrid"), (8,)),
             "sharpness": Batch(("dense", "imp", "distilled", "random-layerwise"), (8,), ("discarded",)),
-            "beside": Batch(("dense-norms", "dense-norms-distilled", "herding"), (8,)),
+            "norms": Batch(("dense-norms", "dense-norms-distilled"), (8,)),
+            "herding": Batch(("herding",), (8,)),
             "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-short-gentle"), (8,)),
             "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
         },
