@@ -24,10 +24,10 @@ function range(box, figure) {
   Object.assign(input, { type: "range", min: 0, max: steps.length - 1, step: 1, value: active });
   const say = () => { said.textContent = steps[input.value].label; input.setAttribute("aria-valuetext", said.textContent); };
   input.oninput = () => {
-    const { traces, ...chosen } = frames.find((frame) => frame.name === steps[input.value].args[0][0]);
-    const parts = data.map((trace, i) => traces.includes(i) ? merged(trace, chosen.data[traces.indexOf(i)]) : trace);
+    const chosen = frames[input.value], drawn = [...data];
+    chosen.traces.forEach((at, i) => { drawn[at] = merged(data[at], chosen.data[i]); });
     say();
-    Plotly.react(box, parts, merged(layout, chosen.layout));
+    Plotly.react(box, drawn, merged(layout, chosen.layout));
   };
   say();
   return control;
