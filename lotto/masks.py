@@ -180,6 +180,14 @@ def match_layers(mask: Mask, scores: Params) -> Mask:
     return {n: keep({n: torch.ones_like(m)}, {n: scores[n]}, int(m.sum()))[n] for n, m in mask.items()}
 
 
+def match_filters(mask: Mask, scores: Params) -> Mask:
+    """As many live weights in each filter (index of the first dimension) as `mask` has, at the places with the highest
+    scores: as `match_layers`, but what has no live weight keeps none."""
+    check(mask, scores)
+    ranks = {n: s.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1) for n, s in scores.items()}
+    return {n: (ranks[n] < m.flatten(1).sum(1, keepdim=True)).view(m.shape) for n, m in mask.items()}
+
+
 def collapsed(mask: Mask) -> list[str]:
     """Layers without a live weight."""
     return [n for n, m in mask.items() if not m.any()]

@@ -35,9 +35,9 @@ class Arm:
     """How weights are ranked: by magnitude after the loop, or without training. None: nothing is pruned, the arm is
     dense; with images it keeps the norms and biases that an inner loop on them leaves, as tickets do: is it the mask,
     or is it those?"""
-    then: Literal["new weights", "shuffled", "imp"] | None = None
-    """What follows: the mask over another initialisation, the same counts at random places of each layer, or rounds of
-    IMP."""
+    then: Literal["rewound", "new weights", "shuffled", "shuffled in filters", "imp"] | None = None
+    """What follows: everything is rewound, so that nothing but the mask is left of the search; the mask over another
+    initialisation; the same counts at random places of each layer, or of each filter; or rounds of IMP."""
     main: bool = False
     """Whether it is among the arms compared by default."""
 
@@ -133,7 +133,26 @@ ARMS: dict[str, Arm] = {
     "random-layerwise": Arm(
         title="random, layer-matched", colour="#b09fbd", images="distilled", then="shuffled", main=True
     ),
+    "random-layerwise-all": Arm(
+        title="random, layer-matched, all rewound",
+        colour="#d7cfde",
+        images="distilled",
+        rewinding="all",
+        then="shuffled",
+    ),
+    "random-filterwise": Arm(
+        title="random, filter-matched", colour="#7d6b8a", images="distilled", then="shuffled in filters"
+    ),
     "reinit": Arm(title="distilled mask, new weights", colour="#a0522d", images="distilled", then="new weights"),
+    "reinit-all": Arm(
+        title="distilled mask, new weights, all rewound",
+        colour="#cfa896",
+        images="distilled",
+        rewinding="all",
+        then="new weights",
+    ),
+    "imp-mask": Arm(title="IMP, mask alone", colour="#2b3f66", images="real", length="long", then="rewound"),
+    "distilled-mask": Arm(title="distilled, mask alone", colour="#7f3808", images="distilled", then="rewound"),
     "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp"),
     "hybrid-real": Arm(title="all real short, then IMP", colour="#c39bd3", images="real", then="imp"),
     "initial": Arm(title="initial magnitude", colour="#9a8c7c", score="initial"),

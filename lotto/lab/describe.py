@@ -168,10 +168,10 @@ class Ticket(Config):
     """Share of the live weights that a round removes, ranked globally."""
     rewinding: Rewinding = "all"
     """What is restored after each round, and before the ticket is trained (`tickets.rewind`)."""
-    then: Literal["new weights", "shuffled"] | None = None
-    """Control: what is trained in the ticket's place. Its mask over the initial weights of another seed; or as many
-    live weights in each layer at random places (layer-matched random). What the rewinding leaves of the inner loop is
-    left to the controls too."""
+    then: Literal["rewound", "new weights", "shuffled", "shuffled in filters"] | None = None
+    """Control: what is trained in the ticket's place. Its mask alone, with all else rewound once the search has ended;
+    its mask over the initial weights of another seed; or as many live weights in each layer, or in each filter, at
+    random places. What the rewinding leaves of the inner loop is left to the last three too."""
 
     @property
     def level(self) -> int:

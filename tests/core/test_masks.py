@@ -267,6 +267,23 @@ def test_a_shuffled_mask_keeps_its_layer_counts_and_has_chance_overlap(seed, den
     assert masks.overlap(mask, shuffled) == pytest.approx(masks.chance(mask, shuffled), abs=0.02)
 
 
+@given(st.integers(0, 1000), st.sampled_from([(5, 4), (6, 3, 2, 2), (1, 7)]))
+def test_a_mask_shuffled_in_filters_keeps_their_counts(seed, size):
+    draw = torch.Generator().manual_seed(seed)
+    mask = {"w": torch.rand(size, generator=draw) < 0.3}
+    shuffled = masks.match_filters(mask, scores.random(mask, seed, "shuffle"))
+    assert shuffled["w"].dtype == torch.bool and shuffled["w"].shape == size
+    assert torch.equal(mask["w"].flatten(1).sum(1), shuffled["w"].flatten(1).sum(1))
+
+
+def test_matched_in_filters_by_hand():
+    mask = {"w": torch.tensor([[True, True, False], [False, False, False]])}
+    score = {"w": torch.tensor([[0.1, 0.9, 0.5], [3.0, 2.0, 1.0]])}
+    assert masks.match_filters(mask, score)["w"].tolist() == [[False, True, True], [False, False, False]]
+    # filters count apart: over the layer, the second would have all
+    assert masks.match_layers(mask, score)["w"].tolist() == [[False, False, False], [True, True, False]]
+
+
 def test_dead_channels_by_hand():
     weight = torch.zeros(3, 2, 1, 1).bool()
     weight[0, 1] = True

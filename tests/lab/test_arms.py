@@ -66,7 +66,12 @@ def test_the_plain_names_are_the_paper_lines_recipe():
             for other in ("subset", "herding", "easy", "kcenter", "patches", "noise", "permuted", "own")
         ),
         *(("distilled", f"distilled-{m}", "images") for m in ("dist", "grad", "traj")),
-        *(("distilled", other, "then") for other in ("random-layerwise", "reinit", "hybrid")),
+        *(
+            ("distilled", other, "then")
+            for other in ("random-layerwise", "random-filterwise", "reinit", "distilled-mask", "hybrid")
+        ),
+        *(("distilled-all", other, "then") for other in ("random-layerwise-all", "reinit-all")),
+        ("imp", "imp-mask", "then"),
         ("imp-short", "hybrid-real", "then"),
     ],
 )

@@ -168,6 +168,34 @@ def test_norms_kept_are_those_of_the_inner_loop(tiny):
     )
 
 
+@pytest.mark.parametrize("method", ["distilled", "imp"])
+def test_a_mask_alone_is_the_ticket_s_mask_and_the_initial_net(tiny, method):
+    study = tiny()
+    ticket, alone = (products.start_of(study.ticket(m, 2, 0)) for m in (method, f"{method}-mask"))
+    first = products.rewind_point(study.setup(0)).tensors
+    assert equal(ticket.mask, alone.mask) and not equal(ticket.state, alone.state)
+    assert equal(alone.state, masks.apply(first, ticket.mask))
+
+
+def test_controls_of_one_s_own_norms(tiny):
+    study = tiny()
+    found, shuffled, other = (
+        products.start_of(study.ticket(m, 2, 0)) for m in ("distilled-all", "random-layerwise-all", "reinit-all")
+    )
+    rest = [n for n in found.state if n not in found.mask]
+    first, elsewhere = (products.rewind_point(study.setup(s)).tensors for s in (0, products.OTHER))
+    assert all(torch.equal(found.state[n], first[n]) and torch.equal(shuffled.state[n], first[n]) for n in rest)
+    assert all(torch.equal(other.state[n], elsewhere[n]) for n in rest)
+    assert {n: m.sum() for n, m in shuffled.mask.items()} == {n: m.sum() for n, m in found.mask.items()}
+
+
+def test_a_shuffle_in_filters_keeps_dead_ones_dead(tiny):
+    study = tiny()
+    found, shuffled = (products.start_of(study.ticket(m, 2, 0)).mask for m in ("distilled", "random-filterwise"))
+    assert not equal(found, shuffled)
+    assert all(torch.equal(found[n].flatten(1).sum(1), m.flatten(1).sum(1)) for n, m in shuffled.items())
+
+
 @pytest.mark.parametrize("at", [1, 2])
 def test_controls_keep_of_the_inner_loop_what_the_ticket_keeps(tiny, at):
     study = tiny()

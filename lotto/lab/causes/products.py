@@ -35,7 +35,7 @@ def settling(run: Training) -> Product:
     return Product({"rows": rows})
 
 
-@cached(version=1, uses=(trained,), label="measure ways", needs=lambda run: [(trained, run)])
+@cached(version=2, uses=(trained,), label="measure ways", needs=lambda run: [(trained, run)])
 def journey(run: Training) -> Product:
     """How far a child's live weights travel, and those of the inner loop that made its mask: the columns of
     `tables.journeys`."""
@@ -43,8 +43,9 @@ def journey(run: Training) -> Product:
     mask, start = start_of(ticket)
     dead, every = masks.channels(mask)
     row = {"state": child.metrics["state"], "dead_channels": 100 * dead / every}
-    if ticket.rounds and ticket.rounds[-1].recipe and ticket.then != "new weights":
-        before, end = start_of(ticket.parent), trained(inner_loop(ticket))
+    if ticket.rounds and ticket.rounds[-1].recipe and ticket.then in (None, "rewound"):  # no loop made other controls
+        found = ticket.but(then=None)
+        before, end = start_of(found.parent), trained(inner_loop(found))
         if end.metrics["state"] in ("trained", "failed"):
             row["inner"] = masks.travelled(before.state, end.tensors, before.mask)
             row["turned"] = 100 - 100 * masks.same_signs(before.state, end.tensors, mask)

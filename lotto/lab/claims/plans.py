@@ -65,6 +65,8 @@ _CIFAR = {
 
 _WHY = ("distilled-signs", "distilled-weights-signs", "permuted", "easy", "hybrid-real", "initial", "snip", "synflow")
 
+_ALONE = ("imp-mask", "distilled-mask", "random-filterwise")
+
 PLANS: dict[str, Plan] = {
     "digits": Plan(
         "digits",
@@ -82,6 +84,9 @@ PLANS: dict[str, Plan] = {
             "rewinding": Batch(("distilled-all", "imp-all", "distilled-gentle", "imp-gentle"), (4, 8)),
             "why": Batch(_WHY, (8,)),
             "factorial": Batch(FACTORIAL, (4, 8)),
+            # after the words, as they left open what is owed to masks, and what to the norms that loops leave
+            "masks alone": Batch(_ALONE, (8,), children=3),
+            "norms of one's own": Batch(("random-layerwise-all", "reinit-all", "imp-rewound-all"), (8,), children=3),
         },
         at_once=2,
     ),
@@ -93,6 +98,7 @@ PLANS: dict[str, Plan] = {
             "sharpness": Batch(("dense", "imp", "distilled", "random-layerwise"), (8,), ("discarded",)),
             "norms": Batch(("dense-norms", "dense-norms-distilled"), (8,)),
             "herding": Batch(("herding",), (8,)),
+            "masks alone": Batch(_ALONE, (8,)),  # as in digits
             "rewinding": Batch(("distilled-all", "imp-all"), (8,)),
             "gentle": Batch(("distilled-gentle", "imp-short-gentle"), (8,)),
             "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),

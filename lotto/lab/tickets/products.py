@@ -62,10 +62,7 @@ SEARCH = 2
 
 def _searched_with(ticket: Ticket) -> list[tuple[Cached, Any]]:
     if ticket.then:
-        return [
-            (level, ticket.but(then=None)),
-            *([(rewind_point, _other(ticket.setup))] if ticket.then == "new weights" else []),
-        ]
+        return [(level, ticket.but(then=None)), (rewind_point, _origin(ticket))]
     sets = dict.fromkeys(SetOf(data=ticket.setup.data, images=r.images) for r in ticket.rounds if r.images)
     return [(rewind_point, ticket.setup), *(pair for what in sets for pair in made_of(what))]
 
@@ -81,14 +78,12 @@ def _searched_with(ticket: Ticket) -> list[tuple[Cached, Any]]:
 def level(ticket: Ticket) -> Product:
     """The mask of a ticket (its tensors) and what is to be said of it; one round at a time, so that searches share
     prefixes."""
-    start = rewind_point(ticket.setup).tensors
+    start = rewind_point(_origin(ticket)).tensors
     if not ticket.rounds:
         mask, state = {n: m.cpu() for n, m in masks.ones(network(ticket.setup)).items()}, "alive"
-    elif ticket.then == "shuffled":
-        mask, state = _layer_matched(ticket)
-    elif ticket.then == "new weights":
+    elif ticket.then:
         found = level(ticket.but(then=None))
-        mask, state, start = found.tensors, found.metrics["state"], rewind_point(_other(ticket.setup)).tensors
+        mask, state = _control(ticket, found.tensors), found.metrics["state"]
     else:
         mask, state = _pruned(ticket, start)
     model = network(ticket.setup, masks.apply(start, mask))
@@ -144,8 +139,9 @@ SYNFLOW = 20
 """Cuts of SynFlow in a round: 5 rounds are the 100 of the paper."""
 
 
-def _other(setup: Setup) -> Setup:
-    return setup.but(seed=setup.seed + OTHER)
+def _origin(ticket: Ticket) -> Setup:
+    """Whose initial weights a ticket is trained from: its own, or another initialisation's."""
+    return ticket.setup.but(seed=ticket.setup.seed + OTHER) if ticket.then == "new weights" else ticket.setup
 
 
 def inner_loop(ticket: Ticket) -> Training:
@@ -154,19 +150,18 @@ def inner_loop(ticket: Ticket) -> Training:
     return Training(ticket=ticket.parent, images=last.images, recipe=last.recipe, child=0)
 
 
-def _layer_matched(ticket: Ticket) -> tuple[masks.Mask, str]:
-    model = level(ticket.but(then=None))
-    return masks.match_layers(model.tensors, scores.random(model.tensors, ticket.setup.seed, "shuffle")), model.metrics[
-        "state"
-    ]
+def _control(ticket: Ticket, found: masks.Mask) -> masks.Mask:
+    """The mask of a control, from that which the search found."""
+    match = {"shuffled": masks.match_layers, "shuffled in filters": masks.match_filters}.get(ticket.then)
+    return match(found, scores.random(found, ticket.setup.seed, "shuffle")) if match else found
 
 
 def start_of(ticket: Ticket) -> Level:
     """A ticket's mask and the state it is trained from. Where its last inner loop did not train, there is nothing to
     keep of it."""
     mask = level(ticket).tensors
-    start = rewind_point(_other(ticket.setup) if ticket.then == "new weights" else ticket.setup).tensors
-    if ticket.rewinding == "all":
+    start = rewind_point(_origin(ticket)).tensors
+    if ticket.rewinding == "all" or ticket.then == "rewound":
         return Level(mask, rewind(start, start, mask))
     end = trained(inner_loop(ticket.but(then=None))).tensors or start
     return Level(mask, rewind(start, end, mask, ticket.rewinding))
