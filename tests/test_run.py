@@ -12,6 +12,7 @@ import pytest
 
 from lotto import run
 from lotto.config import ConfigError
+from lotto.data import DataError
 from lotto.distill.coresets import subset
 from lotto.lab import batch, committed, notebooks, options, sources, stills
 
@@ -203,8 +204,26 @@ def test_choose(books):
     assert [p.stem for p in notebooks.choose(None, None, every=True)] == ["01_a", "02_b", "03_c", "07_compare"]
     assert [p.stem for p in notebooks.choose("3,01", None)] == ["01_a", "03_c"]
     assert [p.stem for p in notebooks.choose(None, "02")] == ["02_b", "03_c"]
-    with pytest.raises(ConfigError, match="'04'"):
-        notebooks.choose("04", None)
+    for none in ("04", "02,", ""):
+        with pytest.raises(ConfigError, match="does not exist; there are: 01_a, 02_b, 03_c"):
+            notebooks.choose(none, None)
+    with pytest.raises(ConfigError, match="--only 01 and --from 02 each say which notebooks run"):
+        notebooks.choose("01", "02")
+
+
+def test_a_file_s_name_that_is_none_is_told_in_words(books, tmp_path):
+    books("02_b")
+    with pytest.raises(ConfigError, match="own_set = 5"):
+        batch.plan(notebooks.choose("02", None), {"own_set": 5}, str(tmp_path))
+
+
+def test_sets_that_cannot_be_made_are_refused_where_they_are_judged(books, tmp_path):
+    for name in ("01_a", "02_b"):
+        books(name)
+    many = {"ipcs": [1, 200]}
+    with pytest.raises(DataError, match="ipcs = 200: the smallest class has .* and one stored holds 4; give at most"):
+        batch.plan(notebooks.choose("01", None), many, str(tmp_path))
+    assert batch.plan(notebooks.choose("02", None), many, str(tmp_path))
 
 
 @pytest.mark.slow

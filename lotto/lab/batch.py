@@ -17,7 +17,7 @@ import lotto
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import beside, index, parallel, stills
-from lotto.lab.check import check
+from lotto.lab.check import check, check_judged
 from lotto.lab.notebooks import (
     CLONE,
     FAILED,
@@ -32,6 +32,7 @@ from lotto.lab.notebooks import (
     up_to_date,
 )
 from lotto.lab.presets import study
+from lotto.lab.store import wait_for
 from lotto.lab.study import Study
 
 
@@ -44,9 +45,12 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
     """
     given = dict(given)
     for name in ("data", "own_set"):  # files: relative to the caller's folder, not the kernels'
-        if name == "own_set" and given.get(name) or str(given.get(name, "")).endswith(".npz"):
+        named = given.get(name) if isinstance(given.get(name), str) else ""
+        if named and (name == "own_set" or named.endswith(".npz")):
             given[name] = str(Path(given[name]).expanduser().resolve())
     described = check(study(**given))
+    if any(p.stem.startswith("01") for p in sources):
+        check_judged(described)
     where, jobs = place(described.preset, given, out), []
     for p in sources:
         known = known_parameters(p)
@@ -75,7 +79,7 @@ def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool
         lock.acquire(timeout=0)
     except Timeout:
         print(f"another run writes to {out}; waiting for it", flush=True)
-        lock.acquire()
+        wait_for(lock)
     except OSError as error:
         raise ConfigError(
             f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder"

@@ -214,7 +214,11 @@ def grouped(given: Mapping[str, Any], others: list[str]) -> dict[str, Any]:
     """
     found = {n: v for n, v in given.items() if n in others}
     method = found.get("distill_method", "dist")
-    whole = {n: dict(v) for n, v in given.items() if n in DEFAULTS and isinstance(v, Config | Mapping)}
+    whole = {
+        n: {str(f): value for f, value in dict(v).items()}
+        for n, v in given.items()
+        if n in DEFAULTS and isinstance(v, Config | Mapping)
+    }
     groups, named = dict(whole), {}
     for name, value in given.items():
         if name not in found and name not in whole:

@@ -108,15 +108,17 @@ class Job:
 
 def choose(only: str | None, start: str | None, every: bool = False) -> list[Path]:
     """The notebooks that `only` and `start` select, in order, among those of a plain run or, with `every`,
-    among all; ConfigError names one that does not exist."""
+    among all; ConfigError names one that does not exist, and refuses both at once."""
     there = sorted(p for p in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if every or p.stem != COMPARE)
 
     def find(name: str) -> Path:
         for p in there:
-            if name.strip() in (p.stem[:2], p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]:
+            if name.strip() and (name.strip() in (p.stem, p.name) or name.strip().zfill(2) == p.stem[:2]):
                 return p
         raise ConfigError(f"notebook {name!r} does not exist; there are: {', '.join(p.stem for p in there)}")
 
+    if only is not None and start:
+        raise ConfigError(f"--only {only} and --from {start} each say which notebooks run; give one of them")
     if only is not None:
         wanted = [find(name) for name in only.split(",")]
         return [p for p in there if p in wanted]

@@ -146,7 +146,7 @@ def study(
     >>> study("digits", seeds="2", more={"momentum": 0.8}).outer.momentum
     0.8
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"preset = {preset!r}: not known; {nearest(str(preset), list(PRESETS))}")
     if variant is not None and variant not in VARIANTS:
         raise ConfigError(f"variant = {variant!r}: not known; {nearest(str(variant), list(VARIANTS))}")

@@ -50,6 +50,7 @@ def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> Real
         rest = rest[stratified(train.labels[rest], size, generator(0, "split", 2))]
     pixels = _resize(train.images[rest], data.image_size)
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
+    std = std.clamp_min(1e-6)  # a channel that is the same everywhere says nothing; it is no NaN
     whole = RealData(
         Split(pixels, train.labels[rest]),
         Split(_resize(train.images[held], data.image_size), train.labels[held]),
@@ -135,11 +136,15 @@ def _npz(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
             these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
             raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
     else:  # a fifth of each class
+        if len(labels) < 5:
+            raise DataError(f"{data.name}: of {len(labels)} images none can be kept for tests; give `test_images` too")
         train, test = cut(whole[""], len(labels) // 5)
     top = int(labels.max()) + 1
     names = tuple(str(c) for c in found["classes"].flat) if "classes" in found else tuple(str(c) for c in range(top))
     if (high := max(top, int(test.labels.max()) + 1)) > len(names):
         raise DataError(f"{data.name}: a label is {high - 1}; labels run from 0 to {len(names) - 1}")
+    if len(names) < 2:
+        raise DataError(f"{data.name}: one class; there is nothing to tell apart, so give images of two or more")
     check_no_class_empty(train.labels, len(names), f"{data.name}: ")
     return train, test, names
 

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 import platform
 import shutil
@@ -35,6 +36,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
+from lotto.config import ConfigError
 from lotto.lab.device import device_name, peak_memory, single_thread
 from lotto.lab.product import FORMAT, TENSORS, Product, StoreError, _dump, _newer, _open, _read, asking, making
 
@@ -50,12 +52,34 @@ def root() -> Path:
 
 def deadline() -> float:
     """When this run has to stop, in seconds since 1970: `LOTTO_DEADLINE`, by default never."""
-    return float(os.environ.get("LOTTO_DEADLINE", "inf"))
+    return _seconds("LOTTO_DEADLINE", "inf")
 
 
 def checkpoint(folder: Path) -> Checkpoint:
     """A checkpoint in a folder, saved every `LOTTO_CHECKPOINT_SECONDS` (60) and at the `deadline`."""
-    return Checkpoint(folder, float(os.environ.get("LOTTO_CHECKPOINT_SECONDS", "60")), deadline())
+    return Checkpoint(folder, _seconds("LOTTO_CHECKPOINT_SECONDS", "60"), deadline())
+
+
+def _seconds(variable: str, default: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (found := float(text := os.environ.get(variable, default))) >= 0:
+            return found
+    raise ConfigError(f"{variable} = {text!r}: give a number of seconds")
+
+
+def wait_for(lock: FileLock, patience: float = -1) -> Any:
+    """Acquire a lock: Timeout after `patience` seconds (-1: never); Paused when the run's time is up, though another
+    process still holds it."""
+    try:
+        return lock.acquire(timeout=max(patience, 0))
+    except Timeout:
+        if patience >= 0:
+            raise
+    left = deadline() - time.time()
+    try:
+        return lock.acquire(timeout=-1 if left == math.inf else max(left, 0))
+    except Timeout:
+        raise Paused from None
 
 
 @functools.singledispatch
@@ -245,9 +269,9 @@ def _lock(folder: Path, patience: float = -1) -> Iterator[None]:
     locks = root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}", timeout=patience)
+    lock = FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}")
     try:
-        held = lock.acquire()
+        held = wait_for(lock, patience)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
             raise

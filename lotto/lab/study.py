@@ -111,10 +111,16 @@ class Study(Config):
         return check(self)
 
     def named(self) -> dict[str, Any]:
-        """Every parameter under its short name, as plain data."""
+        """Every parameter under its short name, as plain data: `Study(**named)` is this study. A name of several places
+        is left out where they differ, unless the first has no other: those of one place follow, and change the rest."""
         found = self.model_dump(mode="json")
-        own = {n: v for n, v in found.items() if n not in DEFAULTS}
-        return own | {n: found[group].get(field) for n, [(group, field), *_] in PLACES.items() if field in found[group]}
+        named = {n: v for n, v in found.items() if n not in DEFAULTS}
+        alone = [places for places in PLACES.values() if len(places) == 1]
+        for name, places in PLACES.items():
+            first, *others = (found[group][field] for group, field in places)
+            if all(other == first for other in others) or places[:1] not in alone:
+                named[name] = first
+        return named
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -170,6 +176,8 @@ class Study(Config):
         if method not in ARMS:
             raise ConfigError(f"method {method!r} is not known; {nearest(method, list(ARMS))}")
         arm = ARMS[method]
+        if level < 0:
+            raise ConfigError(f"level = {level}: give 0, the dense net, or the number of rounds of pruning")
         if arm.dense and level:
             raise ConfigError(f"level = {level}: the arm {method!r} has level 0 only, as it prunes nothing")
         loops = 1 if arm.dense and arm.images else level

@@ -56,6 +56,11 @@ def test_a_mask_is_settled_at_the_end_of_its_loop(study, monkeypatch):
     assert rows[-1]["overlap"] == 1.0 > rows[0]["overlap"] > rows[0]["chance"] > 0.4
 
 
+def test_a_loop_from_step_k_is_stopped_after_it(study):
+    rows = products.settling.function(inner_loop(study.ticket("imp-rewound", 1, 0))).metrics["rows"]
+    assert [r["share"] for r in rows] == list(products.SHARES) and rows[-1]["overlap"] <= 1
+
+
 def test_a_cell_is_the_study_with_that_recipe(tiny):
     study = tiny(
         methods=["imp"],

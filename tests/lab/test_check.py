@@ -1,5 +1,6 @@
 import sys
 
+import numpy as np
 import pytest
 
 from lotto.config import ConfigError
@@ -12,6 +13,16 @@ def test_an_image_that_holds_several_needs_as_many_real_ones(tiny):
         DataError, match=r"ipc = 3: the smallest class has \d+ training images, and one stored holds 4; give at most 2"
     ):
         check(tiny(train_size=100, ipc=3, distill_factor=2))
+
+
+def test_a_class_that_lost_its_images_to_those_held_out(tiny, tmp_path):
+    labels = np.repeat([0, 1, 2], [40, 40, 3])
+    images = np.random.default_rng(0).integers(0, 256, (83, 1, 8, 8), dtype=np.uint8)
+    tests = dict(test_images=images[:6], test_labels=np.arange(6) % 3)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels, **tests)
+    few = tiny(data=str(tmp_path / "a.npz"), train_size=10, held_out=20, ipc=1)
+    with pytest.raises(DataError, match="a class has no training image left; give more of it, or a smaller held_out"):
+        check(few)
 
 
 def test_check_refuses_before_anything_is_computed(tiny, monkeypatch):

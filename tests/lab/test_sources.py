@@ -202,6 +202,20 @@ def test_own_files_come_in_the_types_nets_take(tmp_path, pixels, numbers):
     assert torch.allclose(real.mean, torch.tensor([1 / 255 if pixels == "uint8" else 1.0]))
 
 
+def test_a_channel_without_contrast_is_no_nan(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
+    images[:, 2] = 7
+    real = sources.load(npz(tmp_path / "a.npz", images=images))
+    assert not real.train.images[:, 2].any() and real.train.images.isfinite().all()
+
+
+def test_too_few_of_one_s_own(tmp_path):
+    with pytest.raises(DataError, match="one class; there is nothing to tell apart"):
+        sources.load(npz(tmp_path / "a.npz", labels=np.zeros(50, dtype=int)))
+    with pytest.raises(DataError, match="of 4 images none can be kept for tests; give `test_images` too"):
+        sources.load(npz(tmp_path / "b.npz", n=4))
+
+
 def test_other_bytes_under_the_same_name_are_other_data(tmp_path):
     mine = npz(tmp_path / "a.npz")
     before, images = fingerprint(mine), sources.load(mine).train.images

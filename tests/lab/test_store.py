@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lotto import checkpoint
 from lotto.checkpoint import Checkpoint, Paused
-from lotto.config import Recipe
+from lotto.config import ConfigError, Recipe
 from lotto.distill.distributions import match_distributions
 from lotto.distill.recipes import Distill
 from lotto.lab import parallel, sources, store
@@ -153,6 +154,23 @@ def test_resumes_inside_and_clears_up():
     assert done.metrics["began_at"] == 6
     assert done.tensors["sum"].item() == 45
     assert not list(done.path.parent.glob(".*"))
+
+
+def test_time_that_is_up_pauses_what_waits_for_another_process(own_store, monkeypatch):
+    monkeypatch.setenv("LOTTO_DEADLINE", str(time.time() + 0.2))
+    folder = square.folder(Recipe(steps=5))
+    with store._lock(folder), ThreadPoolExecutor(1) as other, pytest.raises(Paused):
+        other.submit(square, Recipe(steps=5)).result(timeout=60)
+    monkeypatch.delenv("LOTTO_DEADLINE")
+    assert square(Recipe(steps=5)).metrics["steps"] == 5
+
+
+@pytest.mark.parametrize("variable", ["LOTTO_DEADLINE", "LOTTO_CHECKPOINT_SECONDS"])
+@pytest.mark.parametrize("text", ["abc", "-1", "nan"])
+def test_seconds_that_are_none_are_told_in_words(monkeypatch, tmp_path, variable, text):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError, match=f"{variable} = '{text}': give a number of seconds"):
+        store.checkpoint(tmp_path)
 
 
 def test_time_that_is_up_pauses_after_a_state_is_saved_and_before_anything_new(monkeypatch, own_store):

@@ -81,6 +81,39 @@ def test_each_initialisation_has_its_own_distillation():
     assert {s.ticket("distilled", 1, k).rounds[0].images.seed for k in range(3)} == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"distill_method": "grad", "grad_width": 16, "grad_ipc": 5},
+        {"distill_width": 16, "dist_batch": 9},
+        {"traj_factor": 2},
+        {"shift": 1, "grad_shift": 0},
+    ],
+)
+def test_a_study_is_what_its_names_say(given):
+    study = lotto.study("digits", **given)
+    assert Study(**study.named()) == study
+
+
+def test_a_level_below_the_dense_net_is_refused():
+    with pytest.raises(ConfigError, match="level = -5: give 0, the dense net, or the number of rounds"):
+        lotto.study("digits").ticket("imp", -5, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preset": ["digits"]}, r"preset = \['digits'\]: not known"),
+        ({"dist": {1: 2}}, "1.*not known|1 = 2|'1'"),
+        ({"own_set": 5}, "own_set = 5"),
+    ],
+)
+def test_values_of_another_type_are_told_in_words(given, said):
+    with pytest.raises(ConfigError, match=said):
+        lotto.study(**given)
+
+
 def test_frozen():
     with pytest.raises(Exception, match="frozen"):
         Study().lr = 3

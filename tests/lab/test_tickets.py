@@ -168,6 +168,18 @@ def test_norms_kept_are_those_of_the_inner_loop(tiny):
     )
 
 
+def test_costs_of_sets_that_nets_score_and_of_images_that_hold_several(tiny):
+    study = tiny(methods=["distilled", "patches", "herding", "subset", "snip", "grasp"], levels=[2], dist_factor=2)
+    table = tables.costs(study).set_index("method")
+    scoring = 3 * (100 * 64 + 100)  # three fresh nets: 100 steps of 64, then a look at all 100 images
+    assert table.stored.to_dict() == dict.fromkeys(study.arms, 20)
+    assert table.decoded.to_dict() == {m: 80 if m in ("distilled", "patches") else 20 for m in study.arms}
+    making = (table["with distillation"] - table.passes).to_dict()
+    assert making == dict.fromkeys(study.arms, 0) | {"distilled": 3 * 32 * 10, "patches": scoring, "herding": scoring}
+    assert (table.passes["snip"], table.passes["grasp"]) == (2 * 20, 2 * 2 * 20)
+    assert table.passes["subset"] == 2 * 6 * 20
+
+
 @pytest.mark.parametrize("method", ["distilled", "imp"])
 def test_a_mask_alone_is_the_ticket_s_mask_and_the_initial_net(tiny, method):
     study = tiny()

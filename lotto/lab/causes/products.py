@@ -26,7 +26,8 @@ def settling(run: Training) -> Product:
     final = masks.prune(mask, scores.magnitude(trained(run).tensors, mask), run.ticket.fraction)
     rows = []
     for share in SHARES:
-        stop = max(1, round(share * run.recipe.steps))
+        first = run.recipe.first
+        stop = first + max(1, round(share * (run.recipe.steps - first)))
         end = sgd(run, images, stop=stop)
         early = masks.prune(
             mask, scores.magnitude({n: t.cpu() for n, t in end.state.items()}, mask), run.ticket.fraction

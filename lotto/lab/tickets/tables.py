@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from lotto.lab.arms import ARMS
-from lotto.lab.describe import SetOf, Ticket
+from lotto.lab import sources
+from lotto.lab.describe import Judges, SetOf, Ticket
 from lotto.lab.product import Product
-from lotto.lab.sets.products import distilled
+from lotto.lab.sets.products import made_of, small_set
 from lotto.lab.study import Cell, Study
 from lotto.lab.tables import batches, mean, rows, worst
 from lotto.lab.tickets.products import children, inner_loop, levels, trained
@@ -43,23 +44,24 @@ def costs(study: Study) -> pd.DataFrame:
     """Table of what a search costs: one row per (method, level), mean over initialisations, from the first round to
     that level.
 
-    `stored` and `decoded`: different images its inner loops train on (equal here: an image is stored as it is used);
-    `passes`: images seen in the inner loops, each time counted; `with distillation`: plus the real images that making
-    the set looked at; and IMP's passes over these two ("x fewer"). `core-seconds`: what the products of the search took
-    when they were made (distillation included), on the machine that made them. Training the ticket afterwards costs
-    every method the same and is not in it.
+    `stored` and `decoded`: images of the largest set that a round looks at, as they are kept and as nets see them (one
+    stored image may hold several); `passes`: images that inner loops or gradient scores see, each time counted; `with
+    distillation`: plus the real images that making the set looked at, by distillation or by the nets that score images
+    for a coreset; and IMP's passes over these two ("x fewer"). `core-seconds`: what the products of the search took
+    when they were made (the set's included), on the machine that made them. Training the ticket afterwards costs every
+    method the same and is not in it.
     """
     levels(study)
     found = []
     for cells in batches(study.cells(dense=False), study.seeds):
         each = [_cost(study.ticket(*cell)) for cell in cells]
         mean = {k: sum(e[k] for e in each) / len(each) for k in ("passes", "making", "seconds")}
-        stored, imp = max(e["stored"] for e in each), cells[0].level * study.outer.steps * study.outer.batch
+        imp = cells[0].level * study.outer.steps * study.outer.batch
         row = {
             "method": cells[0].method,
             "level": cells[0].level,
-            "stored": stored,
-            "decoded": stored,
+            "stored": max(e["stored"] for e in each),
+            "decoded": max(e["decoded"] for e in each),
             "passes": round(mean["passes"]),
         }
         row |= {"with distillation": round(mean["passes"] + mean["making"]), "core-seconds": round(mean["seconds"], 1)}
@@ -72,11 +74,35 @@ def costs(study: Study) -> pd.DataFrame:
 def _cost(ticket: Ticket) -> dict[str, float]:
     ticket = ticket.but(then=None)
     runs = [trained(inner_loop(ticket.upto(r + 1))) for r, part in enumerate(ticket.rounds) if part.recipe]
-    sets = {part.images.but(kind="distilled") for part in ticket.rounds if part.images and part.images.distill}
-    made = [distilled(SetOf(data=ticket.setup.data, images=i)) for i in sets]
+    sets = [SetOf(data=ticket.setup.data, images=part.images) for part in ticket.rounds if part.images]
+    sizes = {what: _sizes(what) for what in dict.fromkeys(sets)}
+    made = {pair: pair[0](pair[1]) for what in sizes for pair in made_of(what)}
+    scored = [_GRADIENTS.get(part.score, 0) for part in ticket.rounds if part.images]
     return {
-        "stored": max((r.metrics["images"] for r in runs), default=0),
-        "passes": sum(r.metrics["passes"] for r in runs),
-        "making": sum(p.metrics["real_passes"] for p in made),
-        "seconds": sum(p.info["seconds"] for p in [*runs, *made]),
+        "stored": max((stored for stored, _ in sizes.values()), default=0),
+        "decoded": max((decoded for _, decoded in sizes.values()), default=0),
+        "passes": sum(r.metrics["passes"] for r in runs)
+        + sum(n * sizes[w][1] for n, w in zip(scored, sets, strict=True)),
+        "making": sum(_looked_at(what, product) for (_, what), product in made.items()),
+        "seconds": sum(p.info["seconds"] for p in [*runs, *made.values()]),
     }
+
+
+_GRADIENTS = {"snip": 1, "grasp": 2}
+"""Score -> backward passes that it takes over its images."""
+
+
+def _sizes(what: SetOf) -> tuple[int, int]:
+    """(stored, decoded) images of a set."""
+    if what.images.kind == "real":
+        return (n := len(sources.load(what.data).train), n)
+    small = small_set(what)
+    return len(small.images), len(small.images) * small.factor**2
+
+
+def _looked_at(what: SetOf | Judges, made: Product) -> int:
+    """Real images that a product looked at which small sets are made of, each time counted."""
+    if isinstance(what, SetOf):
+        return made.metrics["real_passes"]
+    every = made.metrics["images"]
+    return what.nets * (what.recipe.steps * min(what.recipe.batch, every) + every)
