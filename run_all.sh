@@ -14,9 +14,9 @@ rest=()
 usage() { echo "run_all.sh: $1" >&2; exit 2; }
 fail() { echo "run_all.sh: $1" >&2; exit 3; }
 
-case "${1:-}" in test | lab) command=$1; shift ;; esac
 while (($#)); do
   case "$1" in
+    test | lab) if [ "$command" = run ] && ((${#rest[@]} == 0)); then command=$1; else rest+=("$1"); fi; shift ;;
     --env) (($# > 1)) || usage "--env needs a value: auto, conda, venv or current"; want=$2; shift 2 ;;
     --env=*) want=${1#--env=}; shift ;;
     *) rest+=("$1"); shift ;;
@@ -51,13 +51,21 @@ if here.resolve() not in [pathlib.Path(p).resolve() for p in spec.submodule_sear
 
 lock="$here/.venv.lock"
 locked=0
+# Whoever died with the lock is not waited for: a process of this machine that is gone, one that never said its number, and after an
+# hour any other, since that of another machine cannot be looked up here.
 acquire() {
+  local host holder waited=0
   until mkdir "$lock" 2>/dev/null; do
-    local holder; holder=$(cat "$lock/pid" 2>/dev/null || true)
-    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then rm -rf "$lock"; continue; fi
-    echo "another run_all.sh sets up the environment; waiting" >&2; sleep 3
+    host="" holder=""
+    read -r host holder 2>/dev/null <"$lock/pid" || true
+    if { [ -n "$holder" ] && [ "$host" = "$HOSTNAME" ] && ! kill -0 "$holder" 2>/dev/null; } ||
+      { [ -z "$holder" ] && ((waited >= 30)); } || ((waited >= 3600)); then
+      rm -rf "$lock"; waited=0; continue
+    fi
+    ((waited)) || echo "another run_all.sh (process ${holder:-unknown} of ${host:-this machine}) sets up the environment; waiting, an hour at most" >&2
+    sleep 3; waited=$((waited + 3))
   done
-  echo $$ >"$lock/pid"; locked=1
+  echo "$HOSTNAME $$" >"$lock/pid"; locked=1
 }
 release() { if ((locked)); then rm -rf "$lock"; locked=0; fi; }
 trap release EXIT

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -107,6 +108,29 @@ def test_a_working_conda_environment_is_used_without_activation(bare):
     program(programs, "micromamba", 'shift 4; [ "$1" = -c ] && { cat >/dev/null; exit 0; }; printf "%s|" "$@"')
     out = call(folder, "--seeds", "1", "-p", "levels", "[4, 8]", path=str(programs))
     assert out.returncode == 0 and out.stdout == "-m|lotto.run|--seeds|1|-p|levels|[4, 8]|", out.stderr
+
+
+@pytest.mark.parametrize("args", [["--env", "current", "test", "-x"], ["test", "--env=current", "-x"]])
+def test_the_command_may_stand_behind_the_environment(bare, args):
+    folder, programs = bare
+    program(programs, "python3", '[ "$1" = -c ] && { cat >/dev/null; exit 0; }; printf "%s|" "$@"')
+    out = call(folder, *args, path=str(programs))
+    assert (out.returncode, out.stdout) == (0, "-m|lotto.run|test|-x|"), out.stderr
+    assert call(folder, "--only", "test", "--env", "current", path=str(programs)).stdout == "-m|lotto.run|--only|test|"
+
+
+@pytest.mark.parametrize(("pid", "naps"), [("{here} 999999999", 0), ("", 10), ("elsewhere 1", 1200), ("{here} 1", 1200)])
+def test_a_lock_that_was_left_behind_is_waited_for_an_hour_at_most(bare, pid, naps):
+    folder, programs = bare
+    (programs / "sleep").unlink()
+    program(programs, "sleep", 'echo x >> "$HOME/naps"')
+    program(programs, "micromamba", "exit 1")
+    (folder / ".venv.lock").mkdir()
+    (folder / ".venv.lock" / "pid").write_text(pid.format(here=socket.gethostname()))
+    out = call(folder, "--env", "conda", path=str(programs))
+    assert len((folder / "naps").read_text().split()) == naps if naps else not (folder / "naps").exists()
+    assert out.stderr.count("sets up the environment; waiting, an hour at most") == min(naps, 1)
+    assert not (folder / ".venv.lock").exists()
 
 
 def disk(programs, megabytes):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lotto.lab.arms import ARMS
 from lotto.lab import sources
+from lotto.lab.arms import ARMS
 from lotto.lab.describe import Judges, SetOf, Ticket
 from lotto.lab.product import Product
 from lotto.lab.sets.products import made_of, small_set
