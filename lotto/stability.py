@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -38,7 +39,8 @@ def barrier(values: Sequence[float], alphas: Sequence[float], baseline: Literal[
     """Largest height of a curve above its baseline, in the unit of `values`; never negative.
 
     "mean": above the mean of the two ends (Frankle et al. 2020; the headline here). "chord": above the line between
-    them (Entezari et al. 2022, arXiv 2110.06296). ValueError if the alphas do not rise strictly from 0 to 1.
+    them (Entezari et al. 2022, arXiv 2110.06296). ValueError if the alphas do not rise strictly from 0 to 1, or a value
+    is not finite: a net that diverged on the way has no barrier, and least of all one of 0.
 
     >>> barrier([0.1, 0.5, 0.2], [0, 0.5, 1])
     0.35
@@ -49,13 +51,18 @@ def barrier(values: Sequence[float], alphas: Sequence[float], baseline: Literal[
         raise ValueError(
             f"alphas {list(alphas)} do not rise strictly from 0 to 1; give both ends and rising points between"
         )
+    for t, v in zip(alphas, values, strict=True):
+        if v is None or not math.isfinite(v):
+            raise ValueError(f"the value at alpha {t:g} is {v}; a barrier needs finite values: leave this curve out")
     a, b = values[0], values[-1]
     base = [(a + b) / 2] * len(alphas) if baseline == "mean" else [(1 - t) * a + t * b for t in alphas]
     return max(0.0, max(v - z for v, z in zip(values, base, strict=True)))
 
 
 def alphas(points: int) -> list[float]:
-    """Evenly spaced, both ends included."""
+    """Evenly spaced, both ends included; ValueError for fewer than 2."""
+    if points < 2:
+        raise ValueError(f"points = {points}: give at least 2, the two ends")
     return [i / (points - 1) for i in range(points)]
 
 
@@ -79,7 +86,7 @@ def path(model: nn.Module, a: State, b: State, train: Split, test: Split, points
     "recalibrated": {...}}: loss in nats, error in [0, 1]. Statistics are recalibrated on `train`, un-augmented, at
     every point and at both ends. A net without batch norm has equal curves.
     """
-    probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    probe = copy.deepcopy(model).to(memory_format=modules.layout(model, train.images.device))
     at = alphas(points)
 
     def interpolated(state: State) -> dict[str, float]:

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -40,11 +42,20 @@ def test_barrier_is_never_negative_and_does_not_mind_the_direction():
         ([1, 2, 3], [0, 0, 1], "rise strictly"),
         ([1, 2], [0, 0.5, 1], "2 values at 3 alphas"),
         ([1], [0], "at least two"),
+        ([1, float("nan"), 2], [0, 0.5, 1], "value at alpha 0.5 is nan; .* finite"),
+        ([1, 2, float("inf")], [0, 0.5, 1], "value at alpha 1 is inf"),
+        ([None, 2, 1], [0, 0.5, 1], "value at alpha 0 is None"),  # as `evaluate` gives it
     ],
 )
 def test_barrier_bad_input(values, at, said):
     with pytest.raises(ValueError, match=said):
-        stability.barrier(values, at)
+        inspect.unwrap(stability.barrier)(values, at)
+
+
+def test_a_path_needs_both_ends():
+    assert stability.alphas(2) == [0, 1]
+    with pytest.raises(ValueError, match="points = 1: give at least 2"):
+        stability.alphas(1)
 
 
 def test_interpolation_is_exact_at_the_ends_acts_on_copies_and_keeps_integers(net):
@@ -114,6 +125,13 @@ def test_a_net_without_batch_norm_has_equal_curves(net, images):
     children = [train.train(model, *images, Recipe(steps=5, lr=0.1, batch=16), child=c).state for c in (1, 2)]
     curves = stability.path(model, *children, Split(*images), Split(*images), points=3)
     assert curves["interpolated"] == curves["recalibrated"]
+
+
+def test_a_net_with_tensors_of_five_dimensions_has_a_path(images):
+    model = nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 2, 1), nn.Flatten(), nn.Linear(128, 4))
+    state, split = modules.copy_state(model), Split(*images)
+    curves = stability.path(model, state, state, split, split, points=2)
+    assert curves["interpolated"]["train_loss"] == [train.evaluate(model, split)["loss"]] * 2
 
 
 def test_a_permuted_copy_has_a_barrier():
