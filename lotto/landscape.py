@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lotto import masks, modules
 from lotto.data import Split, check_images
-from lotto.modules import State, arithmetic, evaluating
+from lotto.modules import State, arithmetic, class_scores, evaluating
 from lotto.streams import generator
 from lotto.train import evaluate
 
@@ -75,9 +75,13 @@ def survey(
 
     Returns {"x": [...], "y": [...], "corners": [[x, y], ...], "train_loss": rows by y of columns by x, "test_error":
     the same}; loss in nats (None where it is not finite), error in [0, 1]. Batch norm is recalibrated on `train` at
-    every point. `model` is not changed.
+    every point. `model` is not changed. ValueError for fewer than 2 points a side.
     """
-    probe = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    if points < 2:
+        raise ValueError(f"points = {points}: give at least 2 a side")
+    probe = copy.deepcopy(model).to(memory_format=modules.layout(model, train.images.device))
+    # a state has a tied weight under all its names, and the last one read is the one that stays
+    through = through._replace(u=masks.spread(through.u, model), v=masks.spread(through.v, model))
     axes = []
     for values in zip(*through.corners, strict=True):
         low, high = min(values), max(values)
@@ -105,7 +109,7 @@ def direction(state: State, mask: masks.Mask, seed: int = 0, *index: int) -> Sta
     for n, m in mask.items():
         d = torch.randn(m.shape, generator=draw).to(state[n]) * m.to(state[n].device)
         w = torch.where(m.to(state[n].device), state[n], 0)
-        lengths = [t.flatten(1).norm(dim=1).view(-1, *[1] * (t.ndim - 1)) for t in (w, d)]
+        lengths = [masks.rows(t).norm(dim=1).view(-1, *[1] * (t.ndim - 1)) for t in (w, d)]
         found[n] = d * lengths[0] / lengths[1].clamp_min(1e-30)
     return found
 
@@ -118,7 +122,7 @@ def rise(
     where the loss is not finite, NaN where it is not even at the net itself. MaskError for another net's mask."""
     masks.check(mask, dict(model.named_parameters()))
     state, probe = modules.copy_state(model), copy.deepcopy(model)
-    ways = [direction(state, mask, seed, 1, number) for number in range(directions)]
+    ways = [masks.spread(direction(state, mask, seed, 1, number), model) for number in range(directions)]
 
     def loss(way: State, radius: float) -> float:
         probe.load_state_dict({**state, **{n: state[n] + radius * d for n, d in way.items()}})
@@ -147,7 +151,7 @@ def sam(
 
     def losses(weights: dict[str, Tensor]) -> Iterator[Tensor]:  # a batch's part of the mean each
         for some, theirs in zip(images.split(batch), labels.split(batch), strict=True):
-            scores = torch.func.functional_call(model, {**params, **weights}, (some,))
+            scores = class_scores(model, some, lambda x: torch.func.functional_call(model, {**params, **weights}, (x,)))
             yield F.cross_entropy(scores, theirs) * (len(some) / len(images))
 
     with evaluating(model), arithmetic("float32", images.device):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -63,8 +64,8 @@ def ones(model: nn.Module, chosen: Chosen | None = None) -> Mask:
 
 
 def spread(mask: Mask, model: nn.Module) -> Mask:
-    """The mask under every name that its weights have in a state of `model`, where a tied parameter has several: for
-    `apply`."""
+    """The mask, or other tensors by parameter, under every name that its weights have in a state of `model`, where a
+    tied parameter has several: for `apply`, and for what is added to a state."""
     first = {p: n for n, p in model.named_parameters()}
     return {n: mask[first[p]] for n, p in model.named_parameters(remove_duplicate=False) if first[p] in mask}
 
@@ -180,12 +181,17 @@ def match_layers(mask: Mask, scores: Params) -> Mask:
     return {n: keep({n: torch.ones_like(m)}, {n: scores[n]}, int(m.sum()))[n] for n, m in mask.items()}
 
 
+def rows(t: Tensor) -> Shaped[Tensor, "filters weights"]:
+    """A filter (index of the first dimension) a row; of a parameter of one dimension each entry is one."""
+    return t.reshape(len(t), -1)
+
+
 def match_filters(mask: Mask, scores: Params) -> Mask:
     """As many live weights in each filter (index of the first dimension) as `mask` has, at the places with the highest
     scores: as `match_layers`, but what has no live weight keeps none."""
     check(mask, scores)
-    ranks = {n: s.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1) for n, s in scores.items()}
-    return {n: (ranks[n] < m.flatten(1).sum(1, keepdim=True)).view(m.shape) for n, m in mask.items()}
+    ranks = {n: rows(s).argsort(dim=1, descending=True, stable=True).argsort(dim=1) for n, s in scores.items()}
+    return {n: (ranks[n] < rows(m).sum(1, keepdim=True)).view(m.shape) for n, m in mask.items()}
 
 
 def collapsed(mask: Mask) -> list[str]:
@@ -209,7 +215,7 @@ def channels(mask: Mask) -> tuple[int, int]:
     >>> channels({"a": torch.tensor([[True, False], [False, False]])})
     (1, 2)
     """
-    alive = [m.flatten(1).any(1) for m in mask.values()]
+    alive = [rows(m).any(1) for m in mask.values()]
     return sum(int((~a).sum()) for a in alive), sum(len(a) for a in alive)
 
 
@@ -240,9 +246,12 @@ def save(mask: Mask, file: Path | str) -> None:
 
 def load(file: Path | str) -> Mask:
     """Read what `save` wrote, or a file of bool tensors; MaskError where it holds anything else."""
-    with safe_open(file, "pt") as f:
-        shapes = json.loads((f.metadata() or {}).get("shapes", "{}"))
-        found = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118, it is no mapping
+    try:
+        with safe_open(file, "pt") as f:
+            shapes = json.loads((f.metadata() or {}).get("shapes", "{}"))
+            found = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118, it is no mapping
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise MaskError(f"{file}: is no safetensors file, or is cut short ({error}); this is no mask file") from error
     mask = {}
     for n, t in found.items():
         shape = tuple(shapes.get(n, ()))

@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lotto import landscape, masks, modules, scores
+from lotto.config import ConfigError
 from lotto.data import Split
 from lotto.train import evaluate
 
@@ -77,6 +79,46 @@ def test_a_survey_at_the_corners_is_the_recalibrated_ends(three, images):
     assert all(torch.equal(t, model.state_dict()[n]) for n, t in before.items())
 
 
+def tied():
+    """A net with one weight under two names, and a state of it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 4))
+    model[3].weight = model[1].weight
+    return model, modules.copy_state(model)
+
+
+def test_a_survey_moves_tied_weights_under_all_their_names(images):
+    split, children = Split(*images), [tied()[1]]
+    for _ in "bc":
+        model, _ = tied()
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(children)))
+        children.append(modules.copy_state(model))
+    model, _ = tied()
+    p = landscape.plane(*children, parameters=[n for n, _ in model.named_parameters()])
+    found = landscape.survey(model, p._replace(corners=((0, 0), p.corners[1], (0, 1))), split, split, 2, margin=0)
+    model.load_state_dict(children[1])
+    assert found["train_loss"][0][1] == pytest.approx(evaluate(model, split)["loss"], rel=1e-4)
+
+
+def test_a_survey_takes_tensors_of_five_dimensions_and_needs_two_points(three, images):
+    model = nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 2, 1), nn.Flatten(), nn.Linear(128, 4))
+    state, split = modules.copy_state(model), Split(*images)
+    other = [{**state, n: state[n] + 1} for n in ("1.bias", "3.bias")]
+    p = landscape.plane(state, *other, parameters=[n for n, _ in model.named_parameters()])
+    found = landscape.survey(model, p, split, split, points=2, margin=0)
+    assert found["train_loss"][0][0] == evaluate(model, split)["loss"]
+    with pytest.raises(ValueError, match="points = 1: give at least 2"):
+        landscape.survey(model, p, split, split, points=1)
+
+
+def test_a_direction_of_a_parameter_of_one_dimension_is_as_long_entry_by_entry():
+    state = {"bias": torch.tensor([1.0, -2.0, 3.0])}
+    way = landscape.direction(state, {"bias": torch.tensor([True, True, False])})
+    assert way["bias"].abs().tolist() == pytest.approx([1, 2, 0])
+
+
 def test_a_direction_stays_in_the_mask_and_has_the_nets_filters_lengths(three):
     _, (state, *_), _, mask = three
     way = landscape.direction(state, mask, 3)
@@ -100,6 +142,17 @@ def test_the_rise_begins_at_zero_and_leaves_the_net_alone(three, images):
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     with pytest.raises(masks.MaskError, match="another net"):
         landscape.rise(model, {"x": torch.ones(2, dtype=torch.bool)}, Split(*images), (0.5,))
+
+
+def test_the_rise_moves_tied_weights_under_all_their_names(images):
+    (model, state), split = tied(), Split(*images)
+    mask = {"1.weight": torch.ones(64, 64, dtype=torch.bool)}
+    start = evaluate(model, split, precision="float32")["loss"]
+    found = landscape.rise(model, mask, split, (0.5,), directions=1)
+    with torch.no_grad():
+        model[1].weight += 0.5 * landscape.direction(state, mask, 0, 1, 0)["1.weight"]
+    assert found == [[evaluate(model, split, precision="float32")["loss"] - start]]
+    assert found[0][0] != 0
 
 
 def test_the_rise_of_a_quadratic_by_hand():
@@ -145,6 +198,16 @@ def test_a_loss_that_is_not_finite_has_no_rise(images):
     with torch.no_grad():
         model[1].weight.fill_(1.7e308)  # finite, but the scores are not
     assert math.isnan(landscape.sam(model, images[0].double(), images[1], masks.ones(model)))
+
+
+def test_sam_refuses_a_net_that_returns_more_than_scores(images):
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)), x
+
+    model = Pair(64, 4)
+    with pytest.raises(ConfigError, match="the net returns a tuple; a tensor of one score per class is needed"):
+        landscape.sam(model, *images, masks.ones(model))
 
 
 @pytest.mark.parametrize("batch", [512, 3])  # 3: four images in batches of 3 and 1, each image weighted alike

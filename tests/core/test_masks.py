@@ -171,9 +171,12 @@ def test_a_file_of_bool_tensors_is_read_too(tmp_path):
     assert masks.load(tmp_path / "mask.safetensors")["w"].tolist() == [[True, False]]
 
 
-@pytest.mark.parametrize("w", [torch.ones(2), torch.ones(2, dtype=torch.uint8)])
+@pytest.mark.parametrize("w", [torch.ones(2), torch.ones(2, dtype=torch.uint8), b"", b"no safetensors at all"])
 def test_a_file_that_is_no_mask_is_refused(tmp_path, w):
-    save_file({"w": w}, tmp_path / "x.safetensors", {"shapes": '{"w": [3, 3, 3]}'})
+    if isinstance(w, bytes):
+        (tmp_path / "x.safetensors").write_bytes(w)
+    else:
+        save_file({"w": w}, tmp_path / "x.safetensors", {"shapes": '{"w": [3, 3, 3]}'})
     with pytest.raises(masks.MaskError, match="is no mask file"):
         masks.load(tmp_path / "x.safetensors")
 
@@ -280,6 +283,7 @@ def test_matched_in_filters_by_hand():
     mask = {"w": torch.tensor([[True, True, False], [False, False, False]])}
     score = {"w": torch.tensor([[0.1, 0.9, 0.5], [3.0, 2.0, 1.0]])}
     assert masks.match_filters(mask, score)["w"].tolist() == [[False, True, True], [False, False, False]]
+    assert masks.match_filters({"w": mask["w"][0]}, {"w": score["w"][0]})["w"].tolist() == [True, True, False]
     # filters count apart: over the layer, the second would have all
     assert masks.match_layers(mask, score)["w"].tolist() == [[False, False, False], [True, True, False]]
 
@@ -288,6 +292,7 @@ def test_dead_channels_by_hand():
     weight = torch.zeros(3, 2, 1, 1).bool()
     weight[0, 1] = True
     assert masks.channels({"conv": weight, "head": torch.tensor([[True, False]])}) == (2, 4)
+    assert masks.channels({"bias": torch.tensor([True, False, False])}) == (2, 3)
 
 
 def test_distance_is_that_of_the_live_weights():
