@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -104,8 +105,15 @@ def own(
 ) -> RealData:
     """Your own images, with pixels in [0, 1], as a data set: normalised by the training images, nothing held out.
 
-    DataError for wrong shapes or types, NaN, labels out of range, pixels outside [0, 1], a class without an image.
+    DataError for wrong shapes or types, test images of another shape than the training images, NaN, labels that are no
+    class numbers or out of range, pixels outside [0, 1], fewer than two classes, a class without an image.
     """
+    for name, y in {"training": labels, "test": test_labels}.items():
+        if y.ndim != 1 or y.is_floating_point():
+            raise DataError(
+                f"{name} labels have shape {tuple(y.shape)} and type {y.dtype}; class numbers are needed here, one an "
+                "image (of probabilities: labels.argmax(1))"
+            )
     top = len(classes) if classes else int(labels.max()) + 1 if len(labels) else 0
     for name, (x, y) in {"training": (images, labels), "test": (test_images, test_labels)}.items():
         check_images(x, y, top)
@@ -114,6 +122,11 @@ def own(
             raise DataError(
                 f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)"
             )
+    if test_images.shape[1:] != images.shape[1:]:
+        these, those = tuple(test_images.shape[1:]), tuple(images.shape[1:])
+        raise DataError(f"test images have shape {these}, training images {those}; make them alike")
+    if top < 2:
+        raise DataError(f"there is {top} class; give at least two, for a net to tell apart")
     check_no_class_empty(labels, top)
     std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
     names = classes or tuple(str(c) for c in range(top))
@@ -141,16 +154,15 @@ def from_datasets(
 ) -> RealData:
     """Two `torch.utils.data.Dataset`s (or lists) of (image, label) pairs as a data set, read once into memory.
 
-    Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images; all of one size. The rest is as for `own`.
+    Images are tensors (c, h, w), uint8 or floats in [0, 1], or PIL images (`channels_first`); all of one size. The rest
+    is as for `own`.
     """
 
     def stack(what: Dataset | Sequence, name: str) -> tuple[Tensor, Tensor]:
         images, labels = [], []
         for i in range(len(what)):
             image, label = what[i]
-            if not isinstance(image, Tensor):
-                pixels = np.asarray(image)
-                image = torch.tensor(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
+            image = image if isinstance(image, Tensor) else channels_first(image)
             if images and image.shape != images[0].shape:
                 raise DataError(
                     f"{name} image {i} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}; "
@@ -164,6 +176,13 @@ def from_datasets(
         return whole.float() / 255 if whole.dtype == torch.uint8 else whole.float(), torch.tensor(labels)
 
     return own(*stack(train, "training"), *stack(test, "test"), classes)
+
+
+def channels_first(picture: Any) -> Shaped[Tensor, "c h w"]:
+    """A PIL image, or an array (h, w) or (h, w, c), as a tensor (c, h, w) of the same numbers; a picture with a palette
+    in its colours, as its own numbers only say which."""
+    pixels = np.asarray(picture.convert("RGB") if getattr(picture, "mode", None) in ("P", "PA") else picture)
+    return torch.tensor(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)
 
 
 def stratified(labels: Int64[Tensor, " n"], size: int, draw: torch.Generator) -> Int64[Tensor, " size"]:
@@ -203,9 +222,13 @@ def read_npz(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DataError(f"{file}: no such file; {form}")
     try:
-        with np.load(file, allow_pickle=False) as found:
+        whole = np.load(file, allow_pickle=False)
+        if isinstance(whole, np.ndarray):
+            raise ValueError("it is one array, as in an .npy")
+        with whole as found:
             arrays = {name: found[name] for name in found.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    # RuntimeError: what damage makes look encrypted, or packed in a way that zipfile does not know
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file}: cannot be read as plain arrays ({error}); {form}") from None
     names = [
         "images",

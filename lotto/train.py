@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lotto import augment, masks, replay
 from lotto.checkpoint import Checkpoint
 from lotto.config import ConfigError, Precision, Recipe
-from lotto.data import RealData, Split, check_images
+from lotto.data import DataError, RealData, Split, check_images
 from lotto.flat import BITS, MaskedSGD
 from lotto.modules import State, arithmetic, class_scores, copied, copy_state, evaluating, layout
 from lotto.streams import forked, generator
@@ -206,18 +206,21 @@ def check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> N
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch: int = 1024, precision: Precision = "tf32") -> dict[str, float]:
     """Mean cross-entropy (nats) and error (share of images, in [0, 1]) of `model` in evaluation mode; None where the
-    loss is not finite.
+    loss is not finite. With soft labels the error is that on each image's likeliest class. DataError where there are no
+    images.
 
     Un-augmented, every image once, weighted alike; batches are the same for the same split, and kernels deterministic,
     so equal weights give equal digits. precision: as for `arithmetic`.
     """
+    if not len(split):
+        raise DataError("there are no images to evaluate the net on; give at least one")
     loss = error = 0.0
     with evaluating(model), arithmetic(precision, split.images.device):
         for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
             scores = class_scores(model, images)
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             loss += float(F.cross_entropy(scores, labels, reduction="sum").double())
-            error += int((scores.argmax(1) != labels).sum())
+            error += int((scores.argmax(1) != (labels.argmax(1) if labels.ndim == 2 else labels)).sum())
     n = len(split)
     return {"loss": loss / n if math.isfinite(loss) else None, "error": error / n}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lotto.data import DataError
+from lotto.data import DataError, channels_first
 from lotto.distill.synset import check_file
 
 SPACES = ("pixels", "normalised", "whitened")
@@ -118,7 +118,6 @@ def _arrays(path: Path) -> Found:
 
 
 def _folder(path: Path) -> Found:
-    import numpy as np
     from PIL import Image
 
     classes = sorted(p.name for p in path.iterdir() if p.is_dir())
@@ -132,10 +131,9 @@ def _folder(path: Path) -> Found:
         check_file(f)
         try:
             with Image.open(f) as picture:
-                one = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+                arrays.append(channels_first(picture if picture.mode in ("L", "RGB") else picture.convert("RGB")))
         except OSError as error:  # PIL's UnidentifiedImageError is one
             raise DataError(f"{f}: is no picture, or is cut short ({str(error)[:80]}); get it again") from None
-        arrays.append(torch.tensor(one).view(*one.shape[:2], -1).permute(2, 0, 1))
         if arrays[-1].shape != arrays[0].shape:
             raise DataError(
                 f"{f}: has shape {tuple(arrays[-1].shape)}, {files[0][1].name} {tuple(arrays[0].shape)}; make "

@@ -1,3 +1,6 @@
+import inspect
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -70,6 +73,56 @@ def test_own_images():
 def test_own_images_that_will_not_do(images, labels, said):
     with pytest.raises(DataError, match=said):
         data.own(images, labels, torch.zeros(1, 1, 8, 8), torch.tensor([0]))
+
+
+FOUR = torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            dict(test_images=torch.zeros(4, 1, 8, 9)),
+            r"test images have shape \(1, 8, 9\), training images \(1, 8, 8\); make them alike",
+        ),
+        (dict(test_images=torch.zeros(4, 3, 8, 8)), r"test images have shape \(3, 8, 8\), training"),
+        (
+            dict(labels=torch.eye(2)[FOUR[1]], classes=("a", "b")),
+            r"training labels have shape \(4, 2\) and type torch.float32; class numbers are needed.*labels.argmax\(1\)",
+        ),
+        (dict(test_labels=torch.eye(2)[FOUR[1]]), "test labels have shape .* class numbers are needed"),
+        (dict(labels=torch.zeros(4).long(), test_labels=torch.zeros(4).long()), "there is 1 class; give at least two"),
+    ],
+)
+def test_own_images_and_test_images_that_do_not_go_together(changes, said):
+    given = dict(zip(("images", "labels", "test_images", "test_labels"), FOUR * 2, strict=True))
+    with pytest.raises(DataError, match=said):
+        inspect.unwrap(data.own)(**given | changes)
+
+
+def test_pictures_with_a_palette_are_read_in_their_colours():
+    from PIL import Image
+
+    plain = [(Image.new("RGB", (8, 8), colour), i) for i, colour in enumerate(((255, 0, 0), (0, 0, 255)))]
+    few = [(image.quantize(4), label) for image, label in plain]
+    assert few[0][0].mode == "P"
+    a, b = (data.from_datasets(some, some) for some in (plain, few))
+    assert torch.equal(a.train.images, b.train.images)
+    grey = [(Image.new("L", (8, 8), 51 * i), i) for i in (0, 1)]
+    assert data.from_datasets(grey, grey).shape == (1, 8, 8)
+
+
+def test_damaged_arrays_are_told(tmp_path):
+    images, labels = (t.numpy() for t in (torch.rand(4, 1, 8, 8), FOUR[1]))
+    np.save(tmp_path / "a.npy", images)
+    (tmp_path / "one.npz").write_bytes((tmp_path / "a.npy").read_bytes())
+    np.savez_compressed(tmp_path / "bad.npz", images=images, labels=labels)
+    content = bytearray((tmp_path / "bad.npz").read_bytes())
+    content[100:140] = bytes(40)
+    (tmp_path / "bad.npz").write_bytes(content)
+    for name, said in (("one", "one array, as in an .npy"), ("bad", "")):
+        with pytest.raises(DataError, match=rf"{name}.npz: cannot be read as plain arrays \(.*{said}.*needs `images`"):
+            data.read_npz(tmp_path / f"{name}.npz")
 
 
 def test_dataset_objects():

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lotto.data import DataError
 from lotto.distill import export, files, whitening
@@ -116,6 +117,13 @@ def test_files_that_do_not_fit(real, small, tmp_path):
     said("holds no PNG; each class needs one", "pictures")
     (tmp_path / "set.txt").write_text("")
     said("not a format that is known", "set.txt")
+
+
+def test_pictures_with_a_palette_are_read_in_their_colours(tmp_path):
+    for c, colour in enumerate(((255, 0, 0), (0, 0, 255))):
+        (tmp_path / str(c)).mkdir()
+        Image.new("RGB", (8, 8), colour).quantize(4).save(tmp_path / str(c) / "0.png")
+    assert SynSet.load(tmp_path).images[:, :, 0, 0].tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 def test_exports_that_cannot_say_what_the_set_holds(small, tmp_path):

@@ -263,6 +263,20 @@ def test_fewer_images_than_a_batch(net, images):
     assert run(net(), few).finite
 
 
+def test_the_error_on_soft_labels_is_that_on_their_likeliest_classes(net, images):
+    model, (pixels, labels) = net(), images
+    soft = 0.7 * F.one_hot(labels, 4).float() + 0.075
+    found = train.evaluate(model, Split(pixels, soft), batch=4)
+    assert found["error"] == train.evaluate(model, Split(pixels, labels))["error"]
+    with modules.evaluating(model), torch.no_grad():
+        assert found["loss"] == pytest.approx(float(F.cross_entropy(model(pixels), soft)), rel=1e-5)
+
+
+def test_nothing_is_evaluated_on_no_images(net, images):
+    with pytest.raises(DataError, match="there are no images to evaluate the net on; give at least one"):
+        train.evaluate(net(), Split(images[0][:0], images[1][:0]))
+
+
 def test_evaluate_weights_every_image_alike(net, images):
     model = net().eval()
     whole, cut = train.evaluate(model, Split(*images)), train.evaluate(model, Split(*images), batch=7)
