@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lotto import masks
 from lotto.config import ConfigError
-from lotto.data import DataError, check_images
-from lotto.modules import arithmetic, evaluating
+from lotto.data import check_images
+from lotto.modules import arithmetic, class_scores, evaluating
 from lotto.streams import generator
 
 
@@ -32,7 +32,7 @@ class Hessian:
     takes every parameter. Vectors have the length `size`, the chosen coordinates in the model's order. The model's
     weights are copied, its gradients and modes are not touched; products are made without TF32, in the type of the
     parameters. MaskError where `chosen` is another net's, DataError for images or labels no loss can be computed of,
-    ConfigError where nothing is chosen.
+    ConfigError where the net does not take the images or returns more than scores, and where nothing is chosen.
     """
 
     def __init__(
@@ -44,12 +44,8 @@ class Hessian:
         batch: int = 512,
     ):
         check_images(images, labels)
-        try:
-            with torch.no_grad(), evaluating(model):
-                classes = model(images[:1]).shape[1]
-        except RuntimeError as error:
-            what = f"images of shape {tuple(images.shape[1:])} and type {images.dtype}"
-            raise DataError(f"the net does not take {what}: {str(error).splitlines()[0]}") from None
+        with torch.no_grad(), evaluating(model):
+            classes = class_scores(model, images[:1]).shape[1]
         check_images(images, labels, classes)
         everything = {n: p.detach().clone() for n, p in model.named_parameters()}
         chosen = {n: torch.ones_like(p, dtype=torch.bool) for n, p in everything.items()} if chosen is None else chosen
@@ -237,13 +233,13 @@ def share(values: Float[Tensor, " n"], mask: masks.Mask) -> Share:
     pruned.
 
     Its complement, on the weights kept, is 1 - share. The expectation under layer-matched random removal is computed,
-    not sampled.
+    not sampled. Both are NaN where the sum is 0, as for a net so flat that it has no curvature to share.
     """
     parts = values.double().split([m.numel() for m in mask.values()])
     total = sum(float(p.sum()) for p in parts)
     gone = sum(float(p[~m.flatten()].sum()) for p, m in zip(parts, mask.values(), strict=True))
     chance = sum(float(p.sum()) * float((~m).double().mean()) for p, m in zip(parts, mask.values(), strict=True))
-    return Share(gone / total, chance / total)
+    return Share(gone / total, chance / total) if total else Share(math.nan, math.nan)
 
 
 def magnitudes(found: Diagonal | Float[Tensor, "2 n"]) -> Float[Tensor, " n"]:

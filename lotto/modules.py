@@ -23,9 +23,10 @@ State = dict[str, Tensor]
 def check_fits(model: nn.Module, shape: tuple[int, ...], classes: int, name: str = "the net") -> None:
     """Try the net on two images; ConfigError says what does not fit."""
     with torch.no_grad(), evaluating(model):
-        where = next(model.parameters()).device
-        two = torch.linspace(-1, 1, 2 * math.prod(shape), device=where).sin().view(2, *shape)
-        out = class_scores(model, two.to(next(model.parameters()).dtype), name=f"net = {name!r}")
+        if (first := next(model.parameters(), None)) is None:
+            raise ConfigError(f"net = {name!r} has no parameters; give a net with weights to train")
+        two = torch.linspace(-1, 1, 2 * math.prod(shape), device=first.device).sin().view(2, *shape)
+        out = class_scores(model, two.to(first.dtype), name=f"net = {name!r}")
     if out.shape != (2, classes):
         raise ConfigError(
             f"net = {name!r} returns shape {tuple(out.shape)} for 2 images; (2, {classes}) is needed, one per class"
@@ -177,12 +178,14 @@ def recalibrate(model: nn.Module, images: Float[Tensor, "n c h w"], batch: int =
     if not norms:
         return
     momenta = [m.momentum for m in norms]
-    with evaluating(model), arithmetic("tf32", images.device):
-        for m in norms:
-            m.reset_running_stats()
-            m.momentum = None
-            m.training = True
-        for chunk in images.tensor_split(max(1, -(-len(images) // batch))):
-            model(chunk)
-    for m, momentum in zip(norms, momenta, strict=True):
-        m.momentum = momentum
+    try:
+        with evaluating(model), arithmetic("tf32", images.device):
+            for m in norms:
+                m.reset_running_stats()
+                m.momentum = None
+                m.training = True
+            for chunk in images.tensor_split(max(1, -(-len(images) // batch))):
+                model(chunk)
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -175,15 +176,15 @@ many classes."""
 def build(net: Net, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """The network with the initial weights of `seed`, on the CPU. The global random state is left as it was.
 
-    shape: (channels, height, width) of an image. ConfigError where the net does not fit it or the factory cannot be
-    had.
+    shape: (channels, height, width) of an image. ConfigError where the net does not fit it, and where a factory cannot
+    be had or fails.
     """
     with forked() as key:
         key(seed, "init")
         if net.name in BUILDERS:
             model = BUILDERS[net.name](net, shape, classes)
         else:
-            model = factory(net.name)(shape[0], classes, shape[1])
+            model = _made(net.name, channels=shape[0], classes=classes, image_size=shape[1])
             if not isinstance(model, nn.Module):
                 raise ConfigError(f"net = {net.name!r}: returned a {type(model).__name__}; a torch.nn.Module is needed")
             names = [{n for n, _ in model.named_parameters(remove_duplicate=every)} for every in (True, False)]
@@ -207,12 +208,32 @@ _FIT: set[tuple[Net, tuple[int, ...], int]] = set()
 """What `build` has found to fit in this process."""
 
 
+def _made(name: str, **sizes: int) -> Any:
+    make = factory(name)
+    try:
+        return make(*sizes.values())
+    except (ConfigError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the factory is the caller's, and may raise anything
+        called = ", ".join(f"{n}={size}" for n, size in sizes.items())
+        raise ConfigError(f"net = {name!r}: factory({called}) raises {type(error).__name__}: {error}") from error
+
+
 def factory(name: str) -> Callable[[int, int, int], nn.Module]:
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"net = {name!r} cannot be imported ({error}); give 'package.module:function' of an installed package, "
             "or put its folder on PYTHONPATH"
-        ) from None
+        ) from error
+    except Exception as error:  # the module is the caller's, and may raise anything
+        raise ConfigError(
+            f"net = {name!r} cannot be imported, as its module raises {type(error).__name__}: {error}; mend it"
+        ) from error
+    if not callable(found):
+        raise ConfigError(
+            f"net = {name!r} is a {type(found).__name__}; a function of channels, classes and image_size is needed"
+        )
+    return found

@@ -102,11 +102,13 @@ def synflow_mask(model: nn.Module, shape: tuple[int, int, int], mask: Mask, live
     Iterating is what keeps every layer alive: a layer's flow adds up to the net's whole flow, so the fewer weights it
     has, the higher each of them scores. That holds where the whole flow passes through the layer. A residual branch
     shares it with its shortcut, and may lose all its weights (`masks.collapsed` names them) while the net lives.
-    ValueError for a `live` beyond what `mask` has.
+    ValueError for a `live` beyond what `mask` has, and for less than one round.
     """
     have, plain = masks.count(mask), _linear(model)
     if not 0 < live <= have:
         raise ValueError(f"live = {live}: give 1 to {have}, the live weights of the mask")
+    if rounds < 1:
+        raise ValueError(f"rounds = {rounds}: give at least 1")
     for r in range(1, rounds + 1):
         mask = masks.keep(mask, _flow(plain, shape, mask), round(have * (live / have) ** (r / rounds)))
     return mask

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lotto import masks, modules, reach, scores
-from lotto.config import Recipe, Rewinding
+from lotto.config import ConfigError, Recipe, Rewinding
 from lotto.modules import State
 from lotto.train import check as check_training
 from lotto.train import train
@@ -66,11 +66,15 @@ def find(
     true; frozen and parametrised ones never are (`masks.prunable`). The mask has the first name of a tied parameter,
     the state is masked under all.
 
-    What cannot be searched is refused at the call: DataError for the images or labels, ConfigError for the module,
-    MaskError where nothing is prunable. A UserWarning says how many weights the mask covers where that is below 90 %,
-    and names layers with weights that no image can reach: both make a net look sparser than it is. A ValueError says
-    when an inner loop diverged.
+    What cannot be searched is refused at the call: DataError for the images or labels, ConfigError for the module, for
+    less than one round or a `fraction` outside (0, 1), MaskError where nothing is prunable. A UserWarning says how many
+    weights the mask covers where that is below 90 %, and names layers with weights that no image can reach: both make a
+    net look sparser than it is. A ValueError says when an inner loop diverged.
     """
+    if rounds < 1:
+        raise ConfigError(f"rounds = {rounds}: give at least 1")
+    if not 0 < fraction < 1:
+        raise ConfigError(f"fraction = {fraction}: give a share in (0, 1)")
     model = modules.copied(model).to(images.device).train()
     check_training(model, images, labels, recipe)
     mask = masks.ones(model, prunable)

@@ -193,6 +193,13 @@ def test_nothing_of_the_model_is_touched_and_memory_stays_flat():
     assert all(torch.equal(t, model.state_dict()[n]) for n, t in before.items())
 
 
+class Pair(nn.Sequential):
+    """A net that returns more than scores."""
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
 def test_bad_input():
     model, images, labels = small()
     with pytest.raises(masks.MaskError, match="another net"):
@@ -203,8 +210,12 @@ def test_bad_input():
         hessian.Hessian(model, images / 0 * 0, labels)
     with pytest.raises(DataError, match="label 0 is 3; labels run from 0 to 2"):
         hessian.Hessian(model, images, labels + 3)
-    with pytest.raises(DataError, match=r"the net does not take images of shape \(1, 3, 3\) and type torch.float32"):
+    with pytest.raises(ConfigError, match="images are torch.float32 and the weights torch.float64"):
         hessian.Hessian(model, images.float(), labels)
+    with pytest.raises(ConfigError, match=r"the net does not fit images of shape \(1, 4, 4\)"):
+        hessian.Hessian(model, F.pad(images, (0, 1, 0, 1)), labels)
+    with pytest.raises(ConfigError, match="the net returns a tuple; a tensor of one score per class is needed"):
+        hessian.Hessian(Pair(model), images, labels)
     h = hessian.Hessian(model, images, labels)
     with pytest.raises(ConfigError, match="vectors of length 3; .* weights are chosen"):
         h.products(torch.ones(1, 3, dtype=torch.float64))
@@ -221,6 +232,9 @@ def test_shares_by_hand():
     other = {n: ~m for n, m in mask.items()}
     assert hessian.share(values, mask).share + hessian.share(values, other).share == 1
     assert hessian.share(torch.ones(6), mask) == (0.5, 0.5)
+    # nothing to share: of a flat net, and where a trace's parts cancel out
+    for nothing in (torch.zeros(6), torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0, 0.0])):
+        assert all(map(math.isnan, hessian.share(nothing, mask)))
 
 
 def test_the_matched_share_is_the_mean_over_random_masks():

@@ -93,6 +93,8 @@ def one_pixel(channels, classes, image_size):
     shrunk = nn.Conv2d(channels, 4, image_size), nn.GroupNorm(4, 4), nn.ReLU()
     return nn.Sequential(*shrunk, nn.Flatten(), nn.Linear(4, classes))
 def no_module(channels, classes, image_size): return 3
+def two_arguments(channels, classes): return good(channels, classes, 8)
+def no_parameters(channels, classes, image_size): return nn.Flatten()
 """
 
 
@@ -100,6 +102,7 @@ def no_module(channels, classes, image_size): return 3
 def factory(tmp_path, monkeypatch):
     (tmp_path / "own_nets.py").write_text(FACTORY)
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_broken.py").write_text("def net(:\n")
     yield tmp_path / "own_nets.py"
     sys.modules.pop("own_nets", None)
 
@@ -116,6 +119,10 @@ def test_own_factory(factory):
         ("own_nets:no_module", "a torch.nn.Module is needed"),
         ("own_nets:wrong_size", r"does not fit images of shape \(1, 8, 8\)"),
         ("own_nets:wrong_classes", r"returns shape \(2, 3\)"),
+        ("own_nets:two_arguments", r"factory\(channels=1, classes=10, image_size=8\) raises TypeError: .*positional"),
+        ("own_nets:no_parameters", "has no parameters; give a net with weights to train"),
+        ("own_broken:net", "cannot be imported, as its module raises SyntaxError: .*own_broken.py, line 1"),
+        ("os:name", "is a str; a function of channels, classes and image_size is needed"),
     ],
 )
 def test_factories_that_will_not_do(factory, name, said):
@@ -140,6 +147,13 @@ def test_recalibration_does_not_depend_on_the_order_of_batches(net, images):
     modules.recalibrate(a, images[0], batch=8)
     modules.recalibrate(b, torch.cat(images[0].split(8)[::-1]), batch=8)
     assert all(torch.allclose(x.float(), y.float(), atol=1e-5) for x, y in zip(a.buffers(), b.buffers(), strict=True))
+
+
+def test_recalibration_that_fails_leaves_the_momentum(net, images):
+    model = net()
+    with pytest.raises(RuntimeError):
+        modules.recalibrate(model, images[0].double())
+    assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
 def test_recalibration_without_batch_norm_does_nothing(net, images):

@@ -197,6 +197,8 @@ def test_synflow_leaves_no_layer_empty_where_one_shot_magnitude_does():
     assert all(m.sum() == 1 and (m <= flow[n]).all() for n, m in fewest.items())
     with pytest.raises(ValueError, match="live = 0: give 1 to"):
         scores.synflow_mask(model, (1, 8, 8), mask, 0)
+    with pytest.raises(ValueError, match="rounds = 0: give at least 1"):
+        scores.synflow_mask(model, (1, 8, 8), mask, live, rounds=0)
 
 
 def test_synflow_empties_no_layer_but_in_residual_branches(net, images):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lotto import masks, modules, nets, tickets
-from lotto.config import Recipe
+from lotto.config import ConfigError, Recipe
 
 
 def equal(a, b):
@@ -53,6 +53,19 @@ def test_find_says_when_the_inner_loop_diverged(images):
     model = nets.build(nets.Net(name="resnet18", width=2, norm="none"), (1, 8, 8), 4, 0)
     with pytest.raises(ValueError, match="diverged .lr = 1000000.*smaller"):
         list(tickets.find(model, *images, Recipe(steps=40, lr=1e6, batch=16), rounds=1))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "fraction", "said"),
+    [
+        (1, 1.5, r"fraction = 1.5: give a share in \(0, 1\)"),
+        (1, 0.0, "fraction = 0.0: give a share"),
+        (0, 0.2, "rounds = 0: give at least 1"),
+    ],
+)
+def test_find_refuses_at_the_call_what_prunes_nothing(net, images, rounds, fraction, said):
+    with pytest.raises(ConfigError, match=said):
+        tickets.find(net(), *images, RECIPE, rounds, fraction)  # no level is asked for
 
 
 KEPT = {"w": torch.tensor([True, True, True, False])}
