@@ -280,11 +280,13 @@ def _reference_note(kept: runs.Reference | None, rows: Mapping[str, Any], study:
         return "No reference run of this preset is kept yet."
     if all(r["reference"] == "not run" for r in rows.values()):
         return "The reference run has not come to these claims yet."
-    planned, batch = kept.planned, kept.facts["batches"].get("main level", {})
+    planned, most = kept.planned, max((b["children"] for b in kept.facts["batches"].values() if b["done"]), default=0)
     note = f"Reference: {(done := kept.study.seeds)} others{f', of {planned} planned' * (done != planned)}."
-    if "barrier" in tables and batch.get("children", 0) > study.children:
-        mine, theirs = (n * (n - 1) // 2 for n in (study.children, batch["children"]))
-        note += f" Its barriers are means over {theirs} pairs of children, those here over {mine}."
+    if "barrier" in tables and most > study.children:
+        mine, theirs = (n * (n - 1) // 2 for n in (study.children, most))
+        note += (
+            f" Its barriers are means over up to {theirs} pairs of children and vary less than those here, over {mine}."
+        )
     return note
 
 

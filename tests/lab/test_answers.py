@@ -68,7 +68,10 @@ def test_a_word_of_another_sparsity_says_which():
 def test_a_board_says_what_the_reference_beside_it_is():
     kept, tables = runs.known("digits"), {"barrier": table(imp=[1])}
     told, none = {"P3": {"reference": "barrier 1"}}, {"P3": {"reference": "not run"}}
-    pairs = "Reference: 10 others. Its barriers are means over 3 pairs of children, those here over 1."
+    pairs = (
+        "Reference: 10 others. Its barriers are means over up to 3 pairs of children and vary less than those here, "
+        "over 1."
+    )
     assert answers._reference_note(kept, told, STUDY, tables) == pairs
     assert answers._reference_note(kept, told, STUDY.but(children=3), tables) == "Reference: 10 others."
     assert answers._reference_note(kept, told, STUDY, {}) == "Reference: 10 others."

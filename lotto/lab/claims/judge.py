@@ -144,12 +144,11 @@ class Estimate:
 
     @property
     def remarks(self) -> list[str]:
-        """What a mean would hide: nets that did not train, and, where an arm need only be not much worse, that its
-        interval says worse."""
+        """What a mean would hide: nets that did not train, and that the interval of the difference says worse."""
         lost = [(self.part.arm, self.untrained), (self.part.than, self.others)]
         lost = [f"{ARMS[name].title}: {some} of {every} did not train" for name, (some, every) in lost if some]
         found, low, high = ["; ".join(lost)] if lost else [], self.difference.low, self.difference.high
-        if self.part.rule == "not worse" and low is not None:
+        if self.part.rule in ("better", "not worse") and self.other and low is not None:
             worst, best = (low, high) if self.sign > 0 else (-high, -low)
             if best < 0:
                 found.append("worse, within the margin" if worst > self.line else "worse")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import plans, runs
 from lotto.lab.claims.board import WORDS, existence, markdown, means, where
-from lotto.lab.claims.judge import SHORT
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate, regime
 
 
 def page() -> str:
@@ -24,35 +26,70 @@ def page() -> str:
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
-            lines = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", f"{said}. *{j.claim.source}; {primary}.*"]
-            lines += [f"- {e.text()}{where([e], kept.study)}, n = {e.difference.n}" for e in j.parts]
-            lines += [
-                f"- control, must come out: {e.text()}{where([e], kept.study)}, n = {e.difference.n}"
-                for e in j.controls
-            ]
-            lines += (
-                [f"- beside it: {j.twin.text()}{where([j.twin], kept.study)}, n = {j.twin.difference.n}"]
-                if j.twin
-                else []
-            )
-            parts.append("\n".join([lines[0], "", lines[1], "", *(lines[2:] or ["- not run"])]) + "\n")
+            head = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
+            parts.append("\n".join([*head, *(_lines(kept, j) or ["- not run"])]) + "\n")
         parts.append(
-            "### Every arm\n\nMeans of what the primary claims measure, at the sparsity named; dense nets as they are. "
-            f"What did not train is counted as above.\n\n{every_arm(kept)}"
+            "### Every arm\n\nMeans of what the primary claims measure, and of accuracy and barrier wherever they were "
+            "run, at the sparsity named; dense nets as they are. What did not train is counted as above. "
+            f"*Interpolated*: {INTERPOLATED}.\n\n{every_arm(kept)}"
         )
     return "\n".join(parts)
 
 
+INTERPOLATED = (
+    "batch norm with the interpolated statistics of both ends, as in the paper line's code, where everything else here "
+    "recalibrates them at every point of a path"
+)
+
+
+def _lines(kept: runs.Reference, judged: Judged) -> list[str]:
+    """The comparisons of a claim, and beside them what another reading makes of the same nets."""
+
+    def line(e: Estimate, before: str = "") -> str:
+        return f"- {before}{e.text()}{where([e], kept.study)}, n = {e.difference.n}"
+
+    found = [line(e) for e in judged.parts]
+    found += [line(e, "control, must come out: ") for e in judged.controls]
+    found += [line(e, "beside it: ") for e in filter(None, [judged.twin])]
+    levels, guess = regime(kept.study), 100 / kept.facts["classes"]
+    for e in judged.parts:
+        if e.part.measure == "barrier" and (other := estimate(e.part, interpolated(kept).tables, levels, guess)):
+            found.append(line(other, "statistics interpolated: "))
+    if judged.twin and judged.twin.part.measure == "removed":  # what as many weights of each layer leave of it
+        part = dataclasses.replace(judged.twin.part, measure="excess")
+        found += [line(e, "of that, above chance: ") for e in [estimate(part, kept.tables, levels, guess)] if e]
+    return found
+
+
+def interpolated(kept: runs.Reference) -> runs.Reference:
+    """A reference run with the barriers of interpolated statistics in the place of its own; without those tables that
+    do not have them."""
+    table = kept.tables.get("barrier")
+    there = (
+        {} if table is None or "interpolated" not in table else {"barrier": table.assign(barrier=table.interpolated)}
+    )
+    return dataclasses.replace(kept, tables=there)
+
+
 def every_arm(kept: runs.Reference) -> str:
-    """A Markdown table of a reference run: the mean over initialisations of every measure that its primary claims take,
-    at each of their levels, for every arm that was run there (dense nets: at theirs)."""
+    """A Markdown table of a reference run: for every arm the means over initialisations of what its primary claims
+    measure at their levels, and of accuracy and barrier at every level (dense nets: at their own)."""
     judged = [j for j in kept.judged() if j.claim.primary]
     taken = [e for j in judged for e in (*j.parts, *filter(None, [j.twin])) if e.part.at in ("main", "fine", "high")]
-    pairs = sorted({(e.level, e.part.measure) for e in taken})
+    pairs = {(e.level, e.part.measure) for e in taken}
+    done = [b for b in kept.facts["batches"].values() if b["done"]]
+    pairs |= {(at, t) for b in done for at in b["levels"] for t in ("accuracy", "barrier") if t in kept.tables}
     columns = {
-        f"{SHORT[measure].strip(',')}, {100 - 100 * kept.study.density(level):.1f} %": means(kept, measure, level)
-        for level, measure in pairs
+        f"{SHORT[measure].strip(',')}, {_sparse(kept, level)}": means(kept, measure, level)
+        for level, measure in sorted(pairs)
     }
+    if "barrier" in (other := interpolated(kept)).tables:
+        main = regime(kept.study).main
+        columns[f"barrier, {_sparse(kept, main)}, interpolated"] = means(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
     cells = [{n: f"{found[arm]:.1f}" if arm in found else "" for n, found in columns.items()} for arm in arms]
     return markdown([{"arm": ARMS[arm].title} | row for arm, row in zip(arms, cells, strict=True)])
+
+
+def _sparse(kept: runs.Reference, level: int) -> str:
+    return f"{100 - 100 * kept.study.density(level):.1f} %"

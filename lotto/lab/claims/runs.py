@@ -59,13 +59,13 @@ class Reference:
         return self.view()
 
     def view(self, *batches: str, methods: Sequence[str] = (), levels: Sequence[int] = ()) -> Study:
-        """The study of some batches (none: all), or of these arms and levels, with as many initialisations as are done
-        in all of those batches that have begun."""
+        """The study of some batches, or of these arms and levels, with as many initialisations as are done in all of
+        those batches that have begun. None named: of all batches, with as many as any of them has."""
         chosen = [b for n, b in self.facts["batches"].items() if not batches or n in batches]
         methods = methods or list(dict.fromkeys(m for b in chosen for m in b["methods"]))
         levels = levels or sorted({at for b in chosen for at in b["levels"]})
         done = [len(b["done"]) for b in chosen if b["done"]]
-        seeds = {"seeds": min(done)} if done else {}
+        seeds = {"seeds": min(done) if batches else max(done)} if done else {}
         return Study(**{**self.facts["study"], "methods": methods, "levels": levels, **seeds})
 
     @property

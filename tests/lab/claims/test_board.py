@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from lotto.lab.claims import board, judge, page, plans, runs
@@ -139,10 +141,25 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
         and "rule fixed before this run" in text
     )
     assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse), n = 5" in text
-    assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (97.2 % sparse), n = 5" in text
+    assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (worse) (97.2 % sparse), n = 5" in text
     assert text.count("Not run yet.") == len(plans.PLANS) - 1
     assert "| arm | accuracy, 97.2 % | barrier, 97.2 % |" in text and "| distilled | 90.0 | 5.0 |" in text
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
+
+
+def test_the_page_reads_barriers_with_interpolated_statistics_too(reference, monkeypatch, tmp_path):
+    claim = dataclasses.replace(X, parts=(Part("barrier", "distilled", "better", "imp"),), twin=None)
+    monkeypatch.setattr(judge, "CLAIMS", (claim,))
+    both = [7.0, 8.0, 9.0, 7.5, 8.5]
+    table = reference.tables["barrier"]
+    reference.tables["barrier"] = table.assign(interpolated=[*both, *(b + 1 for b in both)])
+    (tmp_path / "digits.json").touch()
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    monkeypatch.setattr(runs, "reference", lambda name: reference)
+    text = page.page()
+    assert "- barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (worse) (97.2 % sparse), n = 5" in text
+    assert "- statistics interpolated: barrier distilled 8.0, IMP 9.0: -1.0 [-1.0, -1.0] (97.2 % sparse), n = 5" in text
+    assert "| barrier, 97.2 % | barrier, 97.2 %, interpolated |" in text and "| 5.0 | 8.0 |" in text
 
 
 def test_markdown_keeps_every_cell():

@@ -415,6 +415,7 @@ def test_what_is_said_of_a_run_that_goes_on_is_of_the_initialisations_done():
     assert going.view(names[0]).seeds == 3
     assert going.view(names[0], names[1]).seeds == 1
     assert going.view(names[0], names[2]).seeds == 3  # a batch that has not begun says nothing
+    assert going.study.seeds == 3  # the run as a whole has come as far as its furthest batch
     assert going.confirmatory == kept.confirmatory
     assert going.planned == kept.planned
 
