@@ -1,5 +1,4 @@
-"""What the notebooks share in words: the board of a run, its claims, the reference run, folded tables, and sentences
-made from numbers.
+"""What the notebooks share in words: the board of a run, its claims, folded tables, and sentences made from numbers.
 
 Functions that show something return what the notebook goes on with, or nothing. Sentences are text, so that a test can
 read them.
@@ -12,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from lotto.lab import curves, index, plots, sources
-from lotto.lab.arms import ARMS, FACTORIAL
-from lotto.lab.causes import figures as causes
+from lotto.lab import index, plots, sources
+from lotto.lab.arms import ARMS
 from lotto.lab.claims import board as boards
 from lotto.lab.claims import figures, judge, runs
 from lotto.lab.claims.rules import CLAIMS, STABLE
@@ -24,12 +22,9 @@ from lotto.stats import Interval, interval, paired
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
 
 CHIPS = {"good": "#d9f0e1", "bad": "#fbdfdc", "open": "#f3ecd8", "plain": "#e8eaee"}
 """Tone of a word (`index.tone`) -> the colour behind it."""
-DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
-"""Arms of a reference run's curves."""
 
 
 # shown
@@ -107,38 +102,6 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, shown: boards
         "The whole board, with the reference and a second reading of each claim",
         words=True,
     )
-
-
-def reference(study: Study, notebook: str) -> runs.Reference | None:
-    """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there
-    is one."""
-    kept = runs.known(study.preset)
-    say(kept.origin if kept else "No reference run of this preset is kept yet.")
-    if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
-        plots.show(
-            figures.forest(judged, f"Reference, {plots.counted(kept.study)}: every comparison with its 95 % interval")
-        )
-    return kept
-
-
-def reference_curves(kept: runs.Reference) -> None:
-    """Show accuracy and barrier over sparsity in a reference run."""
-    arms = kept.view("main level", "curves")
-    drawn = kept.tables["accuracy"][kept.tables["accuracy"].method.isin(DRAWN)]
-    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(drawn.level)])
-    title = f"Reference: tickets over sparsity, {plots.counted(seen)}"
-    plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
-
-
-def factorial(study: Study) -> go.Figure | None:
-    """Barriers of the preset's reference run over images, length, rate and rewinding; None where it has not come so
-    far."""
-    kept = runs.known(study.preset)
-    if not kept or not kept.facts["batches"].get("factorial", {}).get("done"):
-        return None
-    whole = kept.view("factorial", methods=("dense", *FACTORIAL))
-    title = f"Reference: barrier by images, length, rate and rewinding, {plots.counted(whole)}"
-    return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 
 # sentences

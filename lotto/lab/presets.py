@@ -110,9 +110,11 @@ _LARGE = ("cifar10", "cifar10-resnet20", "cifar10-convnet", "cifar100")
 _HIGH = ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "random-layerwise", "hybrid")
 _WHY = tuple(m for m, a in ARMS.items() if a.main) + (
     "distilled-all",
+    "distilled-mask",
     "distilled-signs",
     "distilled-gentle",
     "imp-all",
+    "imp-mask",
     "reinit",
 )
 

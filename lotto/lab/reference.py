@@ -1,0 +1,74 @@
+"""The reference run of a preset, as the notebooks show it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lotto.lab import answers, curves, plots
+from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.causes import figures as causes
+from lotto.lab.claims import figures, judge, runs
+from lotto.lab.claims.rules import STABLE
+from lotto.lab.study import Study
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
+"""Arms of its curves."""
+PULLED_APART = (
+    ("imp", "imp-mask"),
+    ("imp-mask", "dense"),
+    ("distilled", "distilled-mask"),
+    ("distilled-mask", "dense"),
+    ("distilled", "random-filterwise"),
+    ("distilled-all", "random-layerwise-all"),
+    ("distilled-all", "reinit-all"),
+)
+"""Arms that differ in the mask or in the norms, but not in both."""
+
+
+def shown(study: Study, notebook: str) -> runs.Reference | None:
+    """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there
+    is one."""
+    kept = runs.known(study.preset)
+    answers.say(kept.origin if kept else "No reference run of this preset is kept yet.")
+    if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
+        plots.show(
+            figures.forest(judged, f"Reference, {plots.counted(kept.study)}: every comparison with its 95 % interval")
+        )
+    return kept
+
+
+def over_sparsity(kept: runs.Reference) -> None:
+    """Show its accuracy and barrier over sparsity."""
+    arms = kept.view("main level", "curves")
+    drawn = kept.tables["accuracy"][kept.tables["accuracy"].method.isin(DRAWN)]
+    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(drawn.level)])
+    title = f"Reference: tickets over sparsity, {plots.counted(seen)}"
+    plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
+
+
+def factorial(study: Study) -> go.Figure | None:
+    """Its barriers over images, length, rate and rewinding; None where it has not come so far."""
+    kept = runs.known(study.preset)
+    if not kept or not kept.facts["batches"].get("factorial", {}).get("done"):
+        return None
+    whole = kept.view("factorial", methods=("dense", *FACTORIAL))
+    title = f"Reference: barrier by images, length, rate and rewinding, {plots.counted(whole)}"
+    return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
+
+
+def pulled_apart(kept: runs.Reference) -> None:
+    """Show what masks do without the norms that loops leave, and norms without the mask, at the level of the claims;
+    nothing where it has not come so far."""
+    level, table = judge.regime(kept.study).main, kept.tables["barrier"]
+    there = set(table[table.level.isin((0, level))].method)
+    pairs = [pair for pair in PULLED_APART if there.issuperset(pair)]
+    if not pairs:
+        return
+    arms = tuple(m for m in ARMS if m in {"dense"}.union(*pairs))
+    seen = kept.view(methods=arms, levels=[level])
+    title = f"Reference: masks and norms apart, {plots.counted(seen)}"
+    plots.show(plots.dots(table, seen, "barrier", "error barrier (points)", title, mark=STABLE))
+    answers.say(*[answers.beside(table, "barrier", a, b, level, "barrier") for a, b in pairs], listed=True)
