@@ -274,7 +274,8 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
 def agrees(mine: Estimate, theirs: Estimate, level: float = 0.95) -> bool | None:
     """Whether a run's mean is one that the reference leads one to expect: within the `level` prediction interval, by
     the reference's mean and spread, for the mean of as many fresh initialisations. None where the reference has fewer
-    than three."""
+    than three. Its spread is taken as the run's: where it is of means over more pairs of children, a barrier agrees
+    less often than that."""
     n, m = theirs.difference.n, mine.difference.n
     if n < 3 or m < 1:
         return None
