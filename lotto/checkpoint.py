@@ -29,7 +29,7 @@ class Paused(RuntimeError):
 
 
 class Checkpoint:
-    """The state of a computation in a folder of its own.
+    """The state of a computation in a folder of its own, and how long it has taken.
 
     folder: where; None keeps nothing. every: seconds between two savings. deadline: seconds since 1970 after which
     `save` raises Paused.
@@ -38,6 +38,11 @@ class Checkpoint:
     def __init__(self, folder: Path | None, every: float = 60.0, deadline: float = math.inf):
         self.folder, self.every, self.deadline = folder, every, deadline
         self._last, self._part = time.monotonic(), f"state.{uuid.uuid4().hex[:8]}.part"
+        self._began, self._before = self._last, 0.0
+
+    def seconds(self) -> float:
+        """Seconds of work so far: since this was made, and those that lie behind the state that was loaded."""
+        return self._before + time.monotonic() - self._began
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The last state saved, as (tensors, plain data), or None."""
@@ -46,6 +51,7 @@ class Checkpoint:
         from safetensors import safe_open
 
         with contextlib.suppress(FileNotFoundError), safe_open(self.folder / "state.safetensors", "pt") as f:
+            self._before = float(f.metadata().get("seconds", 0))
             return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
         return None
 
@@ -60,7 +66,8 @@ class Checkpoint:
         with contextlib.suppress(FileExistsError):  # there when it was made, and gone when mkdir looked what it is
             self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            save_tensors(tensors, self.folder / self._part, {"state": json.dumps(state)})
+            told = {"state": json.dumps(state), "seconds": str(self.seconds())}
+            save_tensors(tensors, self.folder / self._part, told)
             (self.folder / self._part).replace(self.folder / "state.safetensors")
         self._last = time.monotonic()
         if time.time() >= self.deadline:

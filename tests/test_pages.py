@@ -3,8 +3,10 @@ shows them."""
 
 import base64
 import html.parser
+import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -142,7 +144,7 @@ def test_a_page_asks_nothing_of_the_network(made, tmp_path):
     assert text.count('<div class="table"><table') == 2 and "scoped" not in text
     for summary in ("parameters", "parameters of this run", "code", "messages"):
         assert f"<details><summary>{summary}</summary>" in text
-    assert "a &lt; b" in text and "<pre>hm\n</pre>" in text and "E: &lt;x&gt;" in text and "<\\/script>" in text
+    assert "a &lt; b" in text and "<pre>hm\n</pre>" in text and "E: &lt;x&gt;" in text and "u003c/script>" in text
     assert "VBox" not in text and "Controls stand here" in text and "not shown" not in loaded.text
     assert (file.parent / report.PLOTLY).stat().st_size > 1e6 and not (file.parent / "01_a.part").exists()
 
@@ -151,6 +153,20 @@ def test_a_page_without_figures_needs_no_script(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("plain")]), tmp_path / "b.ipynb")
     check_offline(report.page(tmp_path / "b.ipynb"), 0)
     assert report.title(tmp_path / "b.ipynb") == "b" and not (tmp_path / report.PLOTLY).exists()
+
+
+def test_no_text_of_a_figure_ends_or_opens_a_tag():
+    name = "a </script> b <!--<script> c"
+    told = report.figure({"application/vnd.plotly.v1+json": {"data": [{"name": name}], "layout": {}}})
+    spec = told.split('class="spec">')[1].removesuffix("</script>")
+    assert "<" not in spec and json.loads(spec)["data"][0]["name"] == name
+
+
+def test_pages_that_are_written_at_once_are_whole(tmp_path):
+    with ThreadPoolExecutor(8) as several:
+        done = [several.submit(report._written, tmp_path / "index.html", f"{i % 10}" * 50_000) for i in range(200)]
+    assert all(d.result() for d in done)
+    assert len(set((tmp_path / "index.html").read_text())) == 1 and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("book", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda b: b.stem)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 import pytest
 
 from lotto import run
@@ -215,6 +216,31 @@ def test_a_file_s_name_that_is_none_is_told_in_words(books, tmp_path):
     books("02_b")
     with pytest.raises(ConfigError, match="own_set = 5"):
         batch.plan(notebooks.choose("02", None), {"own_set": 5}, str(tmp_path))
+
+
+def test_other_bytes_of_one_s_own_file_are_another_run(books, tmp_path):
+    books("02_b")
+    keys = []
+    for first in (0, 1):
+        labels = np.roll(np.arange(200) % 2, first)
+        images = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / "my.npz", images=images, labels=labels)
+        given = {"data": str(tmp_path / "my.npz"), "held_out": 10}
+        keys.append(batch.plan(notebooks.choose("02", None), given, str(tmp_path))[0][0].key)
+    assert keys[0] != keys[1]
+
+
+def test_the_index_tells_no_notebook_of_another_run(books, tmp_path):
+    for name in ("02_b", "03_c"):
+        books(name)
+    jobs, described = batch.plan(notebooks.choose("03", None), {"lr": 0.9}, str(tmp_path))
+    board = [{"claim": "P1", "here": "of another run", "reference": "-", "word": "not run", "agrees": "-", "but": "-"}]
+    told = {"board": board, "seconds": 1.0, "core_seconds": 1.0}
+    (tmp_path / "02_b.json").write_text(json.dumps({**told, "parameters": {"more": {"lr": 0.1}}}))
+    (tmp_path / "04_x.json").write_text("[]")
+    assert "of another run" not in batch._index(jobs, described).read_text()
+    (tmp_path / "02_b.json").write_text(json.dumps({**told, "parameters": {"more": {"lr": 0.9}}}))
+    assert "of another run" in batch._index(jobs, described).read_text()
 
 
 def test_sets_that_cannot_be_made_are_refused_where_they_are_judged(books, tmp_path):

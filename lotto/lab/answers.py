@@ -107,6 +107,15 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, shown: boards
 # sentences
 
 
+def recipe(study: Study) -> str:
+    """The study's trainings, loops and rounds in numbers, in one line."""
+    outer, inner = study.outer, study.inner
+    return (
+        f"a training: {outer.steps} steps of {outer.batch} at a peak rate of {outer.lr:g}; short loops: {inner.steps} "
+        f"steps; gentle rate: {inner.lr:g}; step k: {study.rewind}; a round removes {100 * study.fraction:g} %"
+    )
+
+
 def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = "method") -> dict[str, Interval]:
     """Title -> mean of a column over the initialisations that trained, with its interval; of one level where one is
     given.

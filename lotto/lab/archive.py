@@ -30,6 +30,7 @@ import lotto
 from lotto.config import ConfigError
 from lotto.lab import report, store
 from lotto.lab.notebooks import CLONE
+from lotto.lab.presets import merged
 from lotto.lab.product import TENSORS, StoreError, _read
 
 FORMAT = 1
@@ -48,6 +49,8 @@ NAMES = re.compile(
     rf"|store/[a-z_]+/[0-9a-f]{{64}}/(config\.json|metrics\.json|done\.json|{TENSORS}|{PACKED})"
 )
 """Allowed names of members other than the manifest: no absolute path, no drive, no backslash, no `..`."""
+RESULT = re.compile(r"run/(\d\d_[^/]*)\.(?:ipynb|json)")
+"""Names of executed notebooks, and of what marks them as finished."""
 
 
 # masks as bits
@@ -109,10 +112,7 @@ def finished(folder: Path) -> Run:
             f"{folder / old[0]}.json: made by an older lotto, which did not record its products; ./run_all.sh --force "
             "executes the notebooks again, from the store"
         )
-    each = {
-        name: {**{n: v for n, v in t["parameters"].items() if n != "more"}, **(t["parameters"].get("more") or {})}
-        for name, t in told.items()
-    }
+    each = {name: merged(t["parameters"]) for name, t in told.items()}
     first, *others = each
     if unlike := [name for name in others if each[name] != each[first]]:
         raise ConfigError(

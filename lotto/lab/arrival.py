@@ -26,9 +26,10 @@ from safetensors.torch import load
 from lotto.checkpoint import save_tensors
 from lotto.config import ConfigError
 from lotto.lab import batch, store
-from lotto.lab.archive import FORMAT, MANIFEST, NAMES, PACKED, unpack
+from lotto.lab.archive import FORMAT, MANIFEST, NAMES, PACKED, RESULT, unpack
 from lotto.lab.presets import PRESETS
 from lotto.lab.product import TENSORS, StoreError, _dump
+from lotto.lab.waiting import held
 
 TEXT = 256 * 2**20
 """The most bytes that a text member may have."""
@@ -118,9 +119,11 @@ class Archive:
             fine = (
                 told["parameters"]["preset"] in PRESETS
                 and all(isinstance(f["size"], int) and isinstance(f["sha256"], str) for f in told["files"].values())
+                and isinstance(told["weights"], bool)
                 and all(f"run/{name}.{kind}" in sizes for name in told["notebooks"] for kind in ("ipynb", "json"))
+                and {m[1] for n in sizes if (m := RESULT.fullmatch(n))} == set(told["notebooks"])
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             fine = False
         if not fine:
             raise self.wrong(f"its {MANIFEST} cannot be read")
@@ -132,8 +135,11 @@ class Archive:
         return told
 
     def _bytes(self, name: str, most: int) -> bytes:
-        with self._z.open(name) as f:
-            data = f.read(most + 1)
+        try:
+            with self._z.open(name) as f:
+                data = f.read(most + 1)
+        except OSError as error:  # an offset that leads out of the file
+            raise self.wrong(f"{name!r} cannot be read ({error.strerror})") from None
         if len(data) > most:
             raise self.wrong(f"{name!r} unpacks to more than the {most} bytes allowed")
         return data
@@ -215,7 +221,7 @@ def _own(where: Path) -> Iterator[None]:
     """Create and lock the output folder, so that no run writes there at the same time."""
     try:
         where.mkdir(parents=True, exist_ok=True)
-        with FileLock(where / ".lock", timeout=0):
+        with held(FileLock(where / ".lock"), 0):
             yield
     except Timeout:
         raise ConfigError(f"out = {str(where)!r}: a run is writing there; wait for it to end, or give --out") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -31,9 +32,10 @@ from lotto.lab.notebooks import (
     known_parameters,
     up_to_date,
 )
-from lotto.lab.presets import study
-from lotto.lab.store import wait_for
+from lotto.lab.presets import merged, study
+from lotto.lab.store import canonical
 from lotto.lab.study import Study
+from lotto.lab.waiting import held
 
 
 def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = None) -> tuple[list[Job], Study]:
@@ -51,14 +53,20 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
     described = check(study(**given))
     if any(p.stem.startswith("01") for p in sources):
         check_judged(described)
-    where, jobs = place(described.preset, given, out), []
+    where, jobs, bytes_of = place(described.preset, given, out), [], _files(described)
     for p in sources:
         known = known_parameters(p)
         mine = {n: v for n, v in given.items() if n in known}
         if rest := {n: v for n, v in given.items() if n not in known}:
             mine["more"] = {**(mine.get("more") or {}), **rest}
-        jobs.append(Job(p, mine, where, key(p, mine)))
+        jobs.append(Job(p, mine, where, key(p, mine, bytes_of)))
     return jobs, described
+
+
+def _files(described: Study) -> list[Any]:
+    """Fingerprints of what lies behind the names in a study: data, a factory's source, sets in files."""
+    own = [described.images("own", seed) for seed in described.initialisations if described.own_set]
+    return [canonical(what).get("fingerprints", {}) for what in (described, *own)]
 
 
 def place(preset: str, given: Mapping[str, Any], out: str | None = None) -> Path:
@@ -74,20 +82,18 @@ def run(jobs: list[Job], described: Study, force: bool = False, keep_going: bool
     looked for before (`look_for_a_browser`)."""
     out = jobs[0].out
     lock = FileLock(out / ".lock")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another run writes to {out}; waiting for it", flush=True)
-        wait_for(lock)
-    except OSError as error:
-        raise ConfigError(
-            f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder"
-        ) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(lock, 0))
+        except Timeout:
+            print(f"another run writes to {out}; waiting for it", flush=True)
+            stack.enter_context(held(lock))
+        except OSError as error:
+            raise ConfigError(
+                f"out = {str(out)!r}: cannot be written to ({error.strerror}); give --out another folder"
+            ) from None
         return _one_by_one(jobs, described, force, keep_going, looked)
-    finally:
-        lock.release()
 
 
 def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool, looked: bool) -> int:
@@ -127,7 +133,10 @@ def _one_by_one(jobs: list[Job], described: Study, force: bool, keep_going: bool
 def _index(jobs: list[Job], described: Study) -> Path:
     """Write index.html for all notebooks in the output folder: this run's, and those finished there before."""
     out, now = jobs[0].out, {j.name: j.status for j in jobs}
-    kept = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
+    told = {p.stem: json.loads(p.read_text()) for p in out.glob("[0-9][0-9]_*.json")}
+    # a notebook that another run left here, with other parameters, says nothing about this one
+    mine = merged(jobs[0].parameters)
+    kept = {n: t for n, t in told.items() if isinstance(t, dict) and merged(t.get("parameters", {})) == mine}
     names = sorted({*now, *kept})
     entries = [
         {"name": n, "status": "ok", **kept.get(n, {}), **({"status": now[n]} if n in now else {})} for n in names

@@ -54,7 +54,7 @@ def summary(compared: Sequence[Mapping[str, Any]]) -> str:
     off = [f"{c['claim'].split()[0]} ({c['what']})" for c in known if not c["agrees"]]
     return (
         f"{len(known) - len(off)} of {len(known)} comparisons came out as the reference leads one to expect: within "
-        "the 95 % prediction interval for as many initialisations, which is too narrow where the reference's barriers are "
+        "the 95 % prediction interval for as many initialisations, too narrow where the reference's barriers are "
         "means over more children. "
         + (f"Not so: {escape('; '.join(off))} (hollow in the figure). " if off else "")
         + (f"{len(compared) - len(known)} more cannot be compared. " if len(compared) > len(known) else "")

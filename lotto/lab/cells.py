@@ -13,8 +13,8 @@ from lotto.checkpoint import Paused
 from lotto.lab import batch, gather, parallel, progress, scheduler
 from lotto.lab.gather import Cell
 from lotto.lab.notebooks import INTERRUPTED, OK, PAUSED, Job, up_to_date
-from lotto.lab.store import deadline
 from lotto.lab.study import Study
+from lotto.lab.waiting import deadline
 
 STOPPED = {PAUSED: "paused", INTERRUPTED: "interrupted"}
 """Exit code -> status of a cell whose run was stopped with it."""

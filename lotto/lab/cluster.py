@@ -199,7 +199,8 @@ def _mark(meeting: Path) -> str:
 
 
 def _told() -> worker.Told:
-    from lotto.lab.store import _full_disk_told, deadline
+    from lotto.lab.store import _full_disk_told
+    from lotto.lab.waiting import deadline
 
     with _full_disk_told():
         mark = _mark(_meeting())

@@ -86,7 +86,8 @@ def claims(argv: Sequence[str]) -> int:
     for name in board.columns():
         if kept := runs.known(name):
             seen = kept.view("main level")
-            title = f"Error barrier between children, {plots.counted(seen)} of {name}: mean, 95 % interval, each"
+            seen = seen.but(methods=[m for m in seen.arms if m != "dense-rewound"])  # whose line runs into the rule
+            title = f"Error barriers, {plots.counted(seen)} of {name}: mean, 95 % interval, each initialisation"
             fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
                 (runs.FOLDER / f"{name}.png").write_bytes(picture)
@@ -157,7 +158,7 @@ def hand_on(argv: Sequence[str]) -> int:
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
     folder = batch.place(args.preset, {**seeds, **parameters(args)}, args.out)
     told = archive.export(folder, args.file.expanduser().resolve(), args.weights)
-    print(f"{args.file}, {args.file.stat().st_size / 1e6:.1f} MB: {archive.summary(told)}")
+    print(f"{args.file}, {args.file.expanduser().stat().st_size / 1e6:.1f} MB: {archive.summary(told)}")
     return OK
 
 

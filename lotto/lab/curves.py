@@ -14,14 +14,15 @@ from lotto.stats import interval
 
 if TYPE_CHECKING:
     import pandas as pd
-from lotto.lab.plots import COLOURS, RULE, SYMBOLS, styled, value_range
+from lotto.lab.plots import COLOURS, RULE, SYMBOLS, counted, styled, value_range
 
 
 def curves(
     table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None
 ) -> go.Figure:
     """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with
-    a 95 % band (thin bars below five initialisations, whose intervals would cover all else).
+    a 95 % band (thin bars below five initialisations, whose intervals would cover all else; each arm then stands a
+    little beside the others, so that they can be told apart).
 
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow;
     where none did, there is none.
@@ -34,8 +35,9 @@ def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str
     """`curves` of accuracy (%) and of the error barrier (points, with the 2-point rule) side by side, under one
     legend."""
     panels = [(accuracy, "accuracy", "test accuracy (%)", None), (barrier, "barrier", "error barrier (points)", 2.0)]
+    title = title or f"Tickets over sparsity, {counted(study)}"
     words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
-    top = 16 + 19 * -(-words // 860) + (26 if title else 0)
+    top = 42 + 19 * -(-words // 860)
     fig = styled(_curves(panels, study), title, 270 + top, 920)
     legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
     return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
@@ -44,8 +46,10 @@ def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str
 def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:
     fig = make_subplots(cols=len(panels), horizontal_spacing=0.09)
     for c, (table, column, axis, mark) in enumerate(panels, 1):
-        for m in (m for m in study.arms if not ARMS[m].dense):
-            fig.add_traces(_curve(table, study, column, m, named=c == 1), rows=1, cols=c)
+        arms = [m for m in study.arms if not ARMS[m].dense]
+        for i, m in enumerate(arms):
+            beside = 1.04 ** (i - (len(arms) - 1) / 2) if study.seeds < BAND else 1.0
+            fig.add_traces(_curve(table, study, column, m, beside, named=c == 1), rows=1, cols=c)
         ticks = [100.0, *(100 * study.density(level) for level in study.levels)]
         if mark is not None:
             rule = dict(mode="lines", line=RULE, name=f"stable: below {mark:g}", hoverinfo="skip")
@@ -62,15 +66,20 @@ def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: St
     return fig
 
 
-def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) -> list[go.Scatter]:
-    """The band and the line of one arm; `named`: in the legend."""
+BAND = 5
+"""Initialisations from which on an interval is drawn as a band."""
+
+
+def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float, named: bool) -> list[go.Scatter]:
+    """The band and the line of one arm. beside: factor by which its tickets stand beside their share left, for the
+    bars' sake; `named`: in the legend."""
     points = [
         (100.0, "dense-rewound" if ARMS[m].from_k else "dense", 0),
         *((100 * study.density(at), m, at) for at in study.levels),
     ]
     found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
     found = [(x, f) for x, f in found if f.mean is not None]
-    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= 5]
+    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= BAND]
     band = go.Scatter(
         x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
         y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
@@ -79,13 +88,15 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, named: bool) 
     )
     full = [COLOURS[m] if f.n == study.seeds else "white" for _, f in found]
     line = go.Scatter(
-        x=[x for x, _ in found],
+        x=[x * beside if x < 100 else x for x, _ in found],
         y=[f.mean for _, f in found],
         **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
-        error_y=dict(type="data", array=[f.half or 0 if f.n < 5 else 0 for _, f in found], thickness=1, width=2),
+        error_y=dict(type="data", array=[f.half or 0 if f.n < BAND else 0 for _, f in found], thickness=1, width=2),
         marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
-        customdata=[[str(f), f.n] for _, f in found],
-        hovertemplate="%{x:.2f} % left: %{customdata[0]}, %{customdata[1]} trained<extra>" + ARMS[m].title + "</extra>",
+        customdata=[[str(f), f.n, f"{x:.2f}"] for x, f in found],
+        hovertemplate="%{customdata[2]} % left: %{customdata[0]}, %{customdata[1]} trained<extra>"
+        + ARMS[m].title
+        + "</extra>",
     )
     return [band, line]

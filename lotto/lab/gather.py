@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from lotto.lab import batch, index, notebooks
 from lotto.lab.groups import DEFAULTS, places
 from lotto.lab.notebooks import FAILED, OK, Job, digest, last, up_to_date
 from lotto.lab.study import Study
+from lotto.lab.waiting import held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,7 @@ class Cell:
             kept = json.loads(file.read_text())
             errors = kept["errors"] if kept["made from"] == self.made_from else {}
         status = "ok" if len(done) == len(self.jobs) else self.stopped or ("failed" if errors else "not run")
-        numbers = {n: v for made in done for n, v in made["numbers"].items()}
+        numbers = {n: v for made in done for n, v in made.get("numbers", {}).items()}
         return {
             "cell": self.name,
             **{n: _plain(value(self.study, n)) for n in self.varied},
@@ -117,10 +119,10 @@ def write(cells: Sequence[Cell]) -> pd.DataFrame:
     table.json, in the grid's folder; return the table. Each file is replaced as a whole."""
     folder = cells[0].folder.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".table.lock"):  # two shards may write at once: the later table must miss nothing
+    with held(FileLock(folder / ".table.lock")):  # two shards may write at once: the later table must miss nothing
         found = table(cells)
         _replace(folder / "table.csv", found.to_csv(index=False))
-        part = folder / "table.parquet.part"
+        part = folder / f".table.parquet.{uuid.uuid4().hex[:8]}.part"
         found.to_parquet(part, index=False)
         part.replace(folder / "table.parquet")
         whole = {cell.name: cell.study.named() for cell in cells}
@@ -130,7 +132,7 @@ def write(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(file)
 
@@ -159,7 +161,7 @@ def compare(cells: Sequence[Cell], force: bool = False) -> int:
     parameters = {"table": str(folder / "table.parquet")}
     key = digest([notebooks.key(source, parameters), (folder / "table.csv").read_text()])
     job = Job(source, parameters, folder, key)
-    with FileLock(folder / ".lock"):  # if the last two shards end together, only one compares
+    with held(FileLock(folder / ".lock")):  # if the last two shards end together, only one compares
         if not force and up_to_date(job):
             return OK
         print(f"\n{job.name} ...", flush=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -59,13 +60,17 @@ def read(file: str) -> Grid:
     """The grid that a YAML file describes, named after the file. ConfigError says what cannot be read and how to fix
     it."""
     try:
-        return expand(yaml.load(Path(file).read_text(), _Once), Path(file).stem)
+        asked = yaml.load(Path(file).read_text(), _Once)
+        json.dumps(asked)  # YAML knows dates, bytes and circles, which are values of nothing here
+        return expand(asked, Path(file).stem)
     except OSError as error:
         trouble = f"cannot be read ({error.strerror})"
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        trouble = f"is not valid YAML ({' '.join(str(error).split())})"
     except ConfigError as error:
         raise ConfigError(f"grid {file}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: other bytes than text, a date that is none
+        trouble = f"is not valid YAML ({' '.join(str(error).split())})"
+    except (TypeError, RecursionError) as error:
+        trouble = f"holds what is no parameter ({error})"
     raise ConfigError(
         f"grid = {file!r}: {trouble}; give a file of parameters and lists, such as 'cross: {{ipc: [5, 10]}}'"
     )

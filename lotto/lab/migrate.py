@@ -21,6 +21,7 @@ from lotto.config import ConfigError
 from lotto.lab import store
 from lotto.lab.product import TENSORS, StoreError, _dump, _read
 from lotto.lab.store import Cached
+from lotto.lab.waiting import held
 
 ROOMS = ("sets", "tickets", "stability", "sharpness", "causes")
 """The rooms of the lab that make products."""
@@ -49,7 +50,7 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
     for longer than PATIENCE.
     """
     try:
-        with FileLock(place / "migrating.lock", timeout=PATIENCE):
+        with held(FileLock(place / "migrating.lock"), PATIENCE):
             if _read(place / "store.json")["format"] >= store.FORMAT:
                 return
             print(f"{place}: migrating a store of an older format: its products get new keys", file=sys.stderr)

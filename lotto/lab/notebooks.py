@@ -152,14 +152,15 @@ def _reference() -> str:
     return digest([f.read_text() for f in sorted((NOTEBOOKS / "reference").glob("*")) if f.suffix in (".csv", ".json")])
 
 
-def key(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """Digest of all that a finished notebook is made from: source, parameters, lotto, the reference tables,
-    versions."""
+def key(notebook: Path, parameters: Mapping[str, Any], files: Any = None) -> str:
+    """Digest of all that a finished notebook is made from: source, parameters, what `files` they name hold, lotto, the
+    reference tables, versions."""
     versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
     return digest(
         {
             "source": _source(notebook),
             "parameters": parameters,
+            "files": files,
             "lotto": sources_digest(),
             "reference": _reference(),
             "versions": versions,

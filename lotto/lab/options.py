@@ -23,7 +23,7 @@ def value(text: str) -> Any:
 
     try:
         return None if text == "None" else yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
         return text
 
 

@@ -39,9 +39,9 @@ def jobs() -> int:
     text = os.environ.get("LOTTO_JOBS", "")
     if text and (not text.isdigit() or int(text) < 1):
         raise ConfigError(f"jobs = {text!r}: give a whole number from 1")
-    return (
-        int(text) if text else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    import joblib
+
+    return int(text) if text else joblib.cpu_count()  # affinity, and the share of them that a container may use
 
 
 def place() -> str:

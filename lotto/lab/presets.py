@@ -137,6 +137,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 goes further up, 06 has more arms at one level."""
 
 
+def merged(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A notebook's parameters, with those of its `more` among them."""
+    return {**{n: v for n, v in parameters.items() if n != "more"}, **(parameters.get("more") or {})}
+
+
 def study(
     preset: str = "digits", variant: str | None = None, *, more: Mapping[str, Any] | None = None, **parameters: Any
 ) -> Study:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import unicodedata
+import uuid
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -111,7 +112,7 @@ def figure(bundle: Mapping[str, Any]) -> str:
     )
     height = spec.get("layout", {}).get("height", 450)
     parts = {n: spec[n] for n in ("data", "layout", "config", "frames") if n in spec}
-    data = json.dumps(parts, separators=(",", ":")).replace("</", r"<\/")
+    data = json.dumps(parts, separators=(",", ":")).replace("<", r"\u003c")  # no tag or comment begins in it
     return (
         f'<div class="scroll"><div class="figure" style="min-height:{height:g}px">{still}</div></div>'
         f'<script type="application/json" class="spec">{data}</script>'
@@ -252,6 +253,6 @@ def _document(name: str, body: str) -> str:
 
 
 def _written(file: Path, text: str) -> Path:
-    part = file.with_suffix(".part")
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")  # shards of a grid may end together
     part.write_text(text, encoding="utf-8")
     return part.replace(file)

@@ -20,7 +20,6 @@ import functools
 import hashlib
 import inspect
 import json
-import math
 import os
 import platform
 import shutil
@@ -36,9 +35,9 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
-from lotto.config import ConfigError
 from lotto.lab.device import device_name, peak_memory, single_thread
 from lotto.lab.product import FORMAT, TENSORS, Product, StoreError, _dump, _newer, _open, _read, asking, making
+from lotto.lab.waiting import deadline, held, seconds
 
 
 def root() -> Path:
@@ -50,36 +49,9 @@ def root() -> Path:
     return (clone if (clone / "environment.yml").exists() else Path.cwd()) / ".lotto"
 
 
-def deadline() -> float:
-    """When this run has to stop, in seconds since 1970: `LOTTO_DEADLINE`, by default never."""
-    return _seconds("LOTTO_DEADLINE", "inf")
-
-
 def checkpoint(folder: Path) -> Checkpoint:
     """A checkpoint in a folder, saved every `LOTTO_CHECKPOINT_SECONDS` (60) and at the `deadline`."""
-    return Checkpoint(folder, _seconds("LOTTO_CHECKPOINT_SECONDS", "60"), deadline())
-
-
-def _seconds(variable: str, default: str) -> float:
-    with contextlib.suppress(ValueError):
-        if (found := float(text := os.environ.get(variable, default))) >= 0:
-            return found
-    raise ConfigError(f"{variable} = {text!r}: give a number of seconds")
-
-
-def wait_for(lock: FileLock, patience: float = -1) -> Any:
-    """Acquire a lock: Timeout after `patience` seconds (-1: never); Paused when the run's time is up, though another
-    process still holds it."""
-    try:
-        return lock.acquire(timeout=max(patience, 0))
-    except Timeout:
-        if patience >= 0:
-            raise
-    left = deadline() - time.time()
-    try:
-        return lock.acquire(timeout=-1 if left == math.inf else max(left, 0))
-    except Timeout:
-        raise Paused from None
+    return Checkpoint(folder, seconds("LOTTO_CHECKPOINT_SECONDS", "60"), deadline())
 
 
 @functools.singledispatch
@@ -190,15 +162,11 @@ class Cached:
         with _full_disk_told(), _lock(folder, patience):
             if (product := _open(folder)) is not None:  # another process made it while we waited
                 return product
-            started = time.perf_counter()
             partial = self.partial(description)
+            kept = checkpoint(partial)
             with single_thread():
-                product = (
-                    self.function(description, checkpoint=checkpoint(partial))
-                    if self._resumes
-                    else self.function(description)
-                )
-            self._write(folder, description, product, time.perf_counter() - started)
+                product = self.function(description, **({"checkpoint": kept} if self._resumes else {}))
+            self._write(folder, description, product, kept.seconds())
             shutil.rmtree(partial, ignore_errors=True)
         return _open(folder)
 
@@ -269,14 +237,7 @@ def _lock(folder: Path, patience: float = -1) -> Iterator[None]:
     locks = root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}")
-    try:
-        held = wait_for(lock, patience)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-            raise
-        held = contextlib.nullcontext()  # a file system without locks: see the top of this file
-    with held:
+    with held(FileLock(locks / f"{folder.parent.name}-{folder.name[:32]}"), patience):
         yield
 
 

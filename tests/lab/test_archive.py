@@ -362,6 +362,10 @@ def spoilt(parts):
     yield "manifest no JSON", {**parts, "manifest.json": b"{"}, False, "its manifest.json cannot be read"
     yield "manifest a list", {**parts, "manifest.json": b"[1]"}, False, "its manifest.json cannot be read"
     yield "preset above", manifest(parameters={"preset": "../../x"}), False, "its manifest.json cannot be read"
+    yield "no weights told", manifest(weights=None), False, "its manifest.json cannot be read"
+    yield "notebook not told", manifest(notebooks=[]), False, "its manifest.json cannot be read"
+    deep = b"[" * 100_000 + b"]" * 100_000
+    yield "deep", {**parts, "manifest.json": deep}, False, "its manifest.json cannot be read"
     yield "notebook above", manifest(notebooks=["../../x"]), False, "its manifest.json cannot be read"
 
 
@@ -369,7 +373,7 @@ SPOILT = [
     "above", "inside above", "absolute", "drive", "backslash", "folder", "hidden", "pickle", "program", "other case", "not told",
     "gone", "longer", "changed", "another description", "no JSON", "a list", "no end", "no tensors", "part gone", "no done",
     "newer product", "more left out", "newer", "no manifest", "manifest no JSON", "manifest a list", "preset above",
-    "notebook above",
+    "no weights told", "notebook not told", "deep", "notebook above",
 ]  # fmt: skip
 
 

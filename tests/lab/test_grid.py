@@ -65,6 +65,9 @@ BAD = {
     "- 5": "[5] is not a grid",
     "{}": "{} is not a grid",
     "cross: [": "is not valid YAML",
+    "cross: {ipc: [2024-13-01]}": "is not valid YAML",
+    "cross: {lr: [!!binary aGVsbG8=]}": "holds what is no parameter",
+    "cross: {levels: [&a [*a]]}": "grid = ",
     "corss: {ipc: [5]}": "'corss' is not a part of a grid; did you mean 'cross'?",
     "ipc: [5, 10]": "'ipc' is not a part of a grid; put it under cross, zip or base",
     "cross: [5]": "cross = [5]: give names with values",
@@ -140,6 +143,16 @@ def test_bad_calls(call, tmp_path, capsys):
     assert run.main(["--grid", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml': cannot be read (No such file or directory); give a file" in capsys.readouterr().err
     assert run.main(["--shard", "1/2"]) == 2 and "give --grid too" in capsys.readouterr().err
+
+
+def test_a_notebook_without_a_board_adds_no_numbers(books, tmp_path):
+    asked = grid.expand({"cross": {"ipc": [5, 10]}}, "g")
+    cells = grid.plan(asked, {"preset": None}, notebooks.choose("01", None), str(tmp_path))
+    (job,) = cells[0].jobs
+    job.out.mkdir(parents=True)
+    job.result.touch()
+    job.manifest.write_text(json.dumps({"key": job.key, "seconds": 1.5, "core_seconds": 2.0}))  # as the tour leaves it
+    assert gather.table(cells).status.tolist() == ["ok", "not run"]
 
 
 def test_the_command_line_takes_the_place_of_the_base(books, tmp_path):

@@ -108,6 +108,13 @@ def test_workers_follow_their_caller_to_another_store(tmp_path, monkeypatch, own
         assert all(p.path.is_relative_to(tmp_path / name) for p in found)
 
 
+def test_as_many_processes_as_a_container_may_use(monkeypatch):
+    monkeypatch.setenv("LOTTO_DEVICE", "cpu")
+    monkeypatch.delenv("LOTTO_JOBS", raising=False)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
+    assert parallel.jobs() == 3
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

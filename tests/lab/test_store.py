@@ -18,7 +18,7 @@ from lotto.checkpoint import Checkpoint, Paused
 from lotto.config import ConfigError, Recipe
 from lotto.distill.distributions import match_distributions
 from lotto.distill.recipes import Distill
-from lotto.lab import parallel, sources, store
+from lotto.lab import parallel, sources, store, waiting
 from lotto.lab.describe import Data, Images, SetOf, Setup
 from lotto.lab.product import Product
 from lotto.lab.sets.products import distilled
@@ -163,6 +163,33 @@ def test_time_that_is_up_pauses_what_waits_for_another_process(own_store, monkey
         other.submit(square, Recipe(steps=5)).result(timeout=60)
     monkeypatch.delenv("LOTTO_DEADLINE")
     assert square(Recipe(steps=5)).metrics["steps"] == 5
+
+
+@cached(version=1)
+def patient(recipe: Recipe, checkpoint: Checkpoint) -> Product:
+    saved = checkpoint.load()
+    if saved is None:
+        time.sleep(0.3)
+        checkpoint.save({"x": torch.zeros(1)}, {})
+        raise KeyboardInterrupt
+    return Product({})
+
+
+def test_a_resumed_product_tells_all_the_seconds_it_took():
+    with pytest.raises(KeyboardInterrupt):
+        patient(Recipe(steps=1))
+    assert 0.3 <= patient(Recipe(steps=1)).info["seconds"] < 30
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_where_there_are_no_locks_none_is_held(tmp_path, monkeypatch, number):
+    lock = waiting.FileLock(tmp_path / "lock")
+    monkeypatch.setattr(type(lock), "acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(number, "no locks")))
+    with waiting.held(lock, 0):
+        assert not lock.is_locked
+    monkeypatch.setattr(type(lock), "acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EACCES, "no")))
+    with pytest.raises(OSError, match="no"), waiting.held(lock):
+        pass
 
 
 @pytest.mark.parametrize("variable", ["LOTTO_DEADLINE", "LOTTO_CHECKPOINT_SECONDS"])

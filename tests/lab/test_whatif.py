@@ -1,6 +1,7 @@
 """What a study would cost, what is missing of it, and computing it in the background: the store is asked, nothing is
 trained but where a test says so."""
 
+import json
 import os
 import signal
 import sys
@@ -97,6 +98,55 @@ def test_headless_it_is_a_figure_by_method(study, monkeypatch):
     assert [f.name for f in shown[0].frames] == ["IMP", "distilled"]
 
 
+class Pretended:
+    """Stands for a computation in the background: it runs until the test ends it."""
+
+    begun = []
+
+    def __init__(self, study):
+        self.running = True
+        self.begun.append(self)
+
+    def told(self):
+        return "at work" if self.running else "finished"
+
+    def stop(self):
+        self.running = False
+
+
+def test_a_choice_that_cannot_be_does_not_lose_the_work_that_runs(study, monkeypatch):
+    monkeypatch.setattr(whatif, "Rates", NoRates)
+    monkeypatch.setattr(whatif, "Background", Pretended)
+    monkeypatch.setattr(Pretended, "begun", [])
+    shortly = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: shortly(min(seconds, 0.05)))
+    monkeypatch.delenv("LOTTO_HEADLESS", raising=False)
+    box = whatif.explorer(study, rewind=[3, 10**6])
+    *controls, buttons, _, message = box.children
+    go_on, stop, line = buttons.children
+    rewind = next(c for c in controls if c.description == "rewind")
+    rewind.value = 3
+    go_on.click()
+    go_on.disabled = False
+    go_on.click()  # a second click that was on its way
+    assert len(Pretended.begun) == 1 and line.value in ("starting", "at work")
+    rewind.value = 10**6  # beyond the steps of a training
+    time.sleep(0.2)
+    rewind.value = 3
+    Pretended.begun[0].running = False
+    until(lambda: stop.disabled, limit=10)
+    assert line.value == "finished" and not go_on.disabled
+
+
+def test_products_of_an_older_lotto_have_no_rate(study):
+    parallel.compute(trained, [study.training("dense", 0, study.first_seed, 1)])
+    (made,) = (root() / "trained").iterdir()
+    old = json.loads((made / "config.json").read_text())
+    del old["config"]["recipe"]["precision"]
+    (made / "config.json").write_text(json.dumps(old))
+    assert costs.Rates().seconds == {}
+
+
 def until(there, limit=240.0):
     end = time.monotonic() + limit
     while not there():
@@ -135,7 +185,7 @@ def test_stopping_ends_all_processes_and_keeps_what_is_finished(study, monkeypat
 def test_an_error_in_the_background_is_one_sentence(study, monkeypatch):
     monkeypatch.setenv("LOTTO_JOBS", "0")
     work = background.Background(study)
-    until(lambda: not work.running)
+    work.process.wait(240)
     assert work.told() == "failed: jobs = '0': give a whole number from 1"
     folder = work.folder
     del work

@@ -146,9 +146,14 @@ def over_time(
     return styled(fig, title, 400, 760).update_layout(margin=dict(l=70))
 
 
+def _with_own_masks(study: Study) -> list[str]:
+    return [m for m in study.arms if not ARMS[m].dense and ARMS[m].then not in ("rewound", "new weights")]
+
+
 def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = "excess") -> go.Figure:
-    """How much masks share: one cell per pair of methods over the same initialisation, mean over initialisations."""
-    arms = [m for m in study.arms if not ARMS[m].dense]
+    """How much masks share: one cell per pair of methods over the same initialisation, mean over initialisations. Arms
+    that take another's mask as it is are left out."""
+    arms = _with_own_masks(study)
     mean = table[table.level == level].groupby(["method", "other"])[column].mean()
     z = [
         [float(mean[a, b]) if (a, b) in mean else float(mean[b, a]) if (b, a) in mean else None for b in arms]
@@ -156,7 +161,7 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
     ]
     titles = [ARMS[m].title for m in arms]
     sizes = sorted(abs(v) for row in z for v in row if v is not None) or [1.0]
-    top = sizes[9 * (len(sizes) - 1) // 10]  # masks that are the same one would else leave all others pale
+    top = sizes[-1]
     signed = column == "excess"
     fig = go.Figure(heat(z, titles, titles, None, "RdBu_r" if signed else "Blues", (-top if signed else 0, top)))
     fig.update_yaxes(autorange="reversed")
@@ -169,9 +174,9 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
 
 def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Share kept by magnitude of the initial weight, one line per method: mean with 95 % interval; dotted: the
-    share kept overall."""
+    share kept overall. Arms that take another's mask as it is are left out."""
     fig = go.Figure()
-    for m in (m for m in study.arms if not ARMS[m].dense):
+    for m in _with_own_masks(study):
         rows = table[(table.method == m) & (table.level == level)]
         at = sorted(set(rows.bin))
         found = [interval(rows[rows.bin == b].survived.tolist()) for b in at]

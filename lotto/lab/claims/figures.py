@@ -45,7 +45,7 @@ def forest(judged: Sequence[Judged], title: str) -> go.Figure:
             )
         )
     fig.update_yaxes(categoryorder="array", categoryarray=names[::-1])
-    fig.update_xaxes(title="difference, claimed to the right (points; curvature: log10)")
+    fig.update_xaxes(title="difference, claimed to the right (points, or log10 of a trace)")
     return styled(fig, title, 130 + 28 * max(1, len(rows))).update_layout(margin=dict(l=30))
 
 
@@ -93,6 +93,6 @@ def beside(compared: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     )
     names = [f"{c['claim'].split()[0]}  {c['what']}" for c in compared]
     fig.update_yaxes(tickvals=[-i for i in range(len(names))], ticktext=names, range=[0.6 - len(names), 0.6])
-    fig.update_xaxes(title="difference, claimed to the right (points; curvature: log10)")
+    fig.update_xaxes(title="difference, claimed to the right (points, or log10 of a trace)")
     styled(fig, title, 170 + 34 * max(1, len(names))).update_layout(margin=dict(l=30))
     return legend_below(fig)

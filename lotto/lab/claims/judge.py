@@ -125,7 +125,7 @@ class Estimate:
     def named(self) -> str:
         """What is compared, in a few words."""
         than = ARMS[self.part.than].title if isinstance(self.part.than, str) else f"{self.part.than:g}"
-        return f"{self.part.measure}: {ARMS[self.part.arm].title} | {than}"
+        return f"{SHORT[self.part.measure].strip(',')}: {ARMS[self.part.arm].title} | {than}"
 
     def text(self) -> str:
         """Arm, other arm, difference with its interval, and remarks."""

@@ -98,8 +98,8 @@ def size(stage: str, what: Mapping[str, Any]) -> tuple[float, str] | None:
 
 
 class Rates:
-    """Seconds per unit of work: the median of the stored products that this device made, or a trial if there is
-    none."""
+    """Seconds per unit of work: the median of the stored products that a device of this name made (on another machine
+    too, where a store is shared), or a trial if there is none."""
 
     def __init__(self) -> None:
         self.device, took = device_name(), {}
@@ -107,9 +107,9 @@ class Rates:
         for folder in root().glob("*/*") if root().exists() else ():
             try:
                 done, what = _read(folder / "done.json"), _read(folder / "config.json")
-            except (OSError, json.JSONDecodeError):
+                known = size(folder.parent.name, what["config"]) if done.get("device") == self.device else None
+            except (OSError, ValueError, KeyError, TypeError):  # damaged, or described as an older lotto did
                 continue
-            known = size(folder.parent.name, what["config"]) if done.get("device") == self.device else None
             if known and known[0]:
                 took.setdefault(known[1], []).append(done["seconds"] / known[0])
         self.seconds: dict[str, float] = {like: statistics.median(each) for like, each in took.items()}

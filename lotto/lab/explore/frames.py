@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-ROOM = 64
+ROOM = 76
 """Pixels above the plot that plotly's own slider takes; pages that draw a control of their own remove them again."""
 
 
@@ -59,6 +59,6 @@ def _slider(labels: Sequence[str], start: str, name: str) -> dict[str, Any]:
         active=labels.index(start),
         steps=steps,
         currentvalue=dict(prefix=f"{name}: ", font=dict(size=12)),
-        **dict(x=0, len=1, y=1, yanchor="bottom", pad=dict(l=0, r=0, t=0, b=28)),
+        **dict(x=0.04, len=0.9, y=1, yanchor="bottom", pad=dict(l=0, r=0, t=0, b=40)),
         **dict(font=dict(size=9), ticklen=3, minorticklen=0, tickcolor="#999999"),
     )

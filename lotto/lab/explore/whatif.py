@@ -3,6 +3,7 @@ background, and see the curve grow beside the reference run's."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -230,17 +231,23 @@ def _with_buttons(box: Any, plans: Plans, make: Any) -> Any:
     def chosen() -> dict[str, Any]:
         return {n: c.value for n, c in zip(names, controls, strict=True)}
 
+    def redraw() -> None:
+        with contextlib.suppress(ConfigError, DataError):  # a choice that cannot be: its control has said so
+            replace(picture, make(**chosen()))
+
     def watch(running: Background) -> None:
         with message:  # an error in a thread would otherwise go unseen
             while running.running:
                 line.value = running.told()
-                replace(picture, make(**chosen()))
+                redraw()
                 time.sleep(1.0)
             line.value = running.told()
-            replace(picture, make(**chosen()))
+            redraw()
         go_on.disabled, stop.disabled = False, True
 
     def begin(_: Any) -> None:
+        if work and work[-1].running:  # a second click that was on its way
+            return
         values = {n: v for n, v in chosen().items() if n != "measure"}
         try:
             work.append(Background(plans.meant(values.pop("method"), values).check()))

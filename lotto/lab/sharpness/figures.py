@@ -35,8 +35,8 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
         horizontal_spacing=0.09,
         subplot_titles=[f"dense net {where}" for where in POINTS.values()],
     )
-    means = rows.groupby(["point", "method"])[f"{what}_excess"].mean()
-    reach = 1.35 * max(1.0, float(means.abs().max())) if means.notna().any() else 1.0
+    farthest = rows[f"{what}_excess"].abs().max()
+    reach = 1.1 * max(1.0, float(farthest)) if farthest == farthest else 1.0  # every dot is in the panel
     for c, point in enumerate(POINTS, 1):
         own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
         found = [interval(own[m][f"{what}_excess"].tolist()) for m in arms]
@@ -77,7 +77,7 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
     fig.update_xaxes(title="points above chance", title_font_size=11, range=[-reach, reach])
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_annotations(font_size=12)
-    title = f"What is discarded: share of the {name} on the removed weights, {sparsity(study, level)}"
+    title = f"What is discarded: {name} on the removed weights, above chance, {sparsity(study, level)}"
     return styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False, margin=dict(r=60))
 
 

@@ -64,8 +64,10 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
                 **where,
             )
     fig.update_annotations(font_size=11)
-    fig.update_yaxes(range=[0, 100], tickvals=[0, 50, 100])
-    fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1])
+    highest = max((y for t in fig.data for y in t.y if y is not None), default=100.0)
+    fig.update_yaxes(range=[0, min(100.0, 1.1 * highest)])
+    fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], showticklabels=True)
+    fig.update_xaxes(title="from one child to the other", title_font_size=11, row=-(-len(arms) // columns))
     return styled(
         fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480
     ).update_layout(margin=dict(l=50, t=90, b=40))

@@ -57,8 +57,9 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
         "core-seconds": "seconds on one core, distillation included",
     }
     fig.update_xaxes(title=names[cost], **LOG)
+    means = [y for t in fig.data for y in t.y if y is not None]  # a line is shown whole
     low, high = value_range(table, study, "accuracy")
-    fig.update_yaxes(title="test accuracy (%)", range=[low, high])
+    fig.update_yaxes(title="test accuracy (%)", range=[min([low, *(m - 1 for m in means)]), max([high, *means])])
     return styled(fig, "Accuracy over the cost of the search (larger marks: sparser)", 420).update_layout(
         margin=dict(l=70)
     )
