@@ -153,6 +153,7 @@ ARMS: dict[str, Arm] = {
     ),
     "imp-mask": Arm(title="IMP, mask alone", colour="#2b3f66", images="real", length="long", then="rewound"),
     "distilled-mask": Arm(title="distilled, mask alone", colour="#7f3808", images="distilled", then="rewound"),
+    "subset-mask": Arm(title="random real, mask alone", colour="#0b5c3b", images="subset", then="rewound"),
     "hybrid": Arm(title="distilled, then IMP", colour="#8e44ad", images="distilled", then="imp"),
     "hybrid-real": Arm(title="all real short, then IMP", colour="#c39bd3", images="real", then="imp"),
     "initial": Arm(title="initial magnitude", colour="#9a8c7c", score="initial"),

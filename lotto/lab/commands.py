@@ -86,9 +86,10 @@ def claims(argv: Sequence[str]) -> int:
     for name in board.columns():
         if kept := runs.known(name):
             seen = kept.view("main level")
-            seen = seen.but(methods=[m for m in seen.arms if m != "dense-rewound"])  # whose line runs into the rule
+            table = kept.tables["barrier"]
+            table = table[table.method != "dense-rewound"]  # whose line would run into the rule's
             title = f"Error barriers, {plots.counted(seen)} of {name}: mean, 95 % interval, each initialisation"
-            fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
+            fig = plots.dots(table, seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
                 (runs.FOLDER / f"{name}.png").write_bytes(picture)
     return OK

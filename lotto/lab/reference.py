@@ -21,11 +21,12 @@ PULLED_APART = (
     ("imp-mask", "dense"),
     ("distilled", "distilled-mask"),
     ("distilled-mask", "dense"),
+    ("distilled-mask", "subset-mask"),
     ("distilled", "random-filterwise"),
     ("distilled-all", "random-layerwise-all"),
     ("distilled-all", "reinit-all"),
 )
-"""Arms that differ in the mask or in the norms, but not in both."""
+"""Arms that differ in the mask, in the norms or in the images behind them, and in nothing else."""
 
 
 def shown(study: Study, notebook: str) -> runs.Reference | None:
@@ -50,9 +51,10 @@ def over_sparsity(kept: runs.Reference) -> None:
 
 
 def factorial(study: Study) -> go.Figure | None:
-    """Its barriers over images, length, rate and rewinding; None where it has not come so far."""
+    """Its barriers over images, length, rate and rewinding; None where it has not come to three initialisations, below
+    which there are no intervals."""
     kept = runs.known(study.preset)
-    if not kept or not kept.facts["batches"].get("factorial", {}).get("done"):
+    if not kept or len(kept.facts["batches"].get("factorial", {}).get("done", ())) < 3:
         return None
     whole = kept.view("factorial", methods=("dense", *FACTORIAL))
     title = f"Reference: barrier by images, length, rate and rewinding, {plots.counted(whole)}"

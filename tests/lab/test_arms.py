@@ -72,6 +72,7 @@ def test_the_plain_names_are_the_paper_lines_recipe():
         ),
         *(("distilled-all", other, "then") for other in ("random-layerwise-all", "reinit-all")),
         ("imp", "imp-mask", "then"),
+        ("distilled-mask", "subset-mask", "images"),
         ("imp-short", "hybrid-real", "then"),
     ],
 )

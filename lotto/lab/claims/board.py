@@ -261,12 +261,17 @@ def _stable(kept: runs.Reference) -> str:
 
 
 def means(kept: runs.Reference, measure: str, level: int) -> dict[str, float]:
-    """Arm -> mean of a measure over the initialisations of a reference run, for the arms that were run at a level
-    (dense nets: at their own), nets that did not train counted as in `judge.counted`."""
+    """The means of `estimates`."""
+    return {arm: found.mean for arm, found in estimates(kept, measure, level).items()}
+
+
+def estimates(kept: runs.Reference, measure: str, level: int) -> dict[str, Interval]:
+    """Arm -> a measure over the initialisations of a reference run, for the arms that were run at a level (dense nets:
+    at their own), nets that did not train counted as in `judge.counted`."""
     table, guess, found = kept.tables[MEASURES[measure].table], 100 / kept.facts["classes"], {}
     for arm in dict.fromkeys(table.method):
         if values := counted(table, measure, arm, 0 if ARMS[arm].dense else level, guess):
-            found[arm] = interval(list(values.values())).mean
+            found[arm] = interval(list(values.values()))
     return found
 
 

@@ -6,8 +6,9 @@ import dataclasses
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import plans, runs
-from lotto.lab.claims.board import WORDS, existence, markdown, means, where
+from lotto.lab.claims.board import WORDS, estimates, existence, markdown, where
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate, regime
+from lotto.stats import Interval
 
 
 def page() -> str:
@@ -30,7 +31,8 @@ def page() -> str:
             parts.append("\n".join([*head, *(_lines(kept, j) or ["- not run"])]) + "\n")
         parts.append(
             "### Every arm\n\nMeans of what the primary claims measure, and of accuracy and barrier wherever they were "
-            "run, at the sparsity named; dense nets as they are. What did not train is counted as above. "
+            "run, at the sparsity named; dense nets as they are. In brackets: initialisations, where not all are done. "
+            "What did not train is counted as above. "
             f"*Interpolated*: {INTERPOLATED}.\n\n{every_arm(kept)}"
         )
     return "\n".join(parts)
@@ -80,14 +82,18 @@ def every_arm(kept: runs.Reference) -> str:
     done = [b for b in kept.facts["batches"].values() if b["done"]]
     pairs |= {(at, t) for b in done for at in b["levels"] for t in ("accuracy", "barrier") if t in kept.tables}
     columns = {
-        f"{SHORT[measure].strip(',')}, {_sparse(kept, level)}": means(kept, measure, level)
+        f"{SHORT[measure].strip(',')}, {_sparse(kept, level)}": estimates(kept, measure, level)
         for level, measure in sorted(pairs)
     }
     if "barrier" in (other := interpolated(kept)).tables:
         main = regime(kept.study).main
-        columns[f"barrier, {_sparse(kept, main)}, interpolated"] = means(other, "barrier", main)
+        columns[f"barrier, {_sparse(kept, main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
-    cells = [{n: f"{found[arm]:.1f}" if arm in found else "" for n, found in columns.items()} for arm in arms]
+
+    def told(e: Interval | None) -> str:
+        return "" if e is None else f"{e.mean:.1f}" + (f" ({e.n})" if e.n < kept.planned else "")
+
+    cells = [{n: told(found.get(arm)) for n, found in columns.items()} for arm in arms]
     return markdown([{"arm": ARMS[arm].title} | row for arm, row in zip(arms, cells, strict=True)])
 
 
