@@ -33,8 +33,8 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize(
     "name, begin, end",
     [
-        ("digits", "With one learning rate in all loops", "On CIFAR-10, at a size"),
-        ("cifar10-small", "On CIFAR-10, at a size", "At full size"),
+        ("digits", "With one learning rate in all loops", "On small CIFAR-10, at a size"),
+        ("cifar10-small", "On small CIFAR-10, at a size", "At full size"),
         ("cifar10-brief", "At full size", "## Commands"),
     ],
 )
@@ -45,9 +45,56 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, be
     levels = sorted(set(kept.tables["barrier"].level) - {0})
     means = {f"{v:.1f}" for m in ("accuracy", "barrier") for at in levels for v in board.means(kept, m, at).values()}
     told = README[README.index(begin) : README.index(end)]
-    told = re.sub(r"[\d.]+ (times|million)", "", told)  # of lengths and sizes
+    told = re.sub(r"[\d.]+ (times|million|%)", "", told)  # of lengths, sizes and sparsities
+    told = re.sub(DIFFERENCE, "", told)
     numbers = set(re.findall(r"\d+\.\d\b", told))
     assert len(numbers) > 5 and numbers <= means, sorted(numbers - means)
+
+
+DIFFERENCE = r"-?\d+\.\d \[-?\d+\.\d, -?\d+\.\d\]"
+DIFFERENCES = {
+    "digits": [],
+    "cifar10-small": [
+        ("imp", "imp-mask", 8),
+        ("dense", "distilled-mask", 8),
+        ("imp-mask", "distilled-mask", 8),
+        ("dense-norms-distilled", "dense", 8),
+    ],
+}
+"""Run -> (arm, other, level) of the differences of barriers that the README tells, in their order."""
+
+
+@pytest.mark.parametrize(
+    "name, begin, end",
+    [
+        ("digits", "With one learning rate in all loops", "On small CIFAR-10, at a size"),
+        ("cifar10-small", "On small CIFAR-10, at a size", "At full size"),
+    ],
+)
+def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, begin, end):
+    from lotto.lab.arms import ARMS
+    from lotto.lab.claims import judge, runs
+    from lotto.stats import paired
+
+    kept = runs.reference(name)
+
+    def barriers(arm, level):
+        at = 0 if ARMS[arm].dense else level
+        return judge.counted(kept.tables["barrier"], "barrier", arm, at, 100 / kept.facts["classes"])
+
+    expected = [paired(barriers(a, at), barriers(b, at)).text(1) for a, b, at in DIFFERENCES[name]]
+    assert re.findall(DIFFERENCE, README[README.index(begin) : README.index(end)]) == expected
+
+
+def test_interpolated_statistics_make_barriers_higher():
+    from lotto.lab.claims import page, runs
+    from lotto.lab.claims.board import means
+
+    for name in ("digits", "cifar10-small"):
+        kept = runs.reference(name)
+        plain, other = means(kept, "barrier", 8), means(page.interpolated(kept), "barrier", 8)
+        assert all(other[arm] > plain[arm] for arm in plain), name
+        assert [arm for arm in other if other[arm] < 2 and not arm.startswith("dense")] == ["imp-rewound"], name
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():
