@@ -86,7 +86,7 @@ PLANS: dict[str, Plan] = {
             "factorial": Batch(FACTORIAL, (4, 8)),
             # after the words, as they left open what is owed to masks, and what to the norms that loops leave
             "masks alone": Batch(_ALONE, (8,), children=3),
-            "random real, alone": Batch(("subset-mask",), (8,), children=3),
+            "random real alone": Batch(("subset-mask",), (8,), children=3),
             "norms of one's own": Batch(("random-layerwise-all", "reinit-all", "imp-rewound-all"), (8,), children=3),
         },
         at_once=2,
@@ -100,7 +100,7 @@ PLANS: dict[str, Plan] = {
             "norms": Batch(("dense-norms", "dense-norms-distilled"), (8,)),
             "herding": Batch(("herding",), (8,)),
             "masks alone": Batch(_ALONE, (8,)),  # as in digits
-            "random real, alone": Batch(("subset-mask",), (8,)),
+            "random real alone": Batch(("subset-mask",), (8,)),
             "rewinding": Batch(("distilled-all", "imp-all"), (8,)),
             "gentle": Batch(("distilled-gentle", "imp-short-gentle"), (8,)),
             "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
