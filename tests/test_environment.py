@@ -119,7 +119,9 @@ def test_the_command_may_stand_behind_the_environment(bare, args):
     assert call(folder, "--only", "test", "--env", "current", path=str(programs)).stdout == "-m|lotto.run|--only|test|"
 
 
-@pytest.mark.parametrize(("pid", "naps"), [("{here} 999999999", 0), ("", 10), ("elsewhere 1", 1200), ("{here} 1", 1200)])
+@pytest.mark.parametrize(
+    ("pid", "naps"), [("{here} 999999999", 0), ("", 10), ("elsewhere 1", 1200), ("{here} 1", 1200)]
+)
 def test_a_lock_that_was_left_behind_is_waited_for_an_hour_at_most(bare, pid, naps):
     folder, programs = bare
     (programs / "sleep").unlink()

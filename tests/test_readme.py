@@ -99,7 +99,10 @@ def test_interpolated_statistics_make_barriers_higher():
         kept = runs.reference(name)
         plain, other = means(kept, "barrier", 8), means(page.interpolated(kept), "barrier", 8)
         assert all(other[arm] > plain[arm] for arm in plain), name
-        assert {arm for arm in other if other[arm] < 2 and not arm.startswith("dense")} <= {"imp-rewound", "imp-rewound-all"}, name
+        assert {arm for arm in other if other[arm] < 2 and not arm.startswith("dense")} <= {
+            "imp-rewound",
+            "imp-rewound-all",
+        }, name
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():

@@ -404,6 +404,10 @@ def test_what_a_plan_lacks_is_said_not_to_have_been_run(name, monkeypatch, tmp_p
             assert not lacking and j.twin and len(j.controls) == len(j.claim.controls), j.claim.id
 
 
+def test_batches_can_be_named_on_the_command_line():
+    assert not [b for plan in plans.PLANS.values() for b in plan.batches if "," in b or b != b.strip()]
+
+
 def test_what_is_said_of_a_run_that_goes_on_is_of_the_initialisations_done():
     """A figure over one of five initialisations once said "8 initialisations" and "1 of 8 trained"."""
     kept = runs.known("digits")
