@@ -21,14 +21,14 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets
     first."""
     arms = list(study.arms)
-    columns = 4
+    columns, deep = 4, -(-len(arms) // 4)
     fig = make_subplots(
-        rows=-(-len(arms) // columns),
+        rows=deep,
         cols=columns,
         shared_xaxes=True,
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=0.09,
+        vertical_spacing=0.45 / deep,
         subplot_titles=[ARMS[m].title for m in arms],
     )
     for i, m in enumerate(arms):
@@ -67,10 +67,9 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     highest = max((y for t in fig.data for y in t.y if y is not None), default=100.0)
     fig.update_yaxes(range=[0, min(100.0, 1.1 * highest)])
     fig.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], showticklabels=True)
-    fig.update_xaxes(title="from one child to the other", title_font_size=11, row=-(-len(arms) // columns))
-    return styled(
-        fig, f"Test error (points) on the straight line between two children, {sparsity(study, level)}", 480
-    ).update_layout(margin=dict(l=50, t=90, b=40))
+    fig.update_xaxes(title="from one child to the other", title_font_size=11, row=deep)
+    title = f"Test error (points) on the straight line between two children, {sparsity(study, level)}"
+    return styled(fig, title, 120 + 150 * deep).update_layout(margin=dict(l=50, t=80, b=40))
 
 
 def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int) -> go.Figure:
