@@ -63,6 +63,7 @@ DIFFERENCES = {
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8),
+        ("distilled-mask", "subset-mask", 8),
         ("dense-norms-distilled", "dense", 8),
     ],
 }
