@@ -210,7 +210,7 @@ def explorer(study: Study, **choices: Options) -> Any:
             meant, cost, plans.curve(meant, measure), plans.reference(meant, measure), measure, parallel.jobs()
         )
 
-    start = {n: v for n, v in study.named().items() if n in choices} | {"method": "distilled"}
+    start = {n: v for n, v in study.named().items() if n in choices} | {"method": "distilled", "ipc": study.distill.ipc}
     start["levels"] = list(choices["levels"].values())[min(1, len(choices["levels"]) - 1)]
     start["seeds"] = min([n for n in choices["seeds"].values() if n > study.seeds], default=study.seeds)
     box = explore(make, start, method=arms, **choices, measure=list(MEASURES))
