@@ -122,9 +122,7 @@ def own(
             raise DataError(
                 f"{name} pixels run from {low:.3g} to {high:.3g}; give them in [0, 1] (bytes: images.float() / 255)"
             )
-    if test_images.shape[1:] != images.shape[1:]:
-        these, those = tuple(test_images.shape[1:]), tuple(images.shape[1:])
-        raise DataError(f"test images have shape {these}, training images {those}; make them alike")
+    check_alike(images, test_images)
     if top < 2:
         raise DataError(f"there is {top} class; give at least two, for a net to tell apart")
     check_no_class_empty(labels, top)
@@ -140,6 +138,11 @@ def own(
     )
     train, test = Split(raw.normalise(images), labels), Split(raw.normalise(test_images), test_labels)
     return RealData(train, raw.held_out, test, names, raw.mean, raw.std)
+
+
+def check_alike(images: Tensor, test_images: Tensor, where: str = "") -> None:
+    if (these := tuple(test_images.shape[1:])) != (those := tuple(images.shape[1:])):
+        raise DataError(f"{where}test images have shape {these}, training images {those}; make them alike")
 
 
 def check_no_class_empty(labels: Tensor, classes: int, where: str = "") -> None:

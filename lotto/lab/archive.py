@@ -49,7 +49,7 @@ NAMES = re.compile(
     rf"|store/[a-z_]+/[0-9a-f]{{64}}/(config\.json|metrics\.json|done\.json|{TENSORS}|{PACKED})"
 )
 """Allowed names of members other than the manifest: no absolute path, no drive, no backslash, no `..`."""
-RESULT = re.compile(r"run/(\d\d_[^/]*)\.(?:ipynb|json)")
+RESULT = re.compile(r"run/\d\d_[^/]*\.(ipynb|json)")
 """Names of executed notebooks, and of what marks them as finished."""
 
 

@@ -28,7 +28,7 @@ from lotto.config import ConfigError
 from lotto.lab import batch, store
 from lotto.lab.archive import FORMAT, MANIFEST, NAMES, PACKED, RESULT, unpack
 from lotto.lab.presets import PRESETS
-from lotto.lab.product import TENSORS, StoreError, _dump
+from lotto.lab.product import TENSORS, StoreError, _dump, replacing
 from lotto.lab.waiting import held
 
 TEXT = 256 * 2**20
@@ -120,8 +120,8 @@ class Archive:
                 told["parameters"]["preset"] in PRESETS
                 and all(isinstance(f["size"], int) and isinstance(f["sha256"], str) for f in told["files"].values())
                 and isinstance(told["weights"], bool)
-                and all(f"run/{name}.{kind}" in sizes for name in told["notebooks"] for kind in ("ipynb", "json"))
-                and {m[1] for n in sizes if (m := RESULT.fullmatch(n))} == set(told["notebooks"])
+                and {f"run/{name}.{kind}" for name in told["notebooks"] for kind in ("ipynb", "json")}
+                == {name for name in sizes if RESULT.fullmatch(name)}
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             fine = False
@@ -249,9 +249,8 @@ def _lay(archive: Archive, where: Path) -> None:
     for name in sorted(archive.results, key=lambda n: (n.endswith(".json"), n)):
         target = where / name.removeprefix("run/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(archive.read(name))
-        part.replace(target)
+        with replacing(target) as part:
+            part.write_bytes(archive.read(name))
 
 
 def _put(archive: Archive, name: str, parts: list[str]) -> bool:

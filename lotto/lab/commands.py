@@ -86,10 +86,9 @@ def claims(argv: Sequence[str]) -> int:
     for name in board.columns():
         if kept := runs.known(name):
             seen = kept.view("main level")
-            table = kept.tables["barrier"]
-            table = table[table.method != "dense-rewound"]  # whose line would run into the rule's
+            seen = seen.but(methods=[m for m in seen.arms if m != "dense-rewound"])  # its line would hide the rule's
             title = f"Error barriers, {plots.counted(seen)} of {name}: mean, 95 % interval, each initialisation"
-            fig = plots.dots(table, seen, "barrier", "error barrier (points)", title, mark=2)
+            fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
                 (runs.FOLDER / f"{name}.png").write_bytes(picture)
     return OK
@@ -158,8 +157,9 @@ def hand_on(argv: Sequence[str]) -> int:
     args = p.parse_args(argv)
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
     folder = batch.place(args.preset, {**seeds, **parameters(args)}, args.out)
-    told = archive.export(folder, args.file.expanduser().resolve(), args.weights)
-    print(f"{args.file}, {args.file.expanduser().stat().st_size / 1e6:.1f} MB: {archive.summary(told)}")
+    file = args.file.expanduser().resolve()
+    told = archive.export(folder, file, args.weights)
+    print(f"{args.file}, {file.stat().st_size / 1e6:.1f} MB: {archive.summary(told)}")
     return OK
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from filelock import FileLock
 from lotto.lab import batch, index, notebooks
 from lotto.lab.groups import DEFAULTS, places
 from lotto.lab.notebooks import FAILED, OK, Job, digest, last, up_to_date
+from lotto.lab.product import replacing
 from lotto.lab.study import Study
 from lotto.lab.waiting import held
 
@@ -122,9 +122,8 @@ def write(cells: Sequence[Cell]) -> pd.DataFrame:
     with held(FileLock(folder / ".table.lock")):  # two shards may write at once: the later table must miss nothing
         found = table(cells)
         _replace(folder / "table.csv", found.to_csv(index=False))
-        part = folder / f".table.parquet.{uuid.uuid4().hex[:8]}.part"
-        found.to_parquet(part, index=False)
-        part.replace(folder / "table.parquet")
+        with replacing(folder / "table.parquet") as part:
+            found.to_parquet(part, index=False)
         whole = {cell.name: cell.study.named() for cell in cells}
         _replace(folder / "table.json", json.dumps(whole, indent=1))
     return found
@@ -132,9 +131,8 @@ def write(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    with replacing(file) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def finished(cells: Sequence[Cell]) -> bool:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from lotto.config import ConfigError
 from lotto.lab import store
-from lotto.lab.product import TENSORS, StoreError, _dump, _read
+from lotto.lab.product import TENSORS, StoreError, _dump, _read, replacing
 from lotto.lab.store import Cached
 from lotto.lab.waiting import held
 
@@ -58,9 +58,8 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
             for done in list(place.glob("*/*/done.json")):
                 if function := known.get(done.parent.parent.name):
                     _move(done.parent, function)
-            part = place / "store.json.part"
-            _dump(part, {"format": store.FORMAT})
-            part.replace(place / "store.json")
+            with replacing(place / "store.json") as part:
+                _dump(part, {"format": store.FORMAT})
     except Timeout:
         raise StoreError(
             f"{place}: another process has been migrating this store to a newer format for {PATIENCE} s; wait for it, "

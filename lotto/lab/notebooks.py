@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import cluster, report, scheduler
+from lotto.lab.product import replacing
 from lotto.lab.progress import Stages
 
 if TYPE_CHECKING:
@@ -227,10 +228,9 @@ def execute(job: Job) -> str | None:
     job.board = told["board"]
     job.partial.replace(job.result)
     report.page(job.result, base=NOTEBOOKS)
-    part = job.manifest.with_suffix(".part")
     made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)}
-    part.write_text(json.dumps({**made, "title": report.title(job.result), **told}, indent=1))
-    part.replace(job.manifest)
+    with replacing(job.manifest) as part:
+        part.write_text(json.dumps({**made, "title": report.title(job.result), **told}, indent=1))
     return None
 
 

@@ -176,7 +176,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
                     bgcolor="rgba(255, 255, 255, 0.85)",
                 )
             fig.add_trace(bold(found, name, COLOURS[m]), **where)
-        for m in ("dense", "dense-rewound"):
+        for m in (m for m in ("dense", "dense-rewound") if m in study.arms):
             if (found := interval(list(by_seed(table, m, 0, column).values()))).mean is not None:
                 line = dict(color=COLOURS[m], width=1.5, dash="solid" if m == "dense" else "dot")
                 fig.add_vline(x=found.mean, line=line, **where)

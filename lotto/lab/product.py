@@ -124,6 +124,19 @@ def _open(folder: Path) -> Product | None:
 
 
 @contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary file to write into, of this writer's own: renamed to `file` when the block ends, removed if that
+    fails."""
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
     """A temporary folder to write a product into: renamed to `folder` when the block ends, removed if that fails.
 

@@ -65,8 +65,7 @@ def pulled_apart(kept: runs.Reference) -> None:
     """Show what masks do without the norms that loops leave, and norms without the mask, at the level of the claims;
     nothing where it has not come so far."""
     level, table = judge.regime(kept.study).main, kept.tables["barrier"]
-    table = table[table.level.isin((0, level)) & (table.method != "dense-rewound")]  # its line would hide the rule's
-    there = set(table.method)
+    there = set(table[table.level.isin((0, level))].method)
     pairs = [pair for pair in PULLED_APART if there.issuperset(pair)]
     if not pairs:
         return

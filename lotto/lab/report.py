@@ -10,12 +10,13 @@ import json
 import os
 import re
 import unicodedata
-import uuid
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from lotto.lab.product import replacing
 
 PLOTLY = "plotly.min.js"
 """The script beside the pages that draws their figures."""
@@ -253,6 +254,6 @@ def _document(name: str, body: str) -> str:
 
 
 def _written(file: Path, text: str) -> Path:
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")  # shards of a grid may end together
-    part.write_text(text, encoding="utf-8")
-    return part.replace(file)
+    with replacing(file) as part:  # shards of a grid may end together
+        part.write_text(text, encoding="utf-8")
+    return file

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lotto import nets
 from lotto.config import Net
-from lotto.data import DataError, RealData, Split, check_images, check_no_class_empty, read_npz, stratified
+from lotto.data import DataError, RealData, Split, check_alike, check_images, check_no_class_empty, read_npz, stratified
 from lotto.lab.describe import Data
 from lotto.lab.device import device
 from lotto.lab.downloads import SOURCES, _may_download, check_files, folder
@@ -132,9 +132,7 @@ def _npz(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     images, labels = whole[""]
     if "test_images" in found:
         train, test = whole[""], whole["test_"]
-        if test.images.shape[1:] != images.shape[1:]:
-            these, those = tuple(test.images.shape[1:]), tuple(images.shape[1:])
-            raise DataError(f"{data.name}: test images have shape {these}, training images {those}; make them alike")
+        check_alike(images, test.images, f"{data.name}: ")
     else:  # a fifth of each class
         if len(labels) < 5:
             raise DataError(f"{data.name}: of {len(labels)} images none can be kept for tests; give `test_images` too")

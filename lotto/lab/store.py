@@ -24,7 +24,6 @@ import os
 import platform
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,19 @@ from pydantic import BaseModel
 
 from lotto.checkpoint import Checkpoint, Paused, save_tensors
 from lotto.lab.device import device_name, peak_memory, single_thread
-from lotto.lab.product import FORMAT, TENSORS, Product, StoreError, _dump, _newer, _open, _read, asking, making
+from lotto.lab.product import (
+    FORMAT,
+    TENSORS,
+    Product,
+    StoreError,
+    _dump,
+    _newer,
+    _open,
+    _read,
+    asking,
+    making,
+    replacing,
+)
 from lotto.lab.waiting import deadline, held, seconds
 
 
@@ -223,9 +234,8 @@ def _check_format() -> None:
     except FileNotFoundError:
         with _full_disk_told():
             root().mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f"store.{uuid.uuid4().hex[:8]}.part")
-            _dump(part, {"format": FORMAT})
-            part.replace(file)
+            with replacing(file) as part:
+                _dump(part, {"format": FORMAT})
         return
     if number > FORMAT:
         raise StoreError(_newer(root(), number))

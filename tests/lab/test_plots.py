@@ -23,6 +23,14 @@ def test_dots_show_every_trained_run_and_say_how_many_did(compared):
     assert [a.text for a in fig.layout.annotations if "trained" in a.text] == ["1 of 2 trained"]
 
 
+def test_dots_have_lines_of_the_study_s_own_dense_nets(compared):
+    study, barrier = compared.study, compared.barrier.assign(barrier=1.0, state="trained")
+    for arms in (study.arms, [m for m in study.arms if m != "dense-rewound"]):
+        fig = plots.dots(barrier, study.but(methods=arms), "barrier", "points", "title")
+        drawn = {t.name.split(":")[0] for t in fig.data if t.mode == "lines"}
+        assert drawn == {ARMS[m].title for m in arms if ARMS[m].dense}
+
+
 def test_dots_without_any_trained_run(compared):
     study, accuracy = compared.study, compared.accuracy
     accuracy = accuracy.assign(state="dead")

@@ -18,7 +18,7 @@ from lotto.checkpoint import Checkpoint, Paused
 from lotto.config import ConfigError, Recipe
 from lotto.distill.distributions import match_distributions
 from lotto.distill.recipes import Distill
-from lotto.lab import parallel, sources, store, waiting
+from lotto.lab import parallel, product, sources, store, waiting
 from lotto.lab.describe import Data, Images, SetOf, Setup
 from lotto.lab.product import Product
 from lotto.lab.sets.products import distilled
@@ -179,6 +179,18 @@ def test_a_resumed_product_tells_all_the_seconds_it_took():
     with pytest.raises(KeyboardInterrupt):
         patient(Recipe(steps=1))
     assert 0.3 <= patient(Recipe(steps=1)).info["seconds"] < 30
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("old")
+    with pytest.raises(KeyboardInterrupt), product.replacing(file) as part:
+        part.write_text("ne")
+        raise KeyboardInterrupt
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+    with product.replacing(file) as part:
+        part.write_text("new")
+    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])

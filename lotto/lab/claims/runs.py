@@ -24,6 +24,7 @@ from lotto.lab import cluster, device, parallel, presets, scheduler, sources
 from lotto.lab.claims import judge
 from lotto.lab.claims.plans import PLANS, Batch, Plan
 from lotto.lab.claims.rules import ENOUGH, REGIMES
+from lotto.lab.product import replacing
 from lotto.lab.study import Study
 
 FOLDER = Path(__file__).resolve().parents[3] / "notebooks" / "reference"
@@ -227,9 +228,8 @@ def _commit() -> str:
 
 
 def _write(file: Path, facts: dict[str, Any]) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(facts, indent=1) + "\n")
-    part.replace(file)
+    with replacing(file) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _add(name: str, batch: Batch, described: Study, some: Sequence[int], folder: Path) -> None:
@@ -245,6 +245,5 @@ def _add(name: str, batch: Batch, described: Study, some: Sequence[int], folder:
         whole = pd.concat([*old, new], ignore_index=True)
         # a net that two batches share, such as the dense one, stands once
         key = [c for c in ("method", "level", "seed", "point", "layer") if c in whole]
-        part = file.with_suffix(".part")
-        whole.drop_duplicates(key, keep="first").to_csv(part, index=False)
-        part.replace(file)
+        with replacing(file) as part:
+            whole.drop_duplicates(key, keep="first").to_csv(part, index=False)

@@ -35,8 +35,7 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
         horizontal_spacing=0.09,
         subplot_titles=[f"dense net {where}" for where in POINTS.values()],
     )
-    farthest = rows[f"{what}_excess"].abs().max()
-    reach = 1.1 * max(1.0, float(farthest)) if farthest == farthest else 1.0  # every dot is in the panel
+    reach = 1.1 * max(1.0, float(rows[f"{what}_excess"].abs().max()))  # every dot is in the panel; 1.0 beats NaN
     for c, point in enumerate(POINTS, 1):
         own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
         found = [interval(own[m][f"{what}_excess"].tolist()) for m in arms]

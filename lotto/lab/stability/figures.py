@@ -21,7 +21,8 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """Recalibrated test error along the path for every method: a line an initialisation, the mean thick; dense nets
     first."""
     arms = list(study.arms)
-    columns, deep = 4, -(-len(arms) // 4)
+    columns = 4
+    deep = -(-len(arms) // columns)
     fig = make_subplots(
         rows=deep,
         cols=columns,

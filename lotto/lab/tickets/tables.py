@@ -77,15 +77,14 @@ def costs(study: Study) -> pd.DataFrame:
 def _cost(ticket: Ticket) -> dict[str, float]:
     ticket = ticket.but(then=None)
     runs = [trained(inner_loop(ticket.upto(r + 1))) for r, part in enumerate(ticket.rounds) if part.recipe]
-    sets = [SetOf(data=ticket.setup.data, images=part.images) for part in ticket.rounds if part.images]
-    sizes = {what: _sizes(what) for what in dict.fromkeys(sets)}
+    looks = [(part.score, SetOf(data=ticket.setup.data, images=part.images)) for part in ticket.rounds if part.images]
+    sizes = {what: _sizes(what) for what in dict.fromkeys(what for _, what in looks)}
     made = {pair: pair[0](pair[1]) for what in sizes for pair in made_of(what)}
-    scored = [_GRADIENTS.get(part.score, 0) for part in ticket.rounds if part.images]
+    gradients = sum(_GRADIENTS.get(score, 0) * sizes[what][1] for score, what in looks)
     return {
         "stored": max((stored for stored, _ in sizes.values()), default=0),
         "decoded": max((decoded for _, decoded in sizes.values()), default=0),
-        "passes": sum(r.metrics["passes"] for r in runs)
-        + sum(n * sizes[w][1] for n, w in zip(scored, sets, strict=True)),
+        "passes": sum(r.metrics["passes"] for r in runs) + gradients,
         "making": sum(_looked_at(what, product) for (_, what), product in made.items()),
         "seconds": sum(p.info["seconds"] for p in [*runs, *made.values()]),
     }
