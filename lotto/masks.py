@@ -149,7 +149,7 @@ def apply(params: Params, mask: Mask) -> Params:
     """
     check(mask, params)
     return {
-        n: torch.where(mask[n], t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t
+        n: torch.where(mask[n].to(t.device), t, torch.zeros((), dtype=t.dtype, device=t.device)) if n in mask else t
         for n, t in params.items()
     }
 
@@ -249,7 +249,8 @@ def load(file: Path | str) -> Mask:
     try:
         with safe_open(file, "pt") as f:
             shapes = json.loads((f.metadata() or {}).get("shapes", "{}"))
-            found = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118, it is no mapping
+            # in the order saved, as random scores, ties and shares follow it; the file has the names in another one
+            found = {n: f.get_tensor(n) for n in sorted(f.keys(), key=[*shapes, *f.keys()].index)}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise MaskError(f"{file}: is no safetensors file, or is cut short ({error}); this is no mask file") from error
     mask = {}

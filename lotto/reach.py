@@ -9,22 +9,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lotto.masks import Chosen, ones
-from lotto.modules import class_scores, copied, evaluating, on_batch_statistics
+from lotto.modules import class_scores, on_batch_statistics
 from lotto.streams import forked
-
-
-@torch.no_grad()
-def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
-    """Whether no path of live weights leads from input to output: the scores are the same for all images.
-
-    A layer without live weights alone does not make a net dead where a shortcut leads around it (`collapsed` names such
-    layers). Evaluation mode is set for the test; images should differ from each other. In double: a sparse VGG leaves
-    so little of their difference that float32 rounds it away.
-    """
-    wide = copied(model).double()
-    with evaluating(wide):
-        scores = class_scores(wide, images.double())
-    return bool((scores == scores[:1]).all())
 
 
 class _Leaky(TorchFunctionMode):
@@ -35,6 +21,23 @@ class _Leaky(TorchFunctionMode):
         if func in (torch.relu, torch.relu_, F.relu, F.relu_, Tensor.relu, Tensor.relu_):
             return F.leaky_relu(args[0] if args else kwargs["input"], 0.5)
         return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def dead(model: nn.Module, images: Float[Tensor, "n c h w"]) -> bool:
+    """Whether no path of live weights leads from input to output: the scores are the same for all images.
+
+    A layer without live weights alone does not make a net dead where a shortcut leads around it (`collapsed` names such
+    layers). Running statistics are those of other weights as soon as some are pruned, and under them a unit may be off
+    for all images that the first step of a training opens: so norms take the statistics of the batch, and ReLUs leak.
+    Images should differ from each other. In double: a sparse VGG leaves so little of their difference that float32
+    rounds it away. `model` is left as it is.
+    """
+    wide = on_batch_statistics(model).double()
+    with forked(*{p.device for p in model.parameters()}) as key, _Leaky():
+        key(0, "dropout")
+        scores = class_scores(wide, images.double())
+    return bool((scores == scores[:1]).all())
 
 
 def unreachable(

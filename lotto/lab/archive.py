@@ -33,8 +33,8 @@ from lotto.lab.notebooks import CLONE
 from lotto.lab.presets import merged
 from lotto.lab.product import TENSORS, StoreError, _read
 
-FORMAT = 1
-"""Version of the archive's layout; a higher one is refused."""
+FORMAT = 2
+"""Version of the archive's layout and of its keys; another one is refused."""
 
 WEIGHTS = ("trained", "expert")
 """Stages whose tensors are weights of trained nets: left out unless asked for, or opened by a notebook."""

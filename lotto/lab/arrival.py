@@ -112,8 +112,13 @@ class Archive:
             told = json.loads(self._bytes(MANIFEST, TEXT))
             if told["format"] > FORMAT:
                 raise StoreError(
-                    f"{self.file}: made by a newer lotto (archive format {told['format']}, this one reads up to "
+                    f"{self.file}: made by a newer lotto (archive format {told['format']}, this one reads "
                     f"{FORMAT}); update lotto"
+                )
+            if told["format"] < FORMAT:
+                raise StoreError(
+                    f"{self.file}: made by an older lotto (archive format {told['format']}, this one reads {FORMAT}), "
+                    "under whose keys nothing would be found; export it anew with this one"
                 )
             sizes = {name: f["size"] for name, f in told["files"].items()}
             fine = (

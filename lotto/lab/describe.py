@@ -119,12 +119,15 @@ class Setup(Config):
     seed: Annotated[Int, Field(ge=0)] = 0
     """Initialisation; the streams of its trainings are keyed by it too."""
     pretrain: Recipe = Recipe()
-    """The dense training on real data whose step `rewind` a ticket may go back to."""
+    """The dense training on real data whose step `rewind` a ticket may go back to; where that is 0 nothing depends on
+    it, and it is the default."""
     rewind: Annotated[Int, Field(ge=0)] = 0
     """Step k of that training to which weights are rewound; 0 is the initialisation."""
 
     @model_validator(mode="after")
     def _rewind_in_range(self):
+        if self.rewind == 0:
+            object.__setattr__(self, "pretrain", Recipe())
         if self.rewind > self.pretrain.steps:
             raise ValueError(
                 f"rewind = {self.rewind}: beyond the {self.pretrain.steps} steps of the dense training; give 0 "

@@ -1,7 +1,9 @@
 """Migration of a store of an older format to the current one: products keep their content and get their current keys.
 
 Format 1 omitted a description's field if it was newer than the first products and had its default. Format 2 writes
-every field. Adding a field later needs a new format number, and nothing else.
+every field. Format 3 leaves out of a setup the dense training that nothing goes back to, and knows no net of before it
+as dead, since some of those live (`reach.dead`): what tells of one is removed, and computed anew when it is asked for.
+Adding a field later needs a new format number, and nothing else.
 """
 
 from __future__ import annotations
@@ -68,7 +70,11 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
 
 
 def _move(folder: Path, function: Cached) -> None:
-    if store._open(folder) is None:  # damaged: it is recomputed when it is asked for
+    if (product := store._open(folder)) is None:  # damaged: it is recomputed when it is asked for
+        return
+    states = {product.metrics.get("state"), *product.metrics.get("states", ())}
+    if "dead" in states and _read(folder / "done.json")["format"] < 3:
+        shutil.rmtree(folder)
         return
     try:
         made_from = completed(_read(folder / "config.json"), function)

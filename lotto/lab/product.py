@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-FORMAT = 2
+FORMAT = 3
 """Version of the store's layout and keys. A store with a higher number is refused, one with a lower number is migrated
 when it is first used (`lotto.lab.migrate`)."""
 TENSORS = "tensors.safetensors"

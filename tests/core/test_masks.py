@@ -1,3 +1,4 @@
+import copy
 import tempfile
 
 import pytest
@@ -154,7 +155,7 @@ def test_save_and_load(rows):
     with tempfile.TemporaryDirectory() as folder:
         masks.save(mask, f"{folder}/mask.safetensors")
         back = masks.load(f"{folder}/mask.safetensors")
-    assert back.keys() == mask.keys()
+    assert list(back) == list(mask)
     assert all(torch.equal(back[n], mask[n]) for n in mask)
 
 
@@ -187,6 +188,29 @@ def test_same_mask_on_the_gpu():
     w = {"w": torch.randint(0, 50, (100_000,), generator=draw).float()}  # full of ties
     there = {n: t.cuda() for n, t in w.items()}
     assert torch.equal(masks.prune(dense(w), w, 0.3)["w"], masks.prune(dense(there), there, 0.3)["w"].cpu())
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_unit_that_is_off_for_all_images_does_not_make_a_net_dead(norm):
+    """A step of training opens it: under the batch's statistics, or as its weight moves."""
+    between = nn.BatchNorm2d(1) if norm else nn.Conv2d(1, 1, 1)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), between, nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        if norm:
+            between.running_mean.fill_(10.0)  # of other weights
+        else:
+            between.weight.fill_(-1.0)
+            between.bias.fill_(-10.0)
+        model[0].weight.fill_(1.0)
+    images = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    before = copy.deepcopy(model.state_dict())
+    assert (model.eval()(images) == model(images[:1])).all() and not reach.dead(model, images)
+    model[0].weight.data.zero_()
+    assert reach.dead(model, images)
+    model.load_state_dict(before)
+    model[4].weight.data.zero_()
+    assert reach.dead(model, images) and not model.training
+    assert all((t == before[n]).all() for n, t in model.state_dict().items() if n != "4.weight")
 
 
 def test_a_sparse_vgg_is_not_taken_for_dead():
@@ -298,3 +322,17 @@ def test_dead_channels_by_hand():
 def test_distance_is_that_of_the_live_weights():
     start, end = {"w": torch.tensor([3.0, 4.0, 5.0])}, {"w": torch.tensor([3.0, 9.0, 500.0])}
     assert masks.travelled(start, end, {"w": torch.tensor([True, True, False])}) == pytest.approx(1.0)
+
+
+def test_a_loaded_mask_has_the_order_of_its_net(tmp_path):
+    """Random scores, ties and shares follow it, and a safetensors file has another one."""
+    mask = masks.ones(nets.build(Net(name="resnet18", width=2), (1, 8, 8), 4, 0))
+    masks.save(mask, tmp_path / "mask.safetensors")
+    back = masks.load(tmp_path / "mask.safetensors")
+    assert list(back) == list(mask) != sorted(mask)
+    assert all(torch.equal(s, scores.random(mask, 0)[n]) for n, s in scores.random(back, 0).items())
+
+
+def test_a_mask_of_the_cpu_fits_a_net_of_another_device():
+    there = masks.apply({"w": torch.ones(2, device="meta")}, {"w": torch.tensor([True, False])})
+    assert there["w"].device.type == "meta"

@@ -354,9 +354,9 @@ def spoilt(parts):
     )
     yield (
         "newer",
-        manifest(format=2),
+        manifest(format=3),
         False,
-        "made by a newer lotto \\(archive format 2, this one reads up to 1\\); update lotto",
+        "made by a newer lotto \\(archive format 3, this one reads 2\\); update lotto",
     )
     yield "no manifest", without("manifest.json"), False, "has no manifest.json"
     yield "manifest no JSON", {**parts, "manifest.json": b"{"}, False, "its manifest.json cannot be read"

@@ -104,6 +104,22 @@ def test_what_is_stopped_goes_on(monkeypatch):
     assert sorted(whole().values()) == before
 
 
+TOLD = ({"state": "dead"}, {"states": ["trained", "dead"]}, {})
+
+
+def test_what_tells_of_a_dead_net_is_computed_anew():
+    """Before format 3 a net was called dead that lives; what has been found since is kept."""
+    folders = list(store.root().glob("made/*"))
+    for folder, found, number in zip(folders, TOLD, (1, 2, 2), strict=True):
+        (folder / "metrics.json").write_text(json.dumps({"size": 5, **found}))
+        done = json.loads((folder / "done.json").read_text()) | {"format": number}
+        done["files"]["metrics.json"] = (folder / "metrics.json").stat().st_size
+        (folder / "done.json").write_text(json.dumps(done))
+    calls.clear()
+    sizes = [made(w).metrics["size"] for w in WANTED]
+    assert len(calls) == 2 and sorted(sizes) in ([3, 3, 5], [3, 4, 5])
+
+
 def test_what_nobody_asks_for_any_more_stays_as_it_is():
     gone, foreign = store.root() / "made" / ("0" * 64), store.root() / "another" / ("1" * 64)
     for folder in (gone, foreign):
