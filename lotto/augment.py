@@ -25,7 +25,7 @@ class Draws(NamedTuple):
     def __getitem__(self, index):
         return Draws(*(t[index] for t in tuple(self)))
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device | str) -> Draws:
         """The same on another device."""
         return Draws(*(t.to(device) for t in tuple(self)))
 
@@ -67,12 +67,12 @@ def apply(
     if "scale" in ops or "rotate" in ops:
         images = _warped(images, draws.numbers[:, 3:6], ops)
     if "cutout" in ops:
-        images = images * _outside(draws.numbers[:, 6:8], h, w, h // 2, w // 2)
+        images = images * _outside(draws.numbers[:, 6:8], h, w, h // 2, w // 2).to(images)
     return images
 
 
 def _coloured(images: Float[Tensor, "n c h w"], numbers: Float[Tensor, "n 3"]) -> Float[Tensor, "n c h w"]:
-    brightness, saturation, contrast = numbers[:, :, None, None, None].unbind(1)
+    brightness, saturation, contrast = numbers.to(images)[:, :, None, None, None].unbind(1)
     images = images + (brightness - 0.5)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * 2 * saturation

@@ -122,16 +122,21 @@ def copy_state(model: nn.Module) -> State:
 @contextlib.contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """This precision; on CUDA also deterministic kernels, so that equal noise gives equal nets."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn = torch.backends.cudnn
+    # not through `allow_tf32`, which raises where a caller has set these; all three can be read and put back anyhow
+    floats = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    before = cudnn.deterministic, cudnn.benchmark, *(f.fp32_precision for f in floats)
     cudnn.deterministic, cudnn.benchmark = True, False
-    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
+    for f in floats:
+        f.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     try:
         # without its cache: that keeps the first step's weights, rounded, for as long as the context is open
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
             yield
     finally:
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
+        cudnn.deterministic, cudnn.benchmark = before[:2]
+        for f, was in zip(floats, before[2:], strict=True):
+            f.fp32_precision = was
 
 
 @contextlib.contextmanager
@@ -163,7 +168,7 @@ def on_batch_statistics(model: nn.Module) -> nn.Module:
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether the net keeps running statistics."""
+    """Whether batch norms of the net keep running statistics, which `recalibrate` can set anew."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in model.modules())
 
 

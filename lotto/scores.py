@@ -64,7 +64,7 @@ def grasp(
     # fused attention has no second derivative
     with arithmetic("float32", images.device), sdpa_kernel(SDPBackend.MATH):
         weights, gradient = _gradient(model, images, labels, mask, temperature, create_graph=True)
-        flow = sum((g**2).where(mask[n], 0).sum() for n, g in gradient.items()) / 2
+        flow = sum((g**2).where(mask[n].to(g.device), 0).sum() for n, g in gradient.items()) / 2
         product = torch.autograd.grad(flow, list(weights.values()), materialize_grads=True)  # H g
     return {n: (w * p).detach() for (n, w), p in zip(weights.items(), product, strict=True)}
 
@@ -109,6 +109,8 @@ def synflow_mask(model: nn.Module, shape: tuple[int, int, int], mask: Mask, live
         raise ValueError(f"live = {live}: give 1 to {have}, the live weights of the mask")
     if rounds < 1:
         raise ValueError(f"rounds = {rounds}: give at least 1")
+    device = next(plain.parameters()).device
+    mask = {n: m.to(device) for n, m in mask.items()}
     for r in range(1, rounds + 1):
         mask = masks.keep(mask, _flow(plain, shape, mask), round(have * (live / have) ** (r / rounds)))
     return mask

@@ -49,13 +49,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def batches(
-    n: int, recipe: Recipe, seed: int, child: int, start: int, stop: int
+    n: int, recipe: Recipe, seed: int, child: int, start: int, stop: int, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[int, Int64[Tensor, " batch"], augment.Draws]]:
     """For each step from `start` up to `stop`: the step, the indices of its images, their augmentation.
 
     An epoch is a fresh permutation of the n images, in batches of equal size (the rest of an epoch is left out, other
     images each time). Order and augmentation are functions of (seed, child, epoch): a start in the middle sees what a
-    run through would have seen.
+    run through would have seen. They go to the device once an epoch, as a copy makes the host wait for the device.
     """
     batch = min(recipe.batch, n)
     per_epoch = n // batch
@@ -64,6 +64,7 @@ def batches(
         epoch = step // per_epoch
         order = torch.randperm(n, generator=generator(seed, "order", child, epoch))
         draws = augment.draw(n, recipe.shift, recipe.flip, generator(seed, "augment", child, epoch), recipe.ops)
+        order, draws = order.to(device), draws.to(device)
         for b in range(step % per_epoch, per_epoch):
             if step == stop:
                 return
@@ -118,8 +119,7 @@ def train(
     if not recipe.cutmix and replay.possible(model, device):
         descend = replay.Replay(descend)
     with arithmetic(recipe.precision, device), forked(device) as key:
-        for step, index, draws in batches(len(images), recipe, seed, child, start, stop):
-            index, draws = index.to(device), draws.to(device)
+        for step, index, draws in batches(len(images), recipe, seed, child, start, stop, device):
             key(seed, "dropout", child, step)
             seen = augment.apply(images[index], draws, recipe.shift, recipe.ops)
             goal, mix = labels[index], generator(seed, "cutmix", child, step) if recipe.cutmix else None

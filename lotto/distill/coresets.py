@@ -25,8 +25,7 @@ def subset(real: RealData, ipc: int, seed: int = 0) -> SynSet:
 
 def easiest(real: RealData, ipc: int, el2n: Float[Tensor, " images"], seed: int = 0) -> SynSet:
     """The `ipc` training images of each class with the lowest EL2N scores: small and easy data, not distilled."""
-    members = [(real.train.labels.cpu() == c).nonzero().squeeze(1) for c in range(len(real.classes))]
-    index = torch.cat([m[torch.sort(el2n.cpu()[m], stable=True).indices[:ipc]] for m in members])
+    index = _each_class(el2n[:, None], real.train.labels, ipc, lambda x: torch.sort(x[:, 0], stable=True).indices[:ipc])
     return chosen(real, index.to(real.train.images.device), {"method": "easy", "ipc": ipc, "seed": seed})
 
 

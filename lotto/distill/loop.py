@@ -128,6 +128,8 @@ def estimate(method: Method, real: RealData, recipe: Matching, seed: int = 0, st
     device = real.train.images.device
     pixels = start(real, recipe, seed).requires_grad_()
     took = []
+    if device.type == "cuda":  # the most of what is measured here, not of what the process did before
+        torch.cuda.reset_peak_memory_stats()
     for step in range(steps + 1):
         began = time.perf_counter()
         method.match(step, pixels)

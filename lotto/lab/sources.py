@@ -70,7 +70,7 @@ def _load(data: Data, device: str, stamp: tuple[int, int] | None = None) -> Real
 
 def _resize(pixels: Tensor, size: int | None) -> Tensor:
     pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    if size is None or pixels.shape[-1] == size or len(pixels) == 0:
+    if size is None or tuple(pixels.shape[-2:]) == (size, size) or len(pixels) == 0:
         return pixels if size is None or len(pixels) else pixels.new_zeros(0, pixels.shape[1], size, size)
     return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 

@@ -134,3 +134,10 @@ def test_whether_anything_is_flipped_is_told_by_the_shape():
     without, with_flips = (augment.draw(5, 1, flip, generator(0, "augment")) for flip in (False, True))
     assert without.flips.shape == (5, 0) and with_flips.flips.shape == (5, 1)
     assert torch.equal(without.rows, with_flips.rows) and with_flips.flips.any()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_operations_leave_the_type_of_the_images(kind):
+    ops = ("color", "scale", "rotate", "cutout")
+    draws = augment.draw(3, 1, True, generator(0, "augment"), ops)
+    assert augment.apply(torch.ones(3, 1, 8, 8, dtype=kind), draws, 1, ops).dtype == kind

@@ -89,3 +89,9 @@ def test_the_easiest_images_have_the_lowest_scores_of_their_class(real):
         assert torch.allclose(
             chosen.images[chosen.labels == c], real.pixels(real.train.images[best]).clamp(0, 1), atol=1e-6
         )
+
+
+def test_too_few_easy_images_are_refused_as_with_all_coresets(real):
+    fewest = int(real.train.labels.bincount().min())
+    with pytest.raises(DataError, match="images a class asked"):
+        coresets.easiest(real, fewest + 1, torch.rand(len(real.train)))

@@ -171,12 +171,12 @@ def test_the_rise_is_measured_in_float32_and_all_else_in_tf32(three, images):
     """The flag is there without a GPU too: what a forward pass sees of it is what its kernels would take."""
     (model, (state, *_), _, mask), seen = three, []
     model.load_state_dict(state)
-    model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
     landscape.rise(model, mask, Split(*images), (0.5,), directions=1)
-    assert seen == [False] * 2
+    assert seen == ["ieee"] * 2
     evaluate(model, Split(*images))
     modules.recalibrate(model, images[0])
-    assert seen == [False] * 2 + [True] * 2
+    assert seen == ["ieee"] * 2 + ["tf32"] * 2
 
 
 def test_sam_is_the_length_of_the_gradient_to_first_order(net, images):

@@ -30,14 +30,13 @@ def test_a_step_up_to_its_loss_stays_on_the_device_and_asks_it_nothing(net):
     """A value that the CPU asks for in each step would make it wait for the device, and could not be captured in a
     graph: tensors without values refuse it, and so does an operation on tensors of two devices."""
     model = net()
-    drawn = [(i, d) for _, i, d in train.batches(40, RECIPE, 0, 1, 0, 2)]
     with FakeTensorMode(allow_non_fake_inputs=True), modules.arithmetic("tf32", CUDA):
         model = without_values(model).train()
         images, labels = torch.empty(40, 1, 8, 8, device=CUDA), torch.empty(40, dtype=torch.int64, device=CUDA)
         mask = {n: torch.empty(m.shape, dtype=torch.bool, device=CUDA) for n, m in masks.ones(model).items()}
         sgd = MaskedSGD(model, mask, RECIPE)
-        for index, draws in drawn:
-            index, draws = index.to(CUDA), draws.to(CUDA)
+        for _, index, draws in train.batches(40, RECIPE, 0, 1, 0, 2, CUDA):
+            assert {t.device for t in (index, *draws)} == {CUDA}
             seen = augment.apply(images[index], draws, RECIPE.shift, RECIPE.ops)
             loss = F.cross_entropy(model(seen), labels[index])
             # as far as it goes: autograd's engine and the fused SGD want a real device
@@ -48,17 +47,53 @@ def test_a_step_up_to_its_loss_stays_on_the_device_and_asks_it_nothing(net):
             float(loss)
 
 
-def test_arithmetic_on_cuda_is_deterministic_and_puts_back_what_was():
+def _legacy(on):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
+def _today(how):
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = how
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        lambda: None,
+        lambda: _legacy(True),
+        lambda: _legacy(False),
+        lambda: _today("tf32"),
+        lambda: _today("ieee"),
+        lambda: torch.set_float32_matmul_precision("medium"),
+    ],
+)
+def test_arithmetic_on_cuda_is_deterministic_and_puts_back_what_was(choice):
+    """Whichever of PyTorch's two ways, which do not mix, the caller has chosen."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    floats = (matmul, cudnn.conv, cudnn.rnn)
 
     def now():
-        return cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+        told = []
+        for ask in (torch.get_float32_matmul_precision, lambda: cudnn.allow_tf32, lambda: matmul.allow_tf32):
+            try:
+                told.append(ask())
+            except RuntimeError:  # the caller has mixed them
+                told.append("mixed")
+        return cudnn.deterministic, cudnn.benchmark, *(f.fp32_precision for f in floats), *told
 
-    before = now()
-    for precision in ("float32", "tf32"):
-        with modules.arithmetic(precision, CUDA):
-            assert now() == (True, False, precision == "tf32", precision == "tf32")
-        assert now() == before
+    first = [f.fp32_precision for f in floats]
+    try:
+        choice()
+        before = now()
+        for precision in ("float32", "tf32"):
+            with modules.arithmetic(precision, torch.device("cpu")):
+                assert now()[:5] == (True, False, *["tf32" if precision == "tf32" else "ieee"] * 3)
+            assert now() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        _legacy(True)
+        matmul.allow_tf32 = False
+        for f, was in zip(floats, first, strict=True):
+            f.fp32_precision = was
 
 
 class Dropping(nn.Module):

@@ -244,3 +244,10 @@ def test_the_source_of_a_factory_is_in_the_key(tmp_path, monkeypatch):
     before = canonical(described)
     file.write_text(file.read_text() + "# changed\n")
     assert canonical(described) != before
+
+
+@pytest.mark.parametrize("shape", [(32, 16), (16, 32), (16, 16)])
+def test_images_that_are_not_square_are_resized_on_both_sides(tmp_path, shape):
+    images = np.zeros((50, 1, *shape), dtype="uint8")
+    real = sources.load(npz(tmp_path / "a.npz", images=images).model_copy(update={"image_size": 16}))
+    assert real.shape == (1, 16, 16)

@@ -54,7 +54,7 @@ def against_cost(table: pd.DataFrame, costs: pd.DataFrame, study: Study, cost: s
     names = {
         "passes": "images seen in the inner loops",
         "with distillation": "images seen, distillation included",
-        "core-seconds": "seconds on one core, distillation included",
+        "core-seconds": "seconds on one core: inner loops and distillation",
     }
     fig.update_xaxes(title=names[cost], **LOG)
     means = [y for t in fig.data for y in t.y if y is not None]  # a line is shown whole

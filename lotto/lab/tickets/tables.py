@@ -50,16 +50,16 @@ def costs(study: Study) -> pd.DataFrame:
     `stored` and `decoded`: images of the largest set that a round looks at, as they are kept and as nets see them (one
     stored image may hold several); `passes`: images that inner loops or gradient scores see, each time counted; `with
     distillation`: plus the real images that making the set looked at, by distillation or by the nets that score images
-    for a coreset; and IMP's passes over these two ("x fewer"). `core-seconds`: what the products of the search took
-    when they were made (the set's included), on the machine that made them. Training the ticket afterwards costs every
-    method the same and is not in it.
+    for a coreset; and IMP's passes over these two ("x fewer"). `core-seconds`: what the inner loops and the set took
+    when they were made, on the machine that made them; what scoring without a training takes is not in it. Training the
+    ticket afterwards costs every method the same and is not in it.
     """
     levels(study)
     found = []
     for cells in batches(study.cells(dense=False), study.seeds):
         each = [_cost(study.ticket(*cell)) for cell in cells]
         mean = {k: sum(e[k] for e in each) / len(each) for k in ("passes", "making", "seconds")}
-        imp = cells[0].level * study.outer.steps * study.outer.batch
+        imp = cells[0].level * study.outer.steps * min(study.outer.batch, len(sources.load(study.data).train))
         row = {
             "method": cells[0].method,
             "level": cells[0].level,
