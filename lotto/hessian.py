@@ -223,7 +223,7 @@ class Share(NamedTuple):
     """How much of something lies on the removed weights, and what chance would have put there."""
 
     share: float
-    """In [0, 1] for |diagonal|; a trace may have parts below 0, so its share may leave that range."""
+    """A trace may have parts below 0, so this may leave [0, 1]."""
     matched: float
     """The share that equally many weights of each layer, drawn at random, carry on average."""
 
@@ -240,11 +240,3 @@ def share(values: Float[Tensor, " n"], mask: masks.Mask) -> Share:
     gone = sum(float(p[~m.flatten()].sum()) for p, m in zip(parts, mask.values(), strict=True))
     chance = sum(float(p.sum()) * float((~m).double().mean()) for p, m in zip(parts, mask.values(), strict=True))
     return Share(gone / total, chance / total) if total else Share(math.nan, math.nan)
-
-
-def magnitudes(found: Diagonal | Float[Tensor, "2 n"]) -> Float[Tensor, " n"]:
-    """|diagonal| without counting the probes' noise as curvature: each half signed by the other. A plain absolute value
-    would add the noise of every entry; here noise averages out, at the price of an estimate that is low where the sign
-    itself is uncertain."""
-    a, b = found.halves if isinstance(found, Diagonal) else found
-    return (a * b.sign() + b * a.sign()) / 2

@@ -28,7 +28,7 @@ def curves(
     where none did, there is none.
     """
     fig = _curves([(table, column, axis, mark)], study)
-    return styled(fig, title, 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
+    return styled(fig, title + _hollow(fig), 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
 
 
 def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str = "") -> go.Figure:
@@ -38,9 +38,15 @@ def both(accuracy: pd.DataFrame, barrier: pd.DataFrame, study: Study, title: str
     title = title or f"Tickets over sparsity, {counted(study)}"
     words = sum(45 + 6 * len(ARMS[m].title) for m in study.arms)  # pixels that the legend takes, roughly
     top = 42 + 19 * -(-words // 860)
-    fig = styled(_curves(panels, study), title, 270 + top, 920)
+    fig = _curves(panels, study)
+    fig = styled(fig, title + _hollow(fig), 270 + top, 920)
     legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", font=dict(size=11))
     return fig.update_layout(margin=dict(l=60, t=top, b=46), legend=legend, title_y=0.99, title_yanchor="top")
+
+
+def _hollow(fig: go.Figure) -> str:
+    """What the title says where a mark is hollow."""
+    return " (hollow: not all trained)" if any("white" in (t.marker.color or ()) for t in fig.data) else ""
 
 
 def _curves(panels: list[tuple[pd.DataFrame, str, str, float | None]], study: Study) -> go.Figure:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from lotto.lab import answers, curves, plots
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.causes import figures as causes
-from lotto.lab.claims import figures, judge, runs
+from lotto.lab.claims import figures, judge, page, runs
+from lotto.lab.claims.board import markdown
 from lotto.lab.claims.rules import STABLE
 from lotto.lab.study import Study
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
@@ -42,12 +44,21 @@ def shown(study: Study, notebook: str) -> runs.Reference | None:
 
 
 def over_sparsity(kept: runs.Reference) -> None:
-    """Show its accuracy and barrier over sparsity."""
-    arms = kept.view("main level", "curves")
-    drawn = kept.tables["accuracy"][kept.tables["accuracy"].method.isin(DRAWN)]
-    seen = arms.but(methods=DRAWN, levels=[at for at in arms.levels if at in set(drawn.level)])
+    """Show its accuracy and barrier over sparsity, for each arm at the levels that all initialisations have come to."""
+    seen = kept.view("main level", "curves")
+    accuracy, barrier = (_whole(kept.tables[t], seen.seeds) for t in ("accuracy", "barrier"))
+    drawn = accuracy[accuracy.method.isin(DRAWN)]
+    seen = seen.but(methods=[m for m in DRAWN if m in set(drawn.method)], levels=sorted(set(drawn.level)))
     title = f"Reference: tickets over sparsity, {plots.counted(seen)}"
-    plots.show(curves.both(kept.tables["accuracy"], kept.tables["barrier"], seen, title))
+    plots.show(curves.both(accuracy, barrier, seen, title))
+    lost = drawn[drawn.state != "trained"].groupby(["method", "level"]).size()
+    told = [f"{n} of {ARMS[m].title} ({plots.sparsity(seen, at)})" for (m, at), n in lost.items()]
+    answers.say(f"Hollow marks are without the nets that did not train: {', '.join(told)}." if told else "")
+
+
+def _whole(table: pd.DataFrame, seeds: int) -> pd.DataFrame:
+    """The rows of those arms and levels that so many initialisations have."""
+    return table[table.groupby(["method", "level"]).seed.transform("nunique") >= seeds]
 
 
 def factorial(study: Study) -> go.Figure | None:
@@ -64,13 +75,11 @@ def factorial(study: Study) -> go.Figure | None:
 def pulled_apart(kept: runs.Reference) -> None:
     """Show what masks do without the norms that loops leave, and norms without the mask, at the level of the claims;
     nothing where it has not come so far."""
-    level, table = judge.regime(kept.study).main, kept.tables["barrier"]
-    there = set(table[table.level.isin((0, level))].method)
-    pairs = [pair for pair in PULLED_APART if there.issuperset(pair)]
-    if not pairs:
+    if not (pairs := page.pulled_apart(kept)):
         return
-    arms = tuple(m for m in ARMS if m in {"dense"}.union(*pairs))
-    seen = kept.view(methods=arms, levels=[level])
+    answers.say(page.AFTER_THE_WORDS)
+    arms = tuple(m for m in ARMS if m in {"dense", *(m for pair in pairs for m in pair)})
+    seen = kept.view(methods=arms, levels=[judge.regime(kept.study).main])
     title = f"Reference: masks and norms apart, {plots.counted(seen)}"
-    plots.show(plots.dots(table, seen, "barrier", "error barrier (points)", title, mark=STABLE))
-    answers.say(*[answers.beside(table, "barrier", a, b, level, "barrier") for a, b in pairs], listed=True)
+    plots.show(plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=STABLE))
+    answers.say(markdown(list(pairs.values())))

@@ -56,6 +56,9 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     assert list(imp.y) == [50, 50, 50]
     assert list(imp.marker.color) == [plots.COLOURS["imp"]] * 2 + ["white"]
     assert imp.x[0] == 100
+    assert "hollow: not all trained" in fig.layout.title.text
+    whole = curves.curves(accuracy.assign(state="trained"), study, "accuracy", "accuracy (%)", "title")
+    assert "hollow" not in whole.layout.title.text
     assert set(lines) == {None, *(ARMS[m].title for m in study.arms if not ARMS[m].dense)}
     accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = (
         1.0  # a line is shown whole, and so is the rule

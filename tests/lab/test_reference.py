@@ -6,7 +6,7 @@ import pytest
 import lotto
 from lotto.lab import answers, plots, reference
 from lotto.lab.arms import ARMS
-from lotto.lab.claims import runs
+from lotto.lab.claims import page, plans, runs
 
 
 @pytest.fixture
@@ -32,10 +32,15 @@ def kept(**arms):
 def test_masks_and_norms_are_pulled_apart_where_both_arms_were_run(shown):
     arms = {"dense": [20, 21, 22], "imp": [3, 4, 5], "imp-mask": [9, 9, 9], "distilled": [8, 9, 10]}
     reference.pulled_apart(kept(**arms))
-    figure, *told = shown
-    assert {t.y[0] for t in figure.data if t.y} >= {"IMP", "IMP, mask alone"} and len(told) == 2
-    assert "*IMP* minus that of *IMP, mask alone* is -5.0 [-7.5, -2.5] points over 3 initialisations" in told[0]
-    assert "*IMP, mask alone* minus that of *dense* is -12.0 [-14.5, -9.5]" in told[1]
+    before, figure, table = shown
+    assert before == page.AFTER_THE_WORDS
+    assert {t.y[0] for t in figure.data if t.y} >= {"IMP", "IMP, mask alone"}
+    assert table.splitlines() == [
+        "| arms | barrier | barrier, interpolated | accuracy |",
+        "|---|---|---|---|",
+        "| *IMP* minus *IMP, mask alone* | 4.0, 9.0: -5.0 [-7.5, -2.5] | - | - |",
+        "| *IMP, mask alone* minus *dense* | 9.0, 21.0: -12.0 [-14.5, -9.5] | - | - |",
+    ]
 
 
 def test_nothing_is_pulled_apart_before_it_was_run(shown):
@@ -43,13 +48,39 @@ def test_nothing_is_pulled_apart_before_it_was_run(shown):
     assert shown == []
 
 
-PAIRS = [pair for pair in reference.PULLED_APART if "dense" not in pair and pair != ("distilled-mask", "subset-mask")]
+PAIRS = [pair for pair in plans.PULLED_APART if "dense" not in pair and not all(m.endswith("-mask") for m in pair)]
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_arms_that_are_pulled_apart_differ_in_what_follows_alone(a, b):
     factors = [f.name for f in dataclasses.fields(ARMS[a]) if f.name not in ("title", "colour", "main")]
     assert {f for f in factors if getattr(ARMS[a], f) != getattr(ARMS[b], f)} == {"then"}
+
+
+@pytest.fixture
+def tickets():
+    """A reference run of three initialisations; at level 4 one of them has not come to IMP, at 12 one net died."""
+    whole = runs.known("digits")
+    facts = {**whole.facts, "planned": 3}
+    facts["batches"] = {"main level": {**facts["batches"]["main level"], "levels": [4, 8, 12], "done": [100, 101, 102]}}
+    values = {("dense", 0): 3, ("imp", 4): 2, ("imp", 8): 3, ("distilled", 4): 3, ("distilled", 8): 3, ("imp", 12): 3}
+    rows = [
+        {"method": m, "level": at, "seed": 100 + i, "state": "dead" if (at, i) == (12, 2) else "trained"}
+        for (m, at), n in values.items()
+        for i in range(n)
+    ]
+    table = pd.DataFrame(rows).assign(accuracy=90.0, barrier=3.0)
+    table.loc[table.state == "dead", ["accuracy", "barrier"]] = None
+    return dataclasses.replace(whole, facts=facts, tables={"accuracy": table, "barrier": table})
+
+
+def test_curves_have_no_point_of_some_initialisations_and_tell_what_died(shown, tickets):
+    reference.over_sparsity(tickets)
+    figure, told = shown
+    found = {t.name: [x for _, n, x in t.customdata] for t in figure.data if t.customdata is not None and t.showlegend}
+    left = [f"{100 * tickets.study.density(at):.2f}" for at in (4, 8, 12)]
+    assert found == {"IMP": ["100.00", left[1], left[2]], "distilled": ["100.00", left[0], left[1]]}
+    assert told == "Hollow marks are without the nets that did not train: 1 of IMP (99.5 % sparse)."
 
 
 def test_a_preset_without_a_reference_run_says_so(shown):

@@ -189,6 +189,9 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
         )
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
+        does = {e.part: "does" if e.fits else "does not" for e in j.controls}
+        controls = [f"*{ARMS[p.arm].title}* {does.get(p, 'was not run here')}" for p in j.claim.controls]
+        side += f"; controls that must fail for it to count: {', '.join(controls)}" if controls else ""
         lines.append(
             f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the "
             f"means are {side}."
@@ -255,8 +258,12 @@ def _brief(e: Estimate) -> str:
 
 def _stable(kept: runs.Reference) -> str:
     """The pruned arms of a reference run whose mean barrier is below the 2-point rule at the level of the claims."""
-    found = means(kept, "barrier", regime(kept.study).main)
-    below = [f"*{ARMS[m].title}* {mean:.1f}" for m, mean in found.items() if not ARMS[m].dense and mean < STABLE]
+    found = estimates(kept, "barrier", regime(kept.study).main)
+    below = [
+        f"*{ARMS[m].title}* {e.mean:.1f}" + (f" (n = {e.n})" if e.n < kept.planned else "")
+        for m, e in found.items()
+        if not ARMS[m].dense and e.mean < STABLE
+    ]
     return f"{', '.join(below) or 'none'} ({kept.name})"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import plans, runs
 from lotto.lab.claims.board import WORDS, estimates, existence, markdown, where
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate, regime
+from lotto.lab.claims.rules import Part
 from lotto.stats import Interval
 
 
@@ -22,20 +24,35 @@ def page() -> str:
             parts.append(f"## {name}\n\nNot run yet.\n")
             continue
         kept = runs.reference(name)
-        parts.append(f"## {name}\n\n{kept.origin}\n")
+        parts.append(f"## {name}\n\n{kept.origin}\n\n{measured(kept)}\n")
         for j in kept.judged():
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
             head = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
             parts.append("\n".join([*head, *(_lines(kept, j) or ["- not run"])]) + "\n")
+        if pairs := pulled_apart(kept):
+            parts.append(f"### Masks and norms apart\n\n{AFTER_THE_WORDS}\n\n{markdown(list(pairs.values()))}")
         parts.append(
             "### Every arm\n\nMeans of what the primary claims measure, and of accuracy and barrier wherever they were "
             "run, at the sparsity named; dense nets as they are. In brackets: initialisations, where not all are done. "
-            "What did not train is counted as above. "
+            "A net without an accuracy counts as guessing, one that did not train has the highest barrier there can be "
+            f"({100 - 100 / kept.facts['classes']:.0f}). "
             f"*Interpolated*: {INTERPOLATED}.\n\n{every_arm(kept)}"
         )
     return "\n".join(parts)
+
+
+def measured(kept: runs.Reference) -> str:
+    """How a reference run measures a barrier: points of a path, and pairs of children by batch."""
+    done = {n: b["children"] for n, b in kept.facts["batches"].items() if b["done"] and "barrier" in b["tables"]}
+    by = {c: ", ".join(n for n, other in done.items() if other == c) for c in sorted(set(done.values()))}
+    pairs = [f"{(k := math.comb(c, 2))} pair{'s' if k > 1 else ''} of children ({who})" for c, who in by.items()]
+    return (
+        f"A barrier is the highest of {kept.study.points} points on the straight line between two children, above the "
+        f"mean of its ends, and the mean over the pairs of a ticket: {'; '.join(pairs)}. It hardly exceeds the error "
+        "of guessing less that of the ends: for inaccurate nets a low one says nothing."
+    )
 
 
 INTERPOLATED = (
@@ -71,6 +88,28 @@ def interpolated(kept: runs.Reference) -> runs.Reference:
         {} if table is None or "interpolated" not in table else {"barrier": table.assign(barrier=table.interpolated)}
     )
     return dataclasses.replace(kept, tables=there)
+
+
+AFTER_THE_WORDS = (
+    "Exploratory: these comparisons were chosen after the words were given, on the same initialisations; intervals are "
+    "not corrected for their number. The first arm's mean, the second's, and the difference with its 95 % interval."
+)
+
+
+def pulled_apart(kept: runs.Reference) -> dict[tuple[str, str], dict[str, str]]:
+    """Pairs of `plans.PULLED_APART` that a reference run has at the level of the claims -> their barriers by both kinds
+    of batch-norm statistics and their accuracies, as text."""
+    levels, guess, recalibrated = regime(kept.study), 100 / kept.facts["classes"], kept.tables
+    tables = {"barrier": recalibrated, "barrier, interpolated": interpolated(kept).tables, "accuracy": recalibrated}
+    rows = {}
+    for arm, than in plans.PULLED_APART:
+        found = {n: estimate(Part(n.split(",")[0], arm, "better", than), t, levels, guess) for n, t in tables.items()}
+        if found["barrier"]:
+            told = {
+                n: f"{e.value.mean:.1f}, {e.other.mean:.1f}: {e.difference}" if e else "-" for n, e in found.items()
+            }
+            rows[arm, than] = {"arms": f"*{ARMS[arm].title}* minus *{ARMS[than].title}*", **told}
+    return rows
 
 
 def every_arm(kept: runs.Reference) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace") -> go.Figure:
+def discarded(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     """What is discarded: how much more of the dense net's curvature lies on the weights that each method removes than
     on as many weights of each layer at random, one panel per point of its training.
 
@@ -35,12 +35,12 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
         horizontal_spacing=0.09,
         subplot_titles=[f"dense net {where}" for where in POINTS.values()],
     )
-    reach = 1.1 * max(1.0, float(rows[f"{what}_excess"].abs().max()))  # every dot is in the panel; 1.0 beats NaN
+    reach = 1.1 * max(1.0, float(rows["trace_excess"].abs().max()))  # every dot is in the panel; 1.0 beats NaN
     for c, point in enumerate(POINTS, 1):
         own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
-        found = [interval(own[m][f"{what}_excess"].tolist()) for m in arms]
-        every = [(x, ARMS[m].title, COLOURS[m]) for m in arms for x in own[m][f"{what}_excess"].tolist()]
-        shares = [interval(own[m][what].tolist()).mean for m in arms]
+        found = [interval(own[m]["trace_excess"].tolist()) for m in arms]
+        every = [(x, ARMS[m].title, COLOURS[m]) for m in arms for x in own[m]["trace_excess"].tolist()]
+        shares = [interval(own[m]["trace"].tolist()).mean for m in arms]
         for trace in (
             go.Scatter(
                 **dict(
@@ -72,11 +72,10 @@ def discarded(table: pd.DataFrame, study: Study, level: int, what: str = "trace"
         ):
             fig.add_trace(trace, row=1, col=c)
         fig.add_vline(x=0, line=dict(color="#999999", dash="dot"), row=1, col=c)
-    name = {"trace": "Hessian trace", "absolute": "|Hessian diagonal|"}[what]
     fig.update_xaxes(title="points above chance", title_font_size=11, range=[-reach, reach])
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.6, len(names) - 0.4])
     fig.update_annotations(font_size=12)
-    title = f"What is discarded: {name} on the removed weights, above chance, {sparsity(study, level)}"
+    title = f"What is discarded: Hessian trace on the removed weights, above chance, {sparsity(study, level)}"
     return styled(fig, title, 170 + 28 * len(arms)).update_layout(showlegend=False, margin=dict(r=60))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from lotto import masks
-from lotto.hessian import magnitudes, share
+from lotto.hessian import share
 from lotto.lab import parallel
 from lotto.lab.describe import Scape
 from lotto.lab.product import Product
@@ -26,10 +26,9 @@ def discarded(study: Study) -> pd.DataFrame:
     """Table of what is discarded: one row per (point, method, level, seed), in percent of the dense net's Hessian over
     the prunable weights.
 
-    `trace` and `absolute`: share of the trace and of |diagonal| on the removed weights; `trace_matched` and
-    `absolute_matched`: what equally many weights of each layer, drawn at random, would carry; `trace_excess` and
-    `absolute_excess`: the differences; `error`: half the difference of the two halves of the probes, for `trace`. No
-    numbers where the dense net, or the search, diverged.
+    `trace`: share of the trace on the removed weights; `trace_matched`: what equally many weights of each layer, drawn
+    at random, would carry; `trace_excess`: the difference; `error`: half of what the two halves of the probes differ
+    by, in `trace`. No numbers where the dense net, or the search, diverged.
     """
     points = [(point, seed, c) for seed in study.initialisations for point, c in dense_points(study, seed).items()]
     found = parallel.compute(curvature, [c for *_, c in points])
@@ -43,21 +42,18 @@ def discarded(study: Study) -> pd.DataFrame:
                 row |= _shares(halves, mask)
             cells.append(dict(point=point, **cell._asdict()))
             shares.append(row)
-    names = [f"{name}{end}" for name in ("trace", "absolute") for end in ("", "_matched", "_excess")]
-    return rows(cells, shares, ["point", "method", "level", "seed", "removed", "error", *names])
+    names = ["removed", "error", "trace", "trace_matched", "trace_excess"]
+    return rows(cells, shares, ["point", "method", "level", "seed", *names])
 
 
 def _shares(halves: Tensor, mask: masks.Mask) -> dict[str, float]:
-    a, b = (share(h, mask).share for h in halves)
-    found = {"error": 50 * abs(a - b)}
-    for name, values in (("trace", halves.mean(0)), ("absolute", magnitudes(halves))):
-        s = share(values, mask)
-        found |= {
-            name: 100 * s.share,
-            f"{name}_matched": 100 * s.matched,
-            f"{name}_excess": 100 * (s.share - s.matched),
-        }
-    return found
+    (a, b), whole = (share(h, mask).share for h in halves), share(halves.mean(0), mask)
+    return {
+        "error": 50 * abs(a - b),
+        "trace": 100 * whole.share,
+        "trace_matched": 100 * whole.matched,
+        "trace_excess": 100 * (whole.share - whole.matched),
+    }
 
 
 def curvatures(study: Study) -> pd.DataFrame:

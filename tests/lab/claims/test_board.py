@@ -1,5 +1,6 @@
 import dataclasses
 
+import pandas as pd
 import pytest
 
 from lotto.lab.claims import board, judge, page, plans, runs
@@ -29,6 +30,7 @@ def reference(study, tables, monkeypatch):
     monkeypatch.setattr(board, "CLAIMS", (X,))
     made = tables(accuracy={"distilled": raised(10), "imp": BASE}, barrier={"distilled": [5.0] * 5, "imp": [3.0] * 5})
     batch = {"methods": ["imp", "distilled"], "levels": [8], "done": [100, 101, 102, 103, 104]}
+    batch |= {"tables": ["accuracy", "barrier"], "children": 3}
     facts = {
         "preset": "digits",
         "study": study.but(seeds=10).model_dump(mode="json"),
@@ -111,6 +113,17 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
     assert told.endswith(
         "Over 5 initialisations the means are on the claim's side; 1 of its 2 comparisons were not run here."
     )
+    lesser = [Part("accuracy", arm, "worse", "imp", margin=1.0) for arm in ("random-layerwise", "noise", "subset")]
+    monkeypatch.setattr(judge, "CLAIMS", (dataclasses.replace(X, controls=tuple(lesser)),))
+    with_controls = (
+        made["accuracy"],
+        tables(accuracy={"random-layerwise": raised(-5), "noise": raised(-0.5)})["accuracy"],
+    )
+    assert board.sentences({"accuracy": pd.concat(with_controls)}, study, 10, "02").endswith(
+        "on the claim's side; controls that must fail for it to count: *random, layer-matched* does, *noise images* "
+        "does not, *random real* was not run here."
+    )
+    monkeypatch.setattr(judge, "CLAIMS", (two,))
     one = tables(accuracy={"distilled": [80.0], "imp": [90.0], "subset": [70.0]})
     assert board.sentences(one, study, 10, "02").endswith(
         "Over 1 initialisation the means are not all on the claim's side."
@@ -143,6 +156,10 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     assert "- accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse), n = 5" in text
     assert "- beside it: barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (worse) (97.2 % sparse), n = 5" in text
     assert text.count("Not run yet.") == len(plans.PLANS) - 1
+    assert (
+        "A barrier is the highest of 11 points on the straight line between two children, above the mean of its ends, "
+        "and the mean over the pairs of a ticket: 3 pairs of children (primary). It hardly exceeds" in text
+    )
     assert "| arm | accuracy, 97.2 % | barrier, 97.2 % |" in text and "| distilled | 90.0 | 5.0 |" in text
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
 
