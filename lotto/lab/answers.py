@@ -31,11 +31,11 @@ CHIPS = {"good": "#d9f0e1", "bad": "#fbdfdc", "open": "#f3ecd8", "plain": "#e8ea
 
 
 def say(*sentences: str, listed: bool = False) -> None:
-    """Show sentences of Markdown as one paragraph, or as a list."""
+    """Show sentences of Markdown as one paragraph, or as a list; nothing where there are none."""
     from IPython.display import Markdown, display
 
-    there = [s for s in sentences if s]
-    display(Markdown("\n".join(f"- {s}" for s in there) if listed else " ".join(there)))
+    if there := [s for s in sentences if s]:
+        display(Markdown("\n".join(f"- {s}" for s in there) if listed else " ".join(there)))
 
 
 def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:

@@ -117,3 +117,13 @@ def test_a_tour_says_of_each_arm_whether_it_is_stable_and_below_the_dense_networ
     assert answers.tour(table(dense=[40], imp=[None], distilled=[3]), study, 8)[1] == (
         "*IMP, 97.2 % sparse*: no two trainings to walk between."
     )
+
+
+def test_nothing_is_shown_where_there_is_nothing_to_say(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    answers.say("", "")
+    answers.say("", listed=True)
+    assert shown == []
+    answers.say("One.", "", "Two.")
+    assert [s.data for s in shown] == ["One. Two."]
