@@ -39,11 +39,11 @@ def test_links_lead_somewhere():
     ],
 )
 def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, begin, end):
-    from lotto.lab.claims import board, page, runs
+    from lotto.lab.claims import board, runs
 
     kept = runs.reference(name)
     levels = sorted(set(kept.tables["barrier"].level) - {0})
-    readings = [(kept, "accuracy"), (kept, "barrier"), (page.interpolated(kept), "barrier")]
+    readings = [(kept, "accuracy"), (kept, "barrier"), (kept.interpolated, "barrier")]
     means = {f"{v:.1f}" for run, m in readings for at in levels for v in board.means(run, m, at).values()}
     told = README[README.index(begin) : README.index(end)]
     told = re.sub(r"[\d.]+ (times|million|%)", "", told)  # of lengths, sizes and sparsities
@@ -84,7 +84,7 @@ order."""
 )
 def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, begin, end):
     from lotto.lab.arms import ARMS
-    from lotto.lab.claims import judge, page, runs
+    from lotto.lab.claims import judge, runs
     from lotto.stats import paired
 
     kept = runs.reference(name)
@@ -102,19 +102,19 @@ def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, beg
     expected = []
     for part in DIFFERENCES[name]:
         found, mark = difference(kept.tables, *part), ""
-        if len(part) == 3 and told(found) != told(difference(page.interpolated(kept).tables, *part)):
+        if len(part) == 3 and told(found) != told(difference(kept.interpolated.tables, *part)):
             mark = "†"
         expected.append(found.text(1) + mark)
     assert re.findall(DIFFERENCE + "†?", README[README.index(begin) : README.index(end)]) == expected
 
 
 def test_interpolated_statistics_make_barriers_higher():
-    from lotto.lab.claims import page, runs
+    from lotto.lab.claims import runs
     from lotto.lab.claims.board import means
 
     for name in ("digits", "cifar10-small"):
         kept = runs.reference(name)
-        plain, other = means(kept, "barrier", 8), means(page.interpolated(kept), "barrier", 8)
+        plain, other = means(kept, "barrier", 8), means(kept.interpolated, "barrier", 8)
         assert all(other[arm] > plain[arm] for arm in plain), name
         assert {arm for arm in other if other[arm] < 2 and not arm.startswith("dense")} <= {
             "imp-rewound",

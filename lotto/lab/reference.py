@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lotto.lab import answers, curves, plots
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.causes import figures as causes
-from lotto.lab.claims import figures, judge, page, runs
+from lotto.lab.claims import contrasts, figures, judge, runs
 from lotto.lab.claims.board import markdown
 from lotto.lab.claims.rules import STABLE
 from lotto.lab.study import Study
@@ -72,12 +72,19 @@ def factorial(study: Study) -> go.Figure | None:
     return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 
+def main_effects(kept: runs.Reference) -> None:
+    """Show what each factor of the factorial changes, all others held equal; nothing before it has come so far."""
+    if rows := contrasts.main_effects(kept):
+        answers.say(contrasts.EFFECTS)
+        answers.say(markdown(rows))
+
+
 def pulled_apart(kept: runs.Reference) -> None:
     """Show what masks do without the norms that loops leave, and norms without the mask, at the level of the claims;
     nothing where it has not come so far."""
-    if not (pairs := page.pulled_apart(kept)):
+    if not (pairs := contrasts.pulled_apart(kept)):
         return
-    answers.say(page.AFTER_THE_WORDS)
+    answers.say(contrasts.AFTER_THE_WORDS)
     arms = tuple(m for m in ARMS if m in {"dense", *(m for pair in pairs for m in pair)})
     seen = kept.view(methods=arms, levels=[judge.regime(kept.study).main])
     title = f"Reference: masks and norms apart, {plots.counted(seen)}"

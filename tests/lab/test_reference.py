@@ -5,8 +5,10 @@ import pytest
 
 import lotto
 from lotto.lab import answers, plots, reference
-from lotto.lab.arms import ARMS
-from lotto.lab.claims import page, plans, runs
+from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.claims import contrasts, runs
+from lotto.lab.claims.board import markdown
+from lotto.lab.claims.contrasts import main_effects as effects
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_masks_and_norms_are_pulled_apart_where_both_arms_were_run(shown):
     arms = {"dense": [20, 21, 22], "imp": [3, 4, 5], "imp-mask": [9, 9, 9], "distilled": [8, 9, 10]}
     reference.pulled_apart(kept(**arms))
     before, figure, table = shown
-    assert before == page.AFTER_THE_WORDS
+    assert before == contrasts.AFTER_THE_WORDS
     assert {t.y[0] for t in figure.data if t.y} >= {"IMP", "IMP, mask alone"}
     assert table.splitlines() == [
         "| arms | barrier | barrier, interpolated | accuracy |",
@@ -48,13 +50,43 @@ def test_nothing_is_pulled_apart_before_it_was_run(shown):
     assert shown == []
 
 
-PAIRS = [pair for pair in plans.PULLED_APART if "dense" not in pair and not all(m.endswith("-mask") for m in pair)]
+PAIRS = [pair for pair in contrasts.PULLED_APART if "dense" not in pair and not all(m.endswith("-mask") for m in pair)]
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_arms_that_are_pulled_apart_differ_in_what_follows_alone(a, b):
     factors = [f.name for f in dataclasses.fields(ARMS[a]) if f.name not in ("title", "colour", "main")]
     assert {f for f in factors if getattr(ARMS[a], f) != getattr(ARMS[b], f)} == {"then"}
+
+
+def test_main_effects_by_hand(shown):
+    """Distilled images add 3 points, short loops 2 less at the gentle rate: the effect of a length is a mean over rates."""
+    whole = runs.known("digits")
+    facts = {**whole.facts, "batches": {"factorial": {"levels": [8], "done": [100, 101, 102], "methods": FACTORIAL}}}
+
+    def barrier(arm, i):
+        distilled, hasty = arm.images == "distilled", (arm.length, arm.rate) == ("short", "gentle")
+        return 10 + 3 * distilled - 2 * hasty + (1 + i) * (arm.rewinding == "all")
+
+    rows = [
+        {"method": m, "level": 8, "seed": 100 + i, "state": "trained", "barrier": barrier(ARMS[m], i)}
+        for m in FACTORIAL
+        for i in range(3)
+    ]
+    run = dataclasses.replace(whole, facts=facts, tables={"barrier": pd.DataFrame(rows)})
+    found = {r["first minus second"]: (r["pairs"], r["97.2 %"], r["97.2 %, interpolated"]) for r in effects(run)}
+    assert found == {
+        "all real minus distilled": ("8", "-3.0 [-3.0, -3.0]", "-"),
+        "all real minus random real": ("8", "0.0 [0.0, 0.0]", "-"),
+        "distilled minus random real": ("8", "3.0 [3.0, 3.0]", "-"),
+        "long minus short": ("12", "1.0 [1.0, 1.0]", "-"),
+        "outer minus gentle": ("12", "1.0 [1.0, 1.0]", "-"),
+        "weights minus all": ("12", "-2.0 [-4.5, 0.5]", "-"),
+    }
+    reference.main_effects(run)
+    assert shown == [contrasts.EFFECTS, markdown(effects(run))]
+    facts["batches"]["factorial"]["done"] = [100, 101]
+    assert effects(run) == []
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import dataclasses
 import math
 
 from lotto.lab.arms import ARMS
-from lotto.lab.claims import plans, runs
+from lotto.lab.claims import contrasts, plans, runs
 from lotto.lab.claims.board import WORDS, estimates, existence, markdown, where
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate, regime
-from lotto.lab.claims.rules import Part
 from lotto.stats import Interval
 
 
@@ -31,8 +30,11 @@ def page() -> str:
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
             head = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
             parts.append("\n".join([*head, *(_lines(kept, j) or ["- not run"])]) + "\n")
-        if pairs := pulled_apart(kept):
-            parts.append(f"### Masks and norms apart\n\n{AFTER_THE_WORDS}\n\n{markdown(list(pairs.values()))}")
+        if effects := contrasts.main_effects(kept):
+            parts.append(f"### The factorial\n\n{contrasts.EFFECTS}\n\n{markdown(effects)}")
+        if pairs := contrasts.pulled_apart(kept):
+            said = f"{contrasts.AFTER_THE_WORDS}\n\n{markdown(list(pairs.values()))}"
+            parts.append(f"### Masks and norms apart\n\n{said}")
         parts.append(
             "### Every arm\n\nMeans of what the primary claims measure, and of accuracy and barrier wherever they were "
             "run, at the sparsity named; dense nets as they are. In brackets: initialisations, where not all are done. "
@@ -72,44 +74,12 @@ def _lines(kept: runs.Reference, judged: Judged) -> list[str]:
     found += [line(e, "beside it: ") for e in filter(None, [judged.twin])]
     levels, guess = regime(kept.study), 100 / kept.facts["classes"]
     for e in judged.parts:
-        if e.part.measure == "barrier" and (other := estimate(e.part, interpolated(kept).tables, levels, guess)):
+        if e.part.measure == "barrier" and (other := estimate(e.part, kept.interpolated.tables, levels, guess)):
             found.append(line(other, "statistics interpolated: "))
     if judged.twin and judged.twin.part.measure == "removed":  # what as many weights of each layer leave of it
         part = dataclasses.replace(judged.twin.part, measure="excess")
         found += [line(e, "of that, above chance: ") for e in [estimate(part, kept.tables, levels, guess)] if e]
     return found
-
-
-def interpolated(kept: runs.Reference) -> runs.Reference:
-    """A reference run with the barriers of interpolated statistics in the place of its own; without those tables that
-    do not have them."""
-    table = kept.tables.get("barrier")
-    there = (
-        {} if table is None or "interpolated" not in table else {"barrier": table.assign(barrier=table.interpolated)}
-    )
-    return dataclasses.replace(kept, tables=there)
-
-
-AFTER_THE_WORDS = (
-    "Exploratory: these comparisons were chosen after the words were given, on the same initialisations; intervals are "
-    "not corrected for their number. The first arm's mean, the second's, and the difference with its 95 % interval."
-)
-
-
-def pulled_apart(kept: runs.Reference) -> dict[tuple[str, str], dict[str, str]]:
-    """Pairs of `plans.PULLED_APART` that a reference run has at the level of the claims -> their barriers by both kinds
-    of batch-norm statistics and their accuracies, as text."""
-    levels, guess, recalibrated = regime(kept.study), 100 / kept.facts["classes"], kept.tables
-    tables = {"barrier": recalibrated, "barrier, interpolated": interpolated(kept).tables, "accuracy": recalibrated}
-    rows = {}
-    for arm, than in plans.PULLED_APART:
-        found = {n: estimate(Part(n.split(",")[0], arm, "better", than), t, levels, guess) for n, t in tables.items()}
-        if found["barrier"]:
-            told = {
-                n: f"{e.value.mean:.1f}, {e.other.mean:.1f}: {e.difference}" if e else "-" for n, e in found.items()
-            }
-            rows[arm, than] = {"arms": f"*{ARMS[arm].title}* minus *{ARMS[than].title}*", **told}
-    return rows
 
 
 def every_arm(kept: runs.Reference) -> str:
@@ -124,7 +94,7 @@ def every_arm(kept: runs.Reference) -> str:
         f"{SHORT[measure].strip(',')}, {_sparse(kept, level)}": estimates(kept, measure, level)
         for level, measure in sorted(pairs)
     }
-    if "barrier" in (other := interpolated(kept)).tables:
+    if "barrier" in (other := kept.interpolated).tables:
         main = regime(kept.study).main
         columns[f"barrier, {_sparse(kept, main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]

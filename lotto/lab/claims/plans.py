@@ -19,20 +19,6 @@ class Batch:
     children: int = 2
 
 
-PULLED_APART = (
-    ("imp", "imp-mask"),
-    ("imp-mask", "dense"),
-    ("distilled", "distilled-mask"),
-    ("distilled-mask", "dense"),
-    ("distilled-mask", "imp-mask"),
-    ("distilled-mask", "subset-mask"),
-    ("distilled", "random-filterwise"),
-    ("distilled-all", "random-layerwise-all"),
-    ("distilled-all", "reinit-all"),
-)
-"""Arms that differ in the mask, in the norms, or in the loops behind them; asked after the words were given."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """A reference run: its study, and its batches in the order in which they are computed."""

@@ -70,6 +70,14 @@ class Reference:
         return Study(**{**self.facts["study"], "methods": methods, "levels": levels, **seeds})
 
     @property
+    def interpolated(self) -> Reference:
+        """The same run with the barriers of interpolated batch-norm statistics in the place of its own; without those
+        tables that do not have them."""
+        table = self.tables.get("barrier")
+        there = table is not None and "interpolated" in table
+        return dataclasses.replace(self, tables={"barrier": table.assign(barrier=table.interpolated)} if there else {})
+
+    @property
     def current(self) -> bool:
         """Whether it was started under today's rules."""
         return self.facts["rules"] == judge.digest()
