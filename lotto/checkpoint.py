@@ -48,9 +48,13 @@ class Checkpoint:
         """The last state saved, as (tensors, plain data), or None."""
         if self.folder is None:
             return None
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with contextlib.suppress(FileNotFoundError), safe_open(self.folder / "state.safetensors", "pt") as f:
+        # what a crash of the machine has left half-written is no state
+        with (
+            contextlib.suppress(FileNotFoundError, SafetensorError),
+            safe_open(self.folder / "state.safetensors", "pt") as f,
+        ):
             self._before = float(f.metadata().get("seconds", 0))
             return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["state"])  # noqa: SIM118
         return None
@@ -68,6 +72,8 @@ class Checkpoint:
         with contextlib.suppress(FileNotFoundError):
             told = {"state": json.dumps(state), "seconds": str(self.seconds())}
             save_tensors(tensors, self.folder / self._part, told)
+            with (self.folder / self._part).open("rb") as f:
+                os.fsync(f.fileno())
             (self.folder / self._part).replace(self.folder / "state.safetensors")
         self._last = time.monotonic()
         if time.time() >= self.deadline:

@@ -90,7 +90,7 @@ def check_images(images: Tensor, labels: Tensor, classes: int | None = None) -> 
                 "needed: logits.softmax(1)"
             )
         return
-    top = classes if classes is not None else int(labels.max()) + 1
+    top = classes if classes is not None else max(1, int(labels.max()) + 1)
     if (bad := (labels < 0) | (labels >= top)).any():
         i = int(bad.nonzero()[0])
         raise DataError(f"label {i} is {int(labels[i])}; labels run from 0 to {top - 1}")

@@ -118,6 +118,7 @@ def results(made, tmp_path):
     out.mkdir()
     report.page(made, out)
     report.page(REAL, out)
+    (out / "03_c.html").write_text("<html>of an earlier run, before it failed</html>")
     row = {"claim": "a < b", "word": "fails", "agrees": "yes", "estimate": "1.5 [1, 2]"}
     done = {"name": "01_a", "status": "ok", "title": "A", "seconds": 61.2, "core_seconds": 1234.5, "board": [row, row]}
     other = {"name": REAL.stem, "status": "up to date"}

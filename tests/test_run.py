@@ -141,6 +141,7 @@ def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["-p", "preset", "cifar10"], "write --preset cifar10"), (["-p", "variant", "tour"], "each notebook has its own"),
         (["-p", "seads", "3"], "'seads' is not a parameter of the study; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
         (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
         (["--only", "07"], "notebook '07' does not exist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ def export(small: SynSet, place: Path | str, form: str) -> list[Path]:
 
     "mtt": images_best.pt and labels_best.pt in the folder `place`, pixels or whitened as the set has them; "dc": a
     res_*.pt, normalised by `constants`, or by the set's own mean and deviation; "idc": a data_*.pt; "npz": arrays;
-    "png": a folder of folders, 8 bits a channel, for looking at (whitened sets lose there what they teach). DataError
-    for another format, and where it cannot say what the set holds: soft labels in a format of class numbers, whitened
+    "png": a folder of folders, 8 bits a channel, for looking at (whitened sets lose there what they teach). Images that
+    hold several are taken apart, but for "idc", whose code does that itself, if it is told the factor. DataError for
+    another format, and where it cannot say what the set holds: soft labels in a format of class numbers, whitened
     images in one of pixels.
     """
     if form not in FORMATS:
@@ -34,6 +36,9 @@ def export(small: SynSet, place: Path | str, form: str) -> list[Path]:
         )
     if small.whitening and form not in ("mtt", "png"):
         raise DataError(f"form = {form!r}: keeps pixels, and this set is whitened; use 'mtt', or SynSet.save")
+    if small.factor > 1 and form != "idc":
+        images, labels = small.decode()
+        small = dataclasses.replace(small, images=images, labels=labels, factor=1)
     place, images, labels = Path(place), small.images.cpu(), small.labels.cpu()
 
     if form == "mtt":

@@ -36,7 +36,7 @@ be left."""
 EDGE = 1e-3
 """A value so little outside [0, 1], a quarter of a grey level, is rounding and not counted as cut."""
 
-READING = 2
+READING = 3
 """Version of what `load` makes of the files of others: raise it when the same bytes become another set."""
 
 
@@ -66,6 +66,8 @@ def load(file: Path | str, real: RealData | None = None, space: str | None = Non
         found = _arrays(path)
     elif path.suffix in (".pt", ".pth"):
         found = _tensors(path, factor)
+    elif path.suffix == ".safetensors":
+        return SynSet.load(path)
     else:
         raise DataError(f"{file}: not a format that is known; known are {KNOWN}")
     return _finish(file, found, real, space, factor)
@@ -116,6 +118,8 @@ def _finish(file: Path | str, found: Found, real: RealData | None, space: str | 
         raise DataError(
             f"{file}: labels name {count} classes, but there are {len(classes)}; load the data set they were made for"
         )
+    labels, classes, order = _as_named(labels, tuple(classes), real)
+    told += [order] if order else []
     images, by, how = _seen(file, found, images.contiguous(), len(classes), real, space)
     if by:
         mean, std = torch.zeros(images.shape[1]), torch.ones(images.shape[1])
@@ -125,7 +129,22 @@ def _finish(file: Path | str, found: Found, real: RealData | None, space: str | 
         std, mean = torch.std_mean(images, dim=(0, 2, 3), correction=0)
         std = std.clamp_min(1e-6)
     about = {"method": "imported", "read as": "; ".join([f"{told[0]}, {how}", *told[1:]])}
-    return SynSet(images, labels, tuple(classes), mean, std, about, factor or 1, zca(by) if by else None)
+    return SynSet(images, labels, classes, mean, std, about, factor or 1, zca(by) if by else None)
+
+
+def _as_named(
+    labels: Tensor, classes: tuple[str, ...], real: RealData | None
+) -> tuple[Tensor, tuple[str, ...], str | None]:
+    """Labels and classes in the order of the real data's, where these have the same names; else as they are, and where
+    names differ, in words that they were not compared."""
+    if real is None or classes == real.classes or len(classes) != len(real.classes):
+        return labels, classes, None
+    if set(classes) != set(real.classes):
+        return labels, classes, f"its classes, whose names are others, in the order {', '.join(classes[:3])}, ..."
+    theirs = torch.tensor([real.classes.index(c) for c in classes])
+    soft = labels.is_floating_point()
+    labels = labels[:, theirs.argsort()] if soft else theirs[labels]
+    return labels, real.classes, "its classes were brought into the order of the real data's"
 
 
 def _seen(

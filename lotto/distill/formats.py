@@ -117,10 +117,19 @@ def _arrays(path: Path) -> Found:
     return Found(torch.from_numpy(found["images"]), torch.from_numpy(found["labels"]), "arrays", None, classes)
 
 
+EIGHT_BITS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+"""Modes of pictures that are read, and as what."""
+
+
+def _counted(name: str) -> tuple:
+    # "2" before "10"
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
 def _folder(path: Path) -> Found:
     from PIL import Image
 
-    classes = sorted(p.name for p in path.iterdir() if p.is_dir())
+    classes = sorted((p.name for p in path.iterdir() if p.is_dir()), key=_counted)
     files = [(c, f) for c, name in enumerate(classes) for f in sorted((path / name).glob("*.png"))]
     if empty := [name for c, name in enumerate(classes) if c not in {c for c, _ in files}]:
         raise DataError(f"{path / empty[0]}: holds no PNG; each class needs one")
@@ -131,7 +140,9 @@ def _folder(path: Path) -> Found:
         check_file(f)
         try:
             with Image.open(f) as picture:
-                arrays.append(channels_first(picture if picture.mode in ("L", "RGB") else picture.convert("RGB")))
+                if picture.mode not in EIGHT_BITS:
+                    raise DataError(f"{f}: has pictures of mode {picture.mode!r}; save them with 8 bits a channel")
+                arrays.append(channels_first(picture.convert(EIGHT_BITS[picture.mode])))
         except OSError as error:  # PIL's UnidentifiedImageError is one
             raise DataError(f"{f}: is no picture, or is cut short ({str(error)[:80]}); get it again") from None
         if arrays[-1].shape != arrays[0].shape:

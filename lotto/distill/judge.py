@@ -9,7 +9,7 @@ from typing import Any
 from lotto import nets
 from lotto.config import Net, Recipe
 from lotto.data import DataError, RealData, Split
-from lotto.distill.synset import SynSet
+from lotto.distill.synset import SynSet, check_classes
 from lotto.streams import generator
 from lotto.train import evaluate_splits, outcome, train
 
@@ -52,6 +52,7 @@ def evaluate(
                 f"the set has images of shape {tuple(small.images.shape[1:])} and {len(small.classes)} classes, the "
                 f"real data {real.shape} and {len(real.classes)}; judge it on the data it was made for"
             )
+        check_classes(small, real)
         small, real = small.split(), small.view(real)
     rows = []
     for (on, net), (name, recipe), k in itertools.product(nets.items(), recipes.items(), range(repeats)):

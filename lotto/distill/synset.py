@@ -194,3 +194,12 @@ def encode(images: Float[Tensor, "m c h w"], factor: int) -> Float[Tensor, "n c 
     parts = small.view(factor, factor, -1, *small.shape[1:])
     rows = [torch.cat(list(row), dim=3) for row in parts]
     return torch.cat(rows, dim=2)[:, :, :h, :w]
+
+
+def check_classes(small: SynSet, real: RealData) -> None:
+    """DataError where a set and the real data have the same classes in different orders: labels would be mistaken."""
+    if small.classes != real.classes and set(small.classes) == set(real.classes):
+        raise DataError(
+            f"the set's classes begin with {small.classes[0]!r} and the real data's with {real.classes[0]!r}: they are "
+            "the same in another order; bring the labels into that of the real data"
+        )

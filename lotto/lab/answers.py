@@ -143,8 +143,9 @@ def ends(
     `means`; ties are named together, and nets that did not train are counted. Empty where nothing was measured."""
     found = means(table, column, level, by)
     rows = table if level is None else table[table.level == level]
-    lost = int((rows.state != "trained").sum()) if "state" in rows else 0
-    without = f" Without {lost} nets that did not train." if lost else ""
+    lost = int((rows.state != "trained").sum() if "state" in rows else rows[column].isna().sum())
+    without = f" Without {lost} {'nets that did not train' if 'state' in rows else 'for which there is none'}."
+    without = without if lost else ""
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""
@@ -188,11 +189,13 @@ def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, wh
 def stable(table: pd.DataFrame, study: Study, level: int) -> str:
     """Which pruned arms have a mean barrier below the 2-point rule at a level, of how many, and which dense nets have
     one."""
-    found = {
-        m: interval(list(by_seed(table, m, 0 if ARMS[m].dense else level, "barrier").values())).mean for m in study.arms
-    }
-    below = [m for m, mean in found.items() if mean is not None and mean < STABLE]
-    pruned, dense = ([ARMS[m].title for m in below if ARMS[m].dense == is_dense] for is_dense in (False, True))
+    at = {m: 0 if ARMS[m].dense else level for m in study.arms}
+    found = {m: interval(list(by_seed(table, m, at[m], "barrier").values())) for m in study.arms}
+    below = {m: ARMS[m].title for m, f in found.items() if f.mean is not None and f.mean < STABLE}
+    for m in below:
+        lost, every = judge.failures(table, m, at[m])
+        below[m] += f" ({every - lost} of {every} trained)" if lost else ""
+    pruned, dense = ([told for m, told in below.items() if ARMS[m].dense == is_dense] for is_dense in (False, True))
     of, has = sum(not ARMS[m].dense for m in found), "has" if len(pruned) == 1 else "have"
     return (
         f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of {of} pruned arms {has} a "
@@ -205,11 +208,12 @@ def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
     """A sentence for each arm of a tour: its mean barrier (at `level` rounds, where it prunes), whether that is stable
     by the 2-point rule, and whether it is below the dense network's."""
     found = {
-        m: interval(list(by_seed(barrier, m, level if m != "dense" else 0, "barrier").values())) for m in study.arms
+        m: interval(list(by_seed(barrier, m, 0 if ARMS[m].dense else level, "barrier").values())) for m in study.arms
     }
-    high, sentences = found["dense"].mean, []
+    high, sentences = found["dense"].mean if "dense" in found else None, []
     for m, mean in ((m, f.mean) for m, f in found.items()):
-        who = f"{ARMS[m].title}, {plots.sparsity(study, level)}" if m != "dense" else "The dense network"
+        who = ARMS[m].title if ARMS[m].dense else f"{ARMS[m].title}, {plots.sparsity(study, level)}"
+        who = "The dense network" if m == "dense" else who
         if mean is None:
             sentences.append(f"*{who}*: no two trainings to walk between.")
             continue

@@ -139,11 +139,14 @@ def export(folder: Path, file: Path, weights: bool = False) -> dict[str, Any]:
     product is not in the store, ConfigError as from `finished` or if the file cannot be written.
     """
     run = finished(folder)
+    store._ready(store.root())
     if gone := [name for name in run.products if store._open(store.root() / name) is None]:
         raise StoreError(
             f"{store.root()}: {len(gone)} of the {len(run.products)} products of {folder} are missing, such as "
             f"{gone[0][:24]}; set LOTTO_STORE to the store that the run used, or run it again with --force"
         )
+    # what came without its weights is handed on as it is
+    weights = weights and not any(_read(store.root() / name / "done.json").get("left_out") for name in run.products)
     versions = {m: version(m) for m in ("torch", "torchvision", "plotly")}
     made = {"format": FORMAT, "lotto": lotto.__version__, "versions": versions, "parameters": run.parameters}
     part, files = file.with_name(file.name + ".part"), {}

@@ -65,6 +65,7 @@ def bring(file: Path, out: str | None = None) -> Arrived:
         _check_results(archive)
         where = batch.place(manifest["parameters"]["preset"], manifest["parameters"], out)
         store._check_format()
+        store._ready(store.root())
         _room(archive)
         with _own(where):
             _nothing_lost(archive, where)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -150,13 +149,15 @@ def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What a run was made with, for index.html: the device, the total `seconds` and `core_seconds` of the finished
     notebooks or cells `done`, the system, the versions."""
     total = {n: sum(e.get(n, 0) for e in done) for n in ("seconds", "core_seconds")}
+    here = parallel.machine()  # of what was computed elsewhere, or before that was noted, that machine is told instead
+    made = {n: "; ".join(dict.fromkeys(e[n] for e in done if n in e)) or here[n] for n in here}
     return {
-        "device": parallel.place(),
+        "device": made["device"],
         "cost": (
             f"{total['core_seconds']:,.0f} core-seconds, {total['seconds']:,.0f} s by the clock, where not "
             "read from the store"
         ),
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "system": made["system"],
         "versions": ", ".join(
             [f"lotto {lotto.__version__}", *(f"{m} {version(m)}" for m in ("torch", "torchvision", "plotly"))]
         ),
@@ -173,7 +174,7 @@ def look_for_a_browser() -> None:
 def _table(jobs: list[Job]) -> str:
     rows = [("notebook", "status", "seconds", "as the reference", "output")]
     for j in jobs:
-        seconds, there = f"{j.seconds:.0f}" if j.seconds else "", j.result if j.result.exists() else j.partial
+        seconds, there = f"{j.seconds:.0f}" if j.seconds else "", j.partial if j.status == "FAILED" else j.result
         rows.append((j.name, j.status, seconds, index.agreement(j.board), str(there)))
     widths = [max(len(r[i]) for r in rows) for i in range(4)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[4]]) for r in rows)

@@ -93,7 +93,9 @@ def check_files(data: Data) -> None:
                 return
             raise DataError(f"{place / name} is missing; {remedy}")
         what, found = (
-            ("MD5", _md5(place / name)) if isinstance(expected, str) else ("size", (place / name).stat().st_size)
+            ("MD5", _md5(place / name, stamp(place / name)))
+            if isinstance(expected, str)
+            else ("size", (place / name).stat().st_size)
         )
         if found != expected:
             raise DataError(
@@ -105,7 +107,13 @@ def _may_download() -> bool:
     return os.environ.get("LOTTO_DOWNLOAD") == "1"
 
 
+def stamp(file: Path) -> tuple[int, int]:
+    """When a file was changed and how long it is: what is remembered of its content is asked for anew with it."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
 @functools.cache
-def _md5(file: Path) -> str:
+def _md5(file: Path, stamped: tuple[int, int]) -> str:
     with file.open("rb") as f:
         return hashlib.file_digest(f, "md5").hexdigest()

@@ -29,7 +29,7 @@ from lotto.config import ConfigError, nearest
 from lotto.data import DataError
 from lotto.lab import batch, presets
 from lotto.lab.gather import Cell
-from lotto.lab.groups import OF_ONE, PLACES
+from lotto.lab.groups import DEFAULTS, OF_ONE, PLACES
 from lotto.lab.notebooks import CLONE, digest, up_to_date
 from lotto.lab.study import Study
 
@@ -160,6 +160,8 @@ def plan(grid: Grid, given: Mapping[str, Any], sources: Sequence[Path], out: str
     """
     if both := [n for n in grid.own if given.get(n) is not None]:
         raise ConfigError(f"{both[0]!r} is given by grid {grid.name} and on the command line; drop one of them")
+    if groups := [n for values in grid.cells for n in values if n in DEFAULTS]:
+        raise ConfigError(f"grid {grid.name}: {groups[0]!r} is a group of parameters; vary single ones of it")
     place = Path(out).expanduser().resolve() if out else CLONE / "runs" / f"grid-{grid.name}"
     cells: dict[Study, Cell] = {}
     for values in grid.cells:

@@ -35,7 +35,8 @@ def index(
         }
         for e in entries
     ]
-    linked = {e["name"]: page for e in entries if (folder / (page := f"{e['name']}.html")).exists()}
+    whole = [e["name"] for e in entries if e["status"] != "FAILED"]  # an earlier page of one that failed is no result
+    linked = {name: page for name in whole if (folder / (page := f"{name}.html")).exists()}
     parts = ["<h1>Lottery tickets from distilled images</h1>"]
     if rows:
         parts += ["<h2>What this run says</h2>", _rows(rows, linked)]

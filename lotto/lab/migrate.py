@@ -1,19 +1,22 @@
 """Migration of a store of an older format to the current one: products keep their content and get their current keys.
 
 Format 1 omitted a description's field if it was newer than the first products and had its default. Format 2 writes
-every field. Format 3 leaves out of a setup the dense training that nothing goes back to, and knows no net of before it
-as dead, since some of those live (`reach.dead`): what tells of one is removed, and computed anew when it is asked for.
-Adding a field later needs a new format number, and nothing else.
+every field. Format 3 leaves out of a setup the dense training that nothing goes back to, and takes no earlier product's
+word that a net is dead, since some of those live (`reach.dead`, `product.outdated`): such products, and what was pruned
+further from such nets, are removed, and computed anew when they are asked for. Adding a field later needs a new format
+number, and nothing else. What was paused begins anew where its key has changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 import os
 import shutil
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from lotto.config import ConfigError
 from lotto.lab import store
-from lotto.lab.product import TENSORS, StoreError, _dump, _read, replacing
+from lotto.lab.product import TENSORS, StoreError, _dump, _read, outdated, replacing
 from lotto.lab.store import Cached
 from lotto.lab.waiting import held
 
@@ -57,9 +60,11 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
                 return
             print(f"{place}: migrating a store of an older format: its products get new keys", file=sys.stderr)
             known = functions() if known is None else known
+            _forget_the_dead(place)
             for done in list(place.glob("*/*/done.json")):
                 if function := known.get(done.parent.parent.name):
-                    _move(done.parent, function)
+                    with contextlib.suppress(FileNotFoundError):  # without locks another process may have moved it
+                        _move(done.parent, function)
             with replacing(place / "store.json") as part:
                 _dump(part, {"format": store.FORMAT})
     except Timeout:
@@ -69,12 +74,42 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
         ) from None
 
 
+def _forget_the_dead(place: Path) -> None:
+    """Remove what is outdated, last of all: until then an interrupted call finds it again; and what builds on it."""
+    made_from = {}
+    for done in place.glob("*/*/done.json"):
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # damaged: nobody takes it for a product
+            outdated(done.parent)
+            made_from[done.parent] = _read(done.parent / "config.json")
+    dead = [folder for folder in made_from if outdated(folder)]
+    lost = [t for folder in dead for t in _tickets(made_from[folder].get("config"))]
+    for folder, config in made_from.items():
+        if folder not in dead and any(_begins(t, with_) for t in _tickets(config.get("config")) for with_ in lost):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in dead:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tickets(config: Any) -> Iterator[dict[str, Any]]:
+    """The tickets in a description, at any depth."""
+    if isinstance(config, dict):
+        if {"setup", "rounds"} <= config.keys():
+            yield config
+        for part in config.values():
+            yield from _tickets(part)
+    elif isinstance(config, list):
+        for part in config:
+            yield from _tickets(part)
+
+
+def _begins(ticket: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a ticket's search goes on from another's."""
+    n = len(other["rounds"])
+    return n > 0 and ticket["setup"] == other["setup"] and ticket["rounds"][:n] == other["rounds"]
+
+
 def _move(folder: Path, function: Cached) -> None:
     if (product := store._open(folder)) is None:  # damaged: it is recomputed when it is asked for
-        return
-    states = {product.metrics.get("state"), *product.metrics.get("states", ())}
-    if "dead" in states and _read(folder / "done.json")["format"] < 3:
-        shutil.rmtree(folder)
         return
     try:
         made_from = completed(_read(folder / "config.json"), function)
@@ -83,7 +118,8 @@ def _move(folder: Path, function: Cached) -> None:
     new = folder.parent / store.key(made_from)
     if new == folder:
         return
-    if store._open(new) is None:
+    there = store._open(new)
+    if there is None or there.info.get("left_out") and not product.info.get("left_out"):
         with store.making(new) as place:
             for file in ("metrics.json", TENSORS):
                 if (folder / file).exists():
@@ -92,7 +128,7 @@ def _move(folder: Path, function: Cached) -> None:
             done = _read(folder / "done.json")
             sizes = done["files"] | {"config.json": (place / "config.json").stat().st_size}
             _dump(place / "done.json", done | {"format": store.FORMAT, "files": sizes})
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _same(file: Path, there: Path) -> None:

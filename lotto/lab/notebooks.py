@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
-from lotto.lab import cluster, report, scheduler
+from lotto.lab import cluster, parallel, report, scheduler
 from lotto.lab.product import replacing
 from lotto.lab.progress import Stages
 
@@ -228,7 +228,7 @@ def execute(job: Job) -> str | None:
     job.board = told["board"]
     job.partial.replace(job.result)
     report.page(job.result, base=NOTEBOOKS)
-    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)}
+    made = {"key": job.key, "parameters": job.parameters, "seconds": round(job.seconds, 1)} | parallel.machine()
     with replacing(job.manifest) as part:
         part.write_text(json.dumps({**made, "title": report.title(job.result), **told}, indent=1))
     return None

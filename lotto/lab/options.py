@@ -61,5 +61,10 @@ def study_options(p: argparse.ArgumentParser, told: str) -> None:
 
 
 def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """The parameters given with `-p`: name -> value."""
+    """The parameters given with `-p`: name -> value. ConfigError for where a study begins, which is none."""
+    given = dict(args.parameters)
+    if "preset" in given:
+        raise ConfigError(f"-p preset {given['preset']}: is no parameter of a study; write --preset {given['preset']}")
+    if "variant" in given:
+        raise ConfigError(f"-p variant {given['variant']}: is no parameter of a study; each notebook has its own")
     return {name: value(text) for name, text in args.parameters}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import threading
 import time
 import warnings
@@ -37,11 +38,19 @@ def jobs() -> int:
     if device().type == "cuda":
         return 1
     text = os.environ.get("LOTTO_JOBS", "")
-    if text and (not text.isdigit() or int(text) < 1):
+    if text and (not text.isdecimal() or int(text) < 1):
         raise ConfigError(f"jobs = {text!r}: give a whole number from 1")
     import joblib
 
     return int(text) if text else joblib.cpu_count()  # affinity, and the share of them that a container may use
+
+
+def machine() -> dict[str, str]:
+    """The device and the system that a computation of this process is on, for the record."""
+    return {
+        "device": place(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
 
 
 def place() -> str:

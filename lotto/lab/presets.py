@@ -160,6 +160,8 @@ def study(
     if not isinstance(more or {}, Mapping):
         raise ConfigError(f"more = {more!r}: names and values belong here, such as {{momentum: 0.8}}")
     given, more = ({n: v for n, v in what.items() if v is not None} for what in (parameters, more or {}))
+    if begin := {"preset", "variant"} & more.keys():
+        raise ConfigError(f"more: {min(begin)!r} is not a parameter of the study; it says where one begins")
     if twice := sorted(given.keys() & more.keys()):
         raise ConfigError(f"more: {twice[0]!r} is given beside it too; give it once")
     varied = VARIANTS[variant].get(preset, VARIANTS[variant]["digits"]) if variant else {}

@@ -118,9 +118,17 @@ def _open(folder: Path) -> Product | None:
         if any((folder / name).stat().st_size != size for name, size in here.items()):
             return None
         product = Product(_read(folder / "metrics.json"), path=folder)
+        if outdated(folder):
+            return None
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
         return None
     return product
+
+
+def outdated(folder: Path) -> bool:
+    """Whether a product says of a net that it is dead and is older than format 3: it may live (`reach.dead`)."""
+    metrics = _read(folder / "metrics.json")
+    return "dead" in (metrics.get("state"), *metrics.get("states", ())) and _read(folder / "done.json")["format"] < 3
 
 
 @contextlib.contextmanager
@@ -130,6 +138,7 @@ def replacing(file: Path) -> Iterator[Path]:
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
+        _sync(part)
         part.replace(file)
     except BaseException:
         part.unlink(missing_ok=True)

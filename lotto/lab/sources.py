@@ -22,7 +22,7 @@ from lotto.config import Net
 from lotto.data import DataError, RealData, Split, check_alike, check_images, check_no_class_empty, read_npz, stratified
 from lotto.lab.describe import Data
 from lotto.lab.device import device
-from lotto.lab.downloads import SOURCES, _may_download, check_files, folder
+from lotto.lab.downloads import SOURCES, _may_download, check_files, folder, stamp
 from lotto.lab.store import fingerprint
 from lotto.streams import generator
 
@@ -31,7 +31,7 @@ def load(data: Data) -> RealData:
     """The real images that `data` describes, normalised, on the device (read once in a process, a file of your own when
     it changed)."""
     own_file = Path(data.name) if data.name.endswith(".npz") else None
-    return _load(data, str(device()), _stamp(own_file) if own_file and own_file.is_file() else None)
+    return _load(data, str(device()), stamp(own_file) if own_file and own_file.is_file() else None)
 
 
 @functools.lru_cache(maxsize=2)
@@ -198,18 +198,14 @@ def _pixels(name: str) -> str:
     return digest.hexdigest()
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    return file.stat().st_mtime_ns, file.stat().st_size
-
-
 def sha256(file: Path) -> str:
     if not file.is_file():
         raise DataError(f"{file} is missing")
-    return _sha256_of(file, _stamp(file))
+    return _sha256_of(file, stamp(file))
 
 
 @functools.cache
-def _sha256_of(file: Path, stamp: tuple[int, int]) -> str:
+def _sha256_of(file: Path, stamped: tuple[int, int]) -> str:
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

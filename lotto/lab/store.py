@@ -218,20 +218,32 @@ def _import(module: str, name: str) -> Cached:
 @functools.cache
 def _ready(place: Path) -> Path:
     """`place`, after migrating the store there to the current format; once per process."""
-    with contextlib.suppress(FileNotFoundError):
-        if _read(place / "store.json")["format"] < FORMAT:
-            from lotto.lab.migrate import migrate
+    if (_format(place) or FORMAT) < FORMAT:
+        from lotto.lab.migrate import migrate
 
-            with _full_disk_told():
-                migrate(place)
+        with _full_disk_told():
+            migrate(place)
     return place
 
 
-def _check_format() -> None:
-    file = root() / "store.json"
+def _format(place: Path) -> int | None:
+    """The format of the store at `place`; None where there is none yet. StoreError where there is something else."""
     try:
-        number = _read(file)["format"]
+        return int(_read(place / "store.json")["format"])
     except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise StoreError(f"{place}: is a file; set LOTTO_STORE to a folder") from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{place / 'store.json'}: does not say the store's format; delete this one file, and what is in the store "
+            "is taken as of today's format"
+        ) from None
+
+
+def _check_format() -> None:
+    file, number = root() / "store.json", _format(root())
+    if number is None:
         with _full_disk_told():
             root().mkdir(parents=True, exist_ok=True)
             with replacing(file) as part:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lotto.data import DataError
 from lotto.distill import export, files, whitening
-from lotto.distill.synset import SynSet
+from lotto.distill.synset import SynSet, check_classes
 
 
 def test_whitening_has_the_covariance_it_should_and_comes_back(real):
@@ -136,3 +136,59 @@ def test_exports_that_cannot_say_what_the_set_holds(small, tmp_path):
     white = dataclasses.replace(small, images=whitening.whiten(small.images, by), whitening=by)
     with pytest.raises(DataError, match="form = 'npz': keeps pixels, and this set is whitened; use 'mtt'"):
         export.export(white, tmp_path / "x.npz", "npz")
+
+
+def other_order(real):
+    return dataclasses.replace(real, classes=("zebra", "yak", "cat", "ant"))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_classes_are_matched_by_their_names(real, small, tmp_path, soft):
+    """A folder's classes come in the order of their names, the real data's may not: labels follow the names."""
+    real, names = other_order(real), ("ant", "cat", "yak", "zebra")
+    arrays = {"images": small.images.numpy(), "labels": small.labels.numpy(), "classes": np.array(names)}
+    np.savez(tmp_path / "set.npz", **arrays)
+    back = SynSet.load(tmp_path / "set.npz", real=real)
+    assert back.classes == real.classes and back.labels.tolist() == (3 - small.labels).tolist()
+    assert "brought into the order of the real data's" in back.recipe["read as"]
+    labels, classes, _ = files._as_named(torch.eye(4)[small.labels] if soft else small.labels, names, real)
+    assert (labels.argmax(1) if soft else labels).tolist() == back.labels.tolist() and classes == real.classes
+    for label, name in enumerate(names):
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        for i, image in enumerate(small.images[small.labels == label]):
+            whole = (image.permute(1, 2, 0) * 255).round().byte().numpy()
+            Image.fromarray(whole).save(tmp_path / "pics" / name / f"{i}.png")
+    there = SynSet.load(tmp_path / "pics", real=real)
+    assert there.labels.tolist() == [3 - c for c in range(4) for _ in range(len(small.labels) // 4)]
+    with pytest.raises(DataError, match="the same in another order"):
+        check_classes(dataclasses.replace(small, classes=names), real)
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
+    for c in (0, 2, 10):
+        (tmp_path / str(c)).mkdir()
+        Image.new("L", (8, 8), c).save(tmp_path / str(c) / "0.png")
+    back = SynSet.load(tmp_path)
+    assert back.classes == ("0", "2", "10") and back.labels.tolist() == [0, 1, 2]
+
+
+def test_pictures_of_other_depths_are_read_rightly_or_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("1", (8, 8), 1).save(tmp_path / "a" / "0.png")
+    assert SynSet.load(tmp_path).images.shape == (1, 1, 8, 8)
+    Image.fromarray(np.full((8, 8), 63000, dtype=np.uint16)).save(tmp_path / "a" / "0.png")
+    with pytest.raises(DataError, match="save them with 8 bits a channel"):
+        SynSet.load(tmp_path)
+
+
+@pytest.mark.parametrize(("form", "name"), [("mtt", "mtt"), ("dc", "res_DC.pt"), ("npz", "set.npz"), ("png", "png")])
+def test_images_that_hold_several_are_taken_apart_for_others(real, small, tmp_path, form, name):
+    several = dataclasses.replace(small, factor=2)
+    written = export.export(several, tmp_path / name, form)
+    back = SynSet.load(tmp_path / name if form == "png" else written[0], real=real)
+    assert back.factor == 1 and len(back.images) == len(several.split()) == 4 * len(small.images)
+
+
+def test_a_synset_is_read_by_both_names(real, small, tmp_path):
+    small.save(tmp_path / "set.safetensors")
+    assert files.load(tmp_path / "set.safetensors", real).checksum == small.checksum

@@ -127,3 +127,18 @@ def test_nothing_is_shown_where_there_is_nothing_to_say(monkeypatch):
     assert shown == []
     answers.say("One.", "", "Two.")
     assert [s.data for s in shown] == ["One. Two."]
+
+
+def test_a_tour_without_the_dense_network_or_with_another(compared):
+    arms = ["dense-rewound", "imp"]
+    rows = [{"method": m, "level": 0 if m != "imp" else 2, "seed": 0, "state": "trained", "barrier": 0.5} for m in arms]
+    told = answers.tour(pd.DataFrame(rows), compared.study.but(methods=arms), 2)
+    assert told[0].startswith("*dense, from step k*: a barrier of 0.5 points; stable") and len(told) == 2
+
+
+def test_a_stable_arm_says_how_many_of_its_nets_trained(compared):
+    rows = [
+        {"method": "imp", "level": 2, "seed": s, "state": "trained" if s else "dead", "barrier": 1.0} for s in range(3)
+    ]
+    told = answers.stable(pd.DataFrame(rows), compared.study.but(methods=["imp"]), 2)
+    assert "*IMP (2 of 3 trained)*" in told

@@ -5,6 +5,7 @@ import pytest
 
 from lotto.lab.arms import ARMS
 from lotto.lab.causes import figures, products, tables
+from lotto.lab.causes.products import settling
 from lotto.lab.stability.figures import matched
 from lotto.lab.stability.tables import between, measured
 from lotto.lab.tickets.products import inner_loop, rewind_point
@@ -184,3 +185,21 @@ def test_figures_of_what_makes_it_stable(tiny):
     rows = matched(paths, study, 2)
     assert [t.x[0] for t in rows.data[:2]] == [4.0, 1.0]
     assert f"{ARMS['imp'].title}: child of level 1" in {t.y[0] for t in rows.data}
+
+
+def test_a_loop_that_diverged_has_no_mask_to_settle(tiny):
+    study = tiny(methods=["imp"], lr=1e30)
+    found = settling(inner_loop(study.ticket("imp", 1, 0)))
+    assert found.metrics == {"state": "diverged", "rows": []}
+    assert len(tables.settled(study)) == 0
+
+
+def test_the_factorial_says_how_many_trained(tiny):
+    study = tiny(methods=["dense", "imp", "distilled"], seeds=3)
+    rows = [
+        {"method": m, "level": study.levels[-1], "seed": s, "state": "trained" if s == 0 else "failed", "barrier": 1.0}
+        for m in ("imp", "distilled")
+        for s in range(3)
+    ]
+    fig = figures.factorial(pd.DataFrame(rows), study.but(levels=study.levels[-1:]), "barrier", "points", "title")
+    assert [t.text for t in fig.data if t.mode == "markers+text" and t.x] == [("1 of 3", "1 of 3")]

@@ -116,7 +116,7 @@ def test_sentences():
     )
     alone = grid([dict(ipc=5)], {"barrier/imp/8": [1.0]})
     none = tables.differences(alone, tables.estimates(alone, "barrier"))
-    assert tables.largest(none) == "No two cells differ in one parameter only."
+    assert tables.largest(none) == "No two cells differ in one parameter only, other than the initialisation."
 
 
 def test_a_figure_has_a_dot_a_cell_and_a_mean_of_repetitions():

@@ -84,6 +84,7 @@ BAD = {
     f"cross: {{a: &l {list(range(30))}, b: *l, c: *l}}": "27,000 cells are more than 10,000",
     # what only the study can say
     "cross: {ipcc: [5, 10]}": "cell ipcc=5: 'ipcc' is not a parameter of the study; did you mean 'ipc'?",
+    "cross: {outer: [{lr: 0.4}, {lr: 0.8}]}": "'outer' is a group of parameters; vary single ones of it",
     "cross: {variant: [causes]}": "'variant' is not a parameter of the study",
     "cross: {ipc: [5, 0]}": "cell ipc=0: ipc = 0: ",
     "cross: {ipc: [5, 5000]}": "cell ipc=5000: ipc = 5000: the smallest class has",

@@ -120,6 +120,41 @@ def test_what_tells_of_a_dead_net_is_computed_anew():
     assert len(calls) == 2 and sorted(sizes) in ([3, 3, 5], [3, 4, 5])
 
 
+def test_of_two_that_become_one_the_one_with_tensors_stays():
+    """A product that came without its tensors under today's key does not drive out an older one that has them."""
+    old = next(f for f in store.root().glob("made/*") if json.loads((f / "metrics.json").read_text())["size"] == 3)
+    config = json.loads((old / "config.json").read_text())
+    new = store.root() / "made" / made.key(Made(**config["config"]))
+    shutil.copytree(old, new)
+    (new / "config.json").write_text(json.dumps(migrate.completed(config, made)))
+    done = json.loads((new / "done.json").read_text()) | {"left_out": ["tensors.safetensors"]}
+    done["files"]["config.json"] = (new / "config.json").stat().st_size
+    (new / "done.json").write_text(json.dumps(done))
+    (new / "tensors.safetensors").unlink()
+    migrate.migrate(store.root())
+    assert made.read(Made(**config["config"])).tensors["x"].numel() == 3 and not old.exists()
+
+
+def test_what_was_pruned_further_from_a_net_called_dead_goes_with_it():
+    setup = {"data": "digits"}
+    rounds = [{"score": "magnitude"}, {"score": "magnitude"}, {"score": "random"}]
+    tickets = {
+        "dead": {"setup": setup, "rounds": rounds[:1]},
+        "deeper": {"a": {"ticket": {"setup": setup, "rounds": rounds}}},
+        "beside": {"ticket": {"setup": setup, "rounds": rounds[2:]}},
+        "above": {"ticket": {"setup": setup, "rounds": []}},
+    }
+    for name, config in tickets.items():
+        folder = store.root() / "level" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"config": config}))
+        (folder / "metrics.json").write_text(json.dumps({"state": "dead" if name == "dead" else "alive"}))
+        (folder / "done.json").write_text(json.dumps({"format": 2, "files": {}}))
+    assert store._open(store.root() / "level" / "dead") is None, "nor is it taken from an archive, or an old process"
+    migrate.migrate(store.root())
+    assert {f.name for f in (store.root() / "level").iterdir()} == {"beside", "above"}
+
+
 def test_what_nobody_asks_for_any_more_stays_as_it_is():
     gone, foreign = store.root() / "made" / ("0" * 64), store.root() / "another" / ("1" * 64)
     for folder in (gone, foreign):

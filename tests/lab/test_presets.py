@@ -2,6 +2,7 @@ import pytest
 
 import lotto
 from lotto import nets
+from lotto.config import ConfigError
 from lotto.lab.arms import ARMS
 from lotto.lab.describe import Ticket
 from lotto.lab.presets import PRESETS
@@ -29,3 +30,9 @@ def test_every_preset_describes_a_net_that_is_built(preset):
     net = described.setup(0).net.but(width=4)
     classes = {"digits": 10, "cifar10": 10, "cifar100": 100}[described.data.name]
     assert nets.build(net, (1, 8, 8) if preset == "digits" else (3, 32, 32), classes, 0)
+
+
+@pytest.mark.parametrize("name", ["preset", "variant"])
+def test_where_a_study_begins_is_no_parameter(name):
+    with pytest.raises(ConfigError, match=f"{name}' is not a parameter of the study"):
+        lotto.study("digits", more={name: "cifar10"})

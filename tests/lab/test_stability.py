@@ -90,3 +90,8 @@ def test_a_tour_draws_as_much_for_every_round_and_marks_the_one_that_is_meant(co
         assert [x for x, size in zip(heights.x, heights.marker.size, strict=True) if size > 10] == [at]
     empty = figures.rounds(compared.paths[:0], barrier[:0], study, 1)
     assert len(empty.data) == len(made[1].data)
+
+
+def test_a_pair_that_did_not_train_is_in_no_curve(tiny):
+    study = tiny(methods=["imp"], lr=1e-9)  # it learns nothing
+    assert set(tables.barriers(study).state) == {"failed"} and len(tables.paths(study)) == 0

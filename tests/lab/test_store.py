@@ -293,3 +293,26 @@ def test_products_cross_processes_without_their_tensors():
     assert len(pickle.dumps(product)) < 600
     assert pickle.loads(pickle.dumps(product)).tensors["x"].tolist() == [9, 9, 9]
     assert pickle.loads(pickle.dumps(square)) is square
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "x"}'])
+def test_a_store_that_does_not_say_its_format_is_told_in_one_sentence(own_store, text):
+    store._ready.cache_clear()
+    store.root().mkdir(parents=True, exist_ok=True)
+    (store.root() / "store.json").write_text(text)
+    with pytest.raises(StoreError, match="does not say the store's format"):
+        store._ready(store.root())
+    with pytest.raises(StoreError, match="does not say the store's format"):
+        store._check_format()
+
+
+def test_a_store_that_is_a_file_is_told_in_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LOTTO_STORE", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="is a file; set LOTTO_STORE to a folder"):
+        store._ready(store.root())
+
+
+def test_a_state_that_a_crash_left_half_written_is_none(tmp_path):
+    (tmp_path / "state.safetensors").touch()
+    assert Checkpoint(tmp_path).load() is None

@@ -21,7 +21,7 @@ def factorial(
     table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None
 ) -> go.Figure:
     """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval
-    with the weights rewound (filled) and with everything rewound (hollow)."""
+    with the weights rewound (filled) and with everything rewound (hollow); how many trained, where not all did."""
     arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
     label = {m: f"{ARMS[m].images} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
     order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
@@ -39,10 +39,14 @@ def factorial(
             colours = [COLOURS[m] for m in mine]
             marker = dict(size=10, color=colours if filled else "white", line=dict(color=colours, width=2))
             bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=4, color=grey)
-            hover = dict(text=[str(f) for f in found], hovertemplate=f"%{{text}}<extra>%{{y}}, {what} rewound</extra>")
-            look = dict(mode="markers", showlegend=False, marker=marker, error_x=bars)
+            hover = dict(customdata=[str(f) for f in found])
+            hover |= dict(hovertemplate=f"%{{customdata}}<extra>%{{y}}, {what} rewound</extra>")
+            some = [f"{f.n} of {study.seeds}" if f.n < study.seeds else "" for f in found]  # that trained
+            look = dict(mode="markers+text", showlegend=False, marker=marker, error_x=bars, textposition="top center")
             fig.add_trace(
-                go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], **look, **hover), row=1, col=c
+                go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], text=some, **look, **hover),
+                row=1,
+                col=c,
             )
         if mark is not None:
             fig.add_vline(x=mark, line=RULE, row=1, col=c)

@@ -22,8 +22,10 @@ SHARES = (0.1, 0.25, 0.5)
 def settling(run: Training) -> Product:
     """The mask of one round, had its inner loop been stopped at each of SHARES: overlap with the mask of the whole
     loop, and chance."""
-    mask, images = start_of(run.ticket).mask, inner_images(run.ticket.setup.data, run.images)
-    final = masks.prune(mask, scores.magnitude(trained(run).tensors, mask), run.ticket.fraction)
+    mask, images, whole = start_of(run.ticket).mask, inner_images(run.ticket.setup.data, run.images), trained(run)
+    if whole.metrics["state"] in ("dead", "diverged"):
+        return Product({"state": whole.metrics["state"], "rows": []})
+    final = masks.prune(mask, scores.magnitude(whole.tensors, mask), run.ticket.fraction)
     rows = []
     for share in SHARES:
         first = run.recipe.first

@@ -101,7 +101,7 @@ def _dots(found: Sequence[tuple[float, float]], colour: str, symbol: str) -> go.
 
 def _means(found: Sequence[tuple[float, Interval]], colour: str, symbol: str, hover: Sequence[str]) -> go.Scatter:
     bars = dict(type="data", thickness=1.5, width=4, color=colour, symmetric=False)
-    bars |= {"array": [(m.high or m.mean) - m.mean if m.high is not None else 0 for _, m in found]}
+    bars |= {"array": [m.half or 0 for _, m in found]}
     bars |= {"arrayminus": [m.mean - m.low if m.low is not None else 0 for _, m in found]}
     return go.Scatter(
         x=[x for x, _ in found],

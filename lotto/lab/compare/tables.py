@@ -205,7 +205,7 @@ def finished(table: pd.DataFrame) -> str:
 def largest(changes: pd.DataFrame) -> str:
     """Which difference is the largest, and how many have an interval without 0."""
     if not len(changes):
-        return "No two cells differ in one parameter only."
+        return "No two cells differ in one parameter only, other than the initialisation."
     top = changes.loc[changes["mean"].abs().idxmax()]
     clear = int(((changes.low > 0) | (changes.high < 0)).sum())
     known = int(changes.low.notna().sum())

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lotto.config import ConfigError
+from lotto.data import DataError
 from lotto.lab.explore.frames import framed
 from lotto.lab.plots import show
 
@@ -43,7 +44,7 @@ def explore(
         with message:  # an error in a callback would otherwise go unseen
             try:
                 replace(picture, make(**{name: c.value for name, c in controls.items()}))
-            except ConfigError as error:  # values that do not fit together: one sentence
+            except (ConfigError, DataError) as error:  # values that do not fit together: one sentence
                 print(error)
 
     for c in controls.values():

@@ -66,7 +66,8 @@ def figure(sets: Sets, classes: Sequence[str], kind: str, label: str, ipc: int, 
         picked = range(len(classes)) if label == EVERY else [classes.index(label)]
         fig.data[0].source = _png(_side_by_side(shown, picked, min(ipc, 3 if label == EVERY else 10), label == EVERY))
         at = f" after {steps:,} steps" if len(there) > 1 else ""
-        title = f"{name}{at}: {'every class' if label == EVERY else f'class {label}'}, {ipc} stored a class"
+        stored = max(1, len(shown.labels) // len(classes))
+        title = f"{name}{at}: {'every class' if label == EVERY else f'class {label}'}, {stored} stored a class"
     fig.update_xaxes(visible=False)
     fig.update_yaxes(visible=False)
     height = 130 if label != EVERY else 80 + 60 * min(ipc, 3)

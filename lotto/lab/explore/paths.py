@@ -73,6 +73,8 @@ def figure(
         data.append(_line(found.alphas if mean else [], mean, name=name, line=dict(color=colour, width=3, dash=dash)))
         top += [v for c in shown.values() for v in c if not math.isnan(v)]
     over = f"initialisation {seed}" if seed != EVERY else counted(study)
+    if seed == EVERY and 0 < len(shown) < study.seeds:
+        over += f", {len(shown)} trained"
     title = f"{named(study, method, level)}, {over}" + ("" if top else ": no net trained")
     layout, end = _canvas(), max([found.tops.get(column, 0.0), *top]) or 1.0
     axes = {

@@ -118,11 +118,12 @@ def figure(
         hover = "%{y}: %{x:.1f} minutes " + name + "<extra></extra>"
         bars = dict(type="bar", orientation="h", x=[minutes[p][n] for p in parts], y=parts, hovertemplate=hover)
         data.append(dict(**bars, name=name, marker=dict(color=colour), xaxis="x", yaxis="y"))
-    for curve, name, colour, dash in (
-        (reference, "reference run", FONT, "dot"),
-        (own, "these parameters", COLOURS[method], "solid"),
+    kept = runs.known(study.preset)
+    for of, curve, name, colour, dash in (
+        (kept.study if kept else study, reference, "reference run", FONT, "dot"),
+        (study, own, "these parameters", COLOURS[method], "solid"),
     ):
-        data.append(_line(study, curve, name, colour, dash))
+        data.append(_line(of, curve, name, colour, dash))
     missing = sum(count for *_, count in cost.values())
     seconds = sum(more for _, more, _ in cost.values())
     told = f"{missing} products to compute, about {span(seconds / workers)} on {workers} core{'s' * (workers > 1)}"

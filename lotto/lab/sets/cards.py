@@ -60,7 +60,11 @@ def card_of(small: SynSet, study: Study) -> dict[str, Any]:
         found = pd.DataFrame(
             evaluate(*pair, {on: described(study, on) for on in study.judge.on}, asked, study.judge.nets)
         )
-        means = found.groupby(["net", "recipe"], sort=False).accuracy.mean().reset_index()
+        means = (
+            found.groupby(["net", "recipe"], sort=False)
+            .accuracy.agg(lambda each: each.mean(skipna=False))
+            .reset_index()
+        )
         tables.append(means.assign(method=method, level=level, seed=0))
     about = {**_about(small), "checksums": [small.checksum]}
     return {"set": about, "worth": {"nets": study.judge.nets, "steps": study.judge.steps, **_worth(pd.concat(tables))}}

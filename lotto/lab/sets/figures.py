@@ -57,8 +57,11 @@ def judged(table: pd.DataFrame, study: Study) -> go.Figure:
     for c, ipc in enumerate(study.judge.ipcs, 1):
         for k in kinds:
             rows = table[(table.method == k) & (table.level == ipc)]
-            values = [v for v in rows.accuracy if v is not None]
+            values = rows.accuracy.dropna().tolist()
             found = interval(values)
+            if len(values) < len(rows):
+                told = dict(text=f"{len(values)} of {len(rows)} trained", font=dict(size=9), showarrow=False)
+                fig.add_annotation(x=100, y=names[k], xanchor="right", **told, row=1, col=c)
             fig.add_trace(marks(values, names[k], COLOURS[k], size=5, opacity=0.5, hover="%{x:.1f}"), row=1, col=c)
             fig.add_trace(bold(found, names[k], COLOURS[k]), row=1, col=c)
         if ceiling.mean is not None:

@@ -16,7 +16,7 @@ from lotto.distill.distributions import Distributions, match_distributions
 from lotto.distill.gradients import Gradients, match_gradients
 from lotto.distill.pool import NET_BATCH, random_net
 from lotto.distill.recipes import Gradient, Matching, Trajectory
-from lotto.distill.synset import SynSet
+from lotto.distill.synset import SynSet, check_classes
 from lotto.distill.trajectories import Trajectories, flat, match_trajectories
 from lotto.lab import sources
 from lotto.lab.describe import Data, Expert, Images, Judges, Judging, SetOf
@@ -127,6 +127,12 @@ def own(file: str, real: RealData) -> SynSet:
             f"{file}: images of shape {tuple(made.images.shape[1:])} and {len(made.classes)} classes, the real data "
             f"{real.shape} and {len(real.classes)}; use it with the data it was made for"
         )
+    if made.recipe.get("read as", "").startswith("IDC"):
+        raise DataError(
+            f"{file}: IDC's files do not say how many images each of theirs holds; give a .safetensors file that does: "
+            "SynSet.load(file, real=real, factor=2).save('set.safetensors')"
+        )
+    check_classes(made, real)
     return made
 
 

@@ -21,11 +21,12 @@ from lotto.stability import barrier
 
 def paths(study: Study) -> pd.DataFrame:
     """Table of the curves: one row per (method, level, seed, pair, statistics, alpha), with train and test loss (nats)
-    and error (points)."""
-    return rows(
-        study.cells(),
-        [[row for n, p in enumerate(lines) for row in _points(n, p.metrics)] for lines in segments(study)],
-    )
+    and error (points); pairs whose nets did not both train are left out, as in `barriers`."""
+    whole = [
+        [row for n, p in enumerate(lines) if worst(p.metrics["states"]) == "trained" for row in _points(n, p.metrics)]
+        for lines in segments(study)
+    ]
+    return rows(study.cells(), whole)
 
 
 def _points(number: int, found: dict[str, Any]) -> list[dict[str, Any]]:
