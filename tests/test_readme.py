@@ -57,6 +57,12 @@ DIFFERENCES = {
     "digits": [
         ("distilled", "dense", 8),
         ("herding", "dense", 8),
+        "outer minus gentle",
+        "all real minus distilled",
+        "all real minus random real",
+        "long minus short",
+        "distilled minus random real",
+        "weights minus all",
         ("dense", "imp", 8),
         ("dense", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
@@ -72,7 +78,7 @@ DIFFERENCES = {
     ],
 }
 """Run -> (arm, other, level) of the differences of barriers (or of another measure) that the README tells, in their
-order."""
+order; of a main effect, its name."""
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ order."""
 )
 def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, begin, end):
     from lotto.lab.arms import ARMS
-    from lotto.lab.claims import judge, runs
+    from lotto.lab.claims import contrasts, judge, runs
     from lotto.stats import paired
 
     kept = runs.reference(name)
@@ -96,15 +102,20 @@ def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, beg
         ]
         return paired(*(judge.counted(*each) for each in found))
 
-    def told(found):
-        return not found.low <= 0 <= found.high
+    def told(text):
+        low, high = map(float, re.search(r"\[(.*), (.*)\]", text).groups())
+        return low > 0 or high < 0
 
+    effects = {row["first minus second"]: row for row in contrasts.main_effects(kept)}
     expected = []
     for part in DIFFERENCES[name]:
-        found, mark = difference(kept.tables, *part), ""
-        if len(part) == 3 and told(found) != told(difference(kept.interpolated.tables, *part)):
-            mark = "†"
-        expected.append(found.text(1) + mark)
+        if isinstance(part, str):
+            plain, other = effects[part]["97.2 %"], effects[part]["97.2 %, interpolated"]
+        else:
+            readings = kept.tables, kept.tables | kept.interpolated.tables
+            plain, other = (difference(tables, *part).text(1) for tables in readings)
+        differ = "accuracy" not in part and told(plain) != told(other)
+        expected.append(plain + "†" * differ)
     assert re.findall(DIFFERENCE + "†?", README[README.index(begin) : README.index(end)]) == expected
 
 
