@@ -63,6 +63,8 @@ DIFFERENCES = {
         "long minus short",
         "distilled minus random real",
         "weights minus all",
+        ("subset-long", "subset-long-all", 8),
+        ("imp-short", "imp-short-all", 8),
         ("dense", "imp", 8),
         ("dense", "imp-mask", 8),
         ("dense", "distilled-mask", 8),

@@ -20,7 +20,8 @@ NAMES = {"real": "all real", "subset": "random real"}
 EFFECTS = (
     "Exploratory: no rule was fixed for these, and intervals are not corrected for their number. What one factor of "
     "the inner loops changes in the barrier, all others held equal: the mean over the pairs of arms that differ in it "
-    "alone, with its 95 % interval over initialisations; below 0 the first value is the more stable."
+    "alone, with its 95 % interval over initialisations; below 0 the first value is the more stable. "
+    "A mean hides where factors act together."
 )
 
 
