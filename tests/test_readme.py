@@ -45,6 +45,8 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, be
     levels = sorted(set(kept.tables["barrier"].level) - {0})
     readings = [(kept, "accuracy"), (kept, "barrier"), (kept.interpolated, "barrier")]
     means = {f"{v:.1f}" for run, m in readings for at in levels for v in board.means(run, m, at).values()}
+    if "judged" in kept.tables:
+        means |= {f"{v:.1f}" for ipc in (1, 10) for v in board.means(kept, "teaches", ipc).values()}
     told = README[README.index(begin) : README.index(end)]
     told = re.sub(r"[\d.]+ (times|million|%)", "", told)  # of lengths, sizes and sparsities
     told = re.sub(DIFFERENCE, "", told)

@@ -277,7 +277,8 @@ def estimates(kept: runs.Reference, measure: str, level: int) -> dict[str, Inter
     at their own), nets that did not train counted as in `judge.counted`."""
     table, guess, found = kept.tables[MEASURES[measure].table], 100 / kept.facts["classes"], {}
     for arm in dict.fromkeys(table.method):
-        if values := counted(table, measure, arm, 0 if ARMS[arm].dense else level, guess):
+        at = 0 if arm in ARMS and ARMS[arm].dense else level  # `real`, all images, is a set and no arm
+        if values := counted(table, measure, arm, at, guess):
             found[arm] = interval(list(values.values()))
     return found
 
