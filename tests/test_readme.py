@@ -59,6 +59,10 @@ DIFFERENCES = {
     "digits": [
         ("distilled", "dense", 8),
         ("herding", "dense", 8),
+        ("permuted", "distilled", 8),
+        ("initial", "dense", 8),
+        ("initial", "distilled", 8),
+        ("distilled-mask", "initial", 8),
         "outer minus gentle",
         "all real minus distilled",
         "all real minus random real",
