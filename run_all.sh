@@ -118,11 +118,9 @@ try_venv() {
   [ -n "$python" ] || { echo "  no Python >= 3.11 with venv on PATH; install one (python.org, or your system's python3-venv)" >&2; return 1; }
   room || return 1
   acquire
-  local itself="${here//\\/\\\\}"
-  itself="${itself//&/\\&}"
   if ! { [ -x "$venv" ] && [ "$(cat "$here/.venv/.lotto" 2>/dev/null)" = "$(digest "$venv")" ] && satisfied "$venv" 2>/dev/null; }; then
     echo "setting up .venv with $($python --version) (some minutes, about 6 GB)" >&2
-    "$python" -m venv "$here/.venv" && pins | sed "s|^-e \.\$|-e \"${itself//|/\\|}\"|" >"$here/.venv/pins.txt" &&
+    "$python" -m venv "$here/.venv" && { pins | grep -vx -- '-e \.'; printf -- '-e "%s"\n' "$here"; } >"$here/.venv/pins.txt" &&
       "$venv" -m pip install --quiet --disable-pip-version-check -r "$here/.venv/pins.txt" >&2 ||
       { release; echo "  pip could not install the pins of environment.yml (is a package index reached? is there space?)" >&2; return 1; }
     # also where PYTHONDONTWRITEBYTECODE is set: without bytecode every start costs seconds

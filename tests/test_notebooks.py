@@ -41,7 +41,7 @@ def test_there_are_notebooks():
 @books
 def test_size_and_metadata(book):
     nb = nbformat.read(book, 4)
-    assert book.stat().st_size <= 350_000
+    assert book.stat().st_size <= 300_000
     assert (
         set(nb.metadata) == {"kernelspec", "language_info"}
         and nb.metadata.kernelspec.name == "python3"

@@ -44,6 +44,7 @@ def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
     words: cells hold text, which is to wrap, and no numbers.
     """
     cells = table.to_html(border=0, na_rep="-", classes="words" if words else None)
+    cells = re.sub(r">\s+<", "><", cells)  # what indents the source makes up most of a committed table
     _html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
 
 
@@ -144,8 +145,8 @@ def ends(
     found = means(table, column, level, by)
     rows = table if level is None else table[table.level == level]
     lost = int((rows.state != "trained").sum() if "state" in rows else rows[column].isna().sum())
-    without = f" Without {lost} {'nets that did not train' if 'state' in rows else 'for which there is none'}."
-    without = without if lost else ""
+    which = "nets that did not train" if "state" in rows else "for which there is none"
+    without = f" Without {lost} {which}." if lost else ""
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""

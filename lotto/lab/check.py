@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lotto import masks, nets, reach
 from lotto.config import ConfigError, Net
-from lotto.data import DataError
+from lotto.data import DataError, RealData
 from lotto.lab import downloads, sources
 from lotto.lab.arms import ARMS
 from lotto.lab.claims.rules import REGIMES
@@ -18,16 +20,6 @@ def check(study: Study) -> Study:
     """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there
     and whole, the net and the distilling net fit them, every weight can be reached, and classes hold enough images.
     ConfigError or DataError says what does not; nothing is computed."""
-    return _checked(study, "ipc")
-
-
-def check_judged(study: Study) -> Study:
-    """This study, if the sets that are to be judged can be made here too; else ConfigError or DataError as `check`."""
-    _checked(study.but(ipc=max(study.judge.ipcs), methods=study.judge.kinds), "ipcs")
-    return study
-
-
-def _checked(study: Study, ipc_name: str) -> Study:
     if kept := REGIMES.get(study.preset):
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
@@ -45,15 +37,7 @@ def _checked(study: Study, ipc_name: str) -> Study:
             f"{unreachable_told(lost, masks.size(masks.ones(net)))}. A sparsity would count what was never in use: "
             "take larger images, or a net that halves them less often"
         )
-    fewest, ipc = int(real.train.labels.bincount(minlength=len(real.classes)).min()), study.distill.ipc
-    if fewest == 0:
-        raise DataError("a class has no training image left; give more of it, or a smaller held_out")
-    parts = max(4 if "patches" in study.methods else 1, study.distill.factor**2)  # what one stored image holds
-    if ipc * parts > fewest:
-        each = f", and one stored holds {parts}" if parts > 1 else ""
-        raise DataError(
-            f"{ipc_name} = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}"
-        )
+    _enough(real, "ipc", study.distill.ipc, study.methods, study.distill.factor)
     if "own" in study.arms:
         for seed in study.initialisations:
             own(study.images("own", seed).file, real)
@@ -62,3 +46,22 @@ def _checked(study: Study, ipc_name: str) -> Study:
     if any(r.images and r.images.distill for r in firsts):
         nets.build(match, real.shape, len(real.classes), 0)
     return study
+
+
+def check_judged(study: Study) -> Study:
+    """Whether the sets that are to be judged can be made: classes hold enough images. DataError says what they hold."""
+    real = sources.load(study.data)
+    _enough(real, "ipcs", max(study.judge.ipcs), study.judge.kinds, study.distill.factor)
+    return study
+
+
+def _enough(real: RealData, name: str, ipc: int, kinds: Sequence[str], factor: int) -> None:
+    fewest = int(real.train.labels.bincount(minlength=len(real.classes)).min())
+    parts = max(4 if "patches" in kinds else 1, factor**2)  # what one stored image holds
+    if fewest == 0:
+        raise DataError("a class has no training image left; give more of it, or a smaller held_out")
+    if ipc * parts > fewest:
+        each = f", and one stored holds {parts}" if parts > 1 else ""
+        raise DataError(
+            f"{name} = {ipc}: the smallest class has {fewest} training images{each}; give at most {fewest // parts}"
+        )

@@ -76,17 +76,15 @@ def migrate(place: Path, known: Mapping[str, Cached] | None = None) -> None:
 
 def _forget_the_dead(place: Path) -> None:
     """Remove what is outdated, last of all: until then an interrupted call finds it again; and what builds on it."""
-    made_from = {}
-    for done in place.glob("*/*/done.json"):
+    tickets, dead = {}, []
+    for folder in [done.parent for done in place.glob("*/*/done.json")]:
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # damaged: nobody takes it for a product
-            outdated(done.parent)
-            made_from[done.parent] = _read(done.parent / "config.json")
-    dead = [folder for folder in made_from if outdated(folder)]
-    lost = [t for folder in dead for t in _tickets(made_from[folder].get("config"))]
-    for folder, config in made_from.items():
-        if folder not in dead and any(_begins(t, with_) for t in _tickets(config.get("config")) for with_ in lost):
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in dead:
+            config, metrics, done = (_read(folder / f"{part}.json") for part in ("config", "metrics", "done"))
+            tickets[folder] = list(_tickets(config.get("config")))
+            dead += [folder] if outdated(metrics, done) else []
+    lost = [t for folder in dead for t in tickets[folder]]
+    further = [f for f, theirs in tickets.items() if f not in dead and any(_begins(t, o) for t in theirs for o in lost)]
+    for folder in [*further, *dead]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

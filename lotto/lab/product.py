@@ -118,17 +118,16 @@ def _open(folder: Path) -> Product | None:
         if any((folder / name).stat().st_size != size for name, size in here.items()):
             return None
         product = Product(_read(folder / "metrics.json"), path=folder)
-        if outdated(folder):
+        if outdated(product.metrics, done):
             return None
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
         return None
     return product
 
 
-def outdated(folder: Path) -> bool:
+def outdated(metrics: dict[str, Any], done: dict[str, Any]) -> bool:
     """Whether a product says of a net that it is dead and is older than format 3: it may live (`reach.dead`)."""
-    metrics = _read(folder / "metrics.json")
-    return "dead" in (metrics.get("state"), *metrics.get("states", ())) and _read(folder / "done.json")["format"] < 3
+    return done["format"] < 3 and "dead" in (metrics.get("state"), *metrics.get("states", ()))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import lotto
 from lotto.lab import parallel
 from lotto.lab.explore import background, costs, whatif
 from lotto.lab.stability.products import segments
@@ -79,12 +80,19 @@ def test_a_figure_of_costs_and_curves(study):
     assert "all is in the store" in done.layout.title.text and len(done.data) == len(fig.data)
 
 
+def test_the_reference_stands_at_its_own_sparsities():
+    """Whatever share of the weights a round of the study that is meant removes."""
+    meant = lotto.study("digits", methods=["dense", "imp"], fraction=0.5)
+    left = [x for x, _ in whatif.Plans(meant).reference(meant, "barrier")]
+    assert left[0] == 100 and left[-1] == pytest.approx(0.47, abs=0.01)
+
+
 def test_a_curve_grows_with_the_store(study):
     plans = whatif.Plans(study)
     meant = plans.meant("imp", {})
     assert plans.curve(meant, "accuracy") == []
     segments(study.but(methods=("dense",)))
-    assert [level for level, _ in plans.curve(meant, "accuracy")] in ([0], []), "a net that fails has no point"
+    assert [left for left, _ in plans.curve(meant, "accuracy")] in ([100], []), "a net that fails has no point"
     segments(meant)
     whatif.Plans(study).curve(meant, "accuracy")
     assert all(need.stored for need in plans.needs(meant))

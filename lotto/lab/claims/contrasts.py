@@ -40,8 +40,7 @@ def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
             row = {"factor": factor, "first minus second": named, "pairs": str(len(pairs))}
             for level in batch["levels"]:
                 for what, run in (("", kept), (", interpolated", kept.interpolated)):
-                    sparse = f"{100 - 100 * kept.study.density(level):.1f} %{what}"
-                    row[sparse] = str(_effect(run, pairs, level)) if "barrier" in run.tables else "-"
+                    row[kept.sparse(level) + what] = str(_effect(run, pairs, level)) if "barrier" in run.tables else "-"
             rows.append(row)
     return rows
 

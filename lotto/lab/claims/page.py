@@ -91,12 +91,12 @@ def every_arm(kept: runs.Reference) -> str:
     done = [b for b in kept.facts["batches"].values() if b["done"]]
     pairs |= {(at, t) for b in done for at in b["levels"] for t in ("accuracy", "barrier") if t in kept.tables}
     columns = {
-        f"{SHORT[measure].strip(',')}, {_sparse(kept, level)}": estimates(kept, measure, level)
+        f"{SHORT[measure].strip(',')}, {kept.sparse(level)}": estimates(kept, measure, level)
         for level, measure in sorted(pairs)
     }
     if "barrier" in (other := kept.interpolated).tables:
         main = regime(kept.study).main
-        columns[f"barrier, {_sparse(kept, main)}, interpolated"] = estimates(other, "barrier", main)
+        columns[f"barrier, {kept.sparse(main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
 
     def told(e: Interval | None) -> str:
@@ -104,7 +104,3 @@ def every_arm(kept: runs.Reference) -> str:
 
     cells = [{n: told(found.get(arm)) for n, found in columns.items()} for arm in arms]
     return markdown([{"arm": ARMS[arm].title} | row for arm, row in zip(arms, cells, strict=True)])
-
-
-def _sparse(kept: runs.Reference, level: int) -> str:
-    return f"{100 - 100 * kept.study.density(level):.1f} %"

@@ -69,6 +69,10 @@ class Reference:
         seeds = {"seeds": min(done) if batches else max(done)} if done else {}
         return Study(**{**self.facts["study"], "methods": methods, "levels": levels, **seeds})
 
+    def sparse(self, level: int) -> str:
+        """The sparsity at a level, as "97.2 %"."""
+        return f"{100 - 100 * self.study.density(level):.1f} %"
+
     @property
     def interpolated(self) -> Reference:
         """The same run with the barriers of interpolated batch-norm statistics in the place of its own; without those

@@ -32,8 +32,8 @@ MEASURES = {"barrier": "error barrier (points)", "accuracy": "test accuracy (%)"
 GREY, TODO = "#c4c8ce", "#56789a"
 """The colours of what is in the store and of what is to be computed."""
 
-Curve = list[tuple[int, list[float]]]
-"""(level, its values over the initialisations that trained): what a line is drawn from."""
+Curve = list[tuple[float, list[float]]]
+"""(percent of the weights left, values over the initialisations that trained): what a line is drawn from."""
 
 
 class Plans:
@@ -77,7 +77,7 @@ class Plans:
     def curve(self, study: Study, column: str) -> Curve:
         """This study's curve, as far as its products are in the store."""
         values = self.values(study, column)
-        return sorted((level, v) for (_, level), v in values.items() if v)
+        return sorted(((100 * study.density(level), v) for (_, level), v in values.items() if v), reverse=True)
 
     def reference(self, study: Study, column: str) -> Curve:
         """The reference run's curve of the same arm, at all of its levels."""
@@ -86,7 +86,7 @@ class Plans:
         table, (dense, method) = self.kept.tables[column], study.methods
         cells = [(dense, 0), *((method, level) for level in sorted(set(table.level)) if level)]
         found = [(level, list(by_seed(table, m, level, column).values())) for m, level in cells]
-        return [(level, v) for level, v in found if v]
+        return [(100 * self.kept.study.density(level), v) for level, v in found if v]
 
 
 @functools.lru_cache(maxsize=1000)
@@ -118,12 +118,11 @@ def figure(
         hover = "%{y}: %{x:.1f} minutes " + name + "<extra></extra>"
         bars = dict(type="bar", orientation="h", x=[minutes[p][n] for p in parts], y=parts, hovertemplate=hover)
         data.append(dict(**bars, name=name, marker=dict(color=colour), xaxis="x", yaxis="y"))
-    kept = runs.known(study.preset)
-    for of, curve, name, colour, dash in (
-        (kept.study if kept else study, reference, "reference run", FONT, "dot"),
-        (study, own, "these parameters", COLOURS[method], "solid"),
+    for curve, name, colour, dash in (
+        (reference, "reference run", FONT, "dot"),
+        (own, "these parameters", COLOURS[method], "solid"),
     ):
-        data.append(_line(of, curve, name, colour, dash))
+        data.append(_line(curve, name, colour, dash))
     missing = sum(count for *_, count in cost.values())
     seconds = sum(more for _, more, _ in cost.values())
     told = f"{missing} products to compute, about {span(seconds / workers)} on {workers} core{'s' * (workers > 1)}"
@@ -147,8 +146,8 @@ def _range(curves: Curve, measure: str) -> list[float]:
     return [min(means) - 4.0, 100.5]
 
 
-def _line(study: Study, curve: Curve, name: str, colour: str, dash: str) -> dict[str, Any]:
-    found = [(100 * study.density(level), interval(values)) for level, values in curve]
+def _line(curve: Curve, name: str, colour: str, dash: str) -> dict[str, Any]:
+    found = [(left, interval(values)) for left, values in curve]
     return dict(
         **dict(type="scatter", x=[x for x, _ in found], y=[f.mean for _, f in found], mode="lines+markers"),
         **dict(name=name, line=dict(color=colour, dash=dash), xaxis="x2", yaxis="y2"),
