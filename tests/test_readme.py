@@ -1,11 +1,20 @@
-"""The README's code runs as it stands, and its commands exist."""
+"""The README's code runs as it stands, its commands exist, and what FINDINGS.md tells is what the reference runs say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+CLONE = Path(__file__).resolve().parents[1]
+README = (CLONE / "README.md").read_text()
+REFERENCE = CLONE / "notebooks" / "reference"
+FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
+SECTIONS = {"digits": "## Digits", "cifar10-small": "## Small CIFAR-10", "cifar10-brief": "## Full size"}
+
+
+def findings(name):
+    """What FINDINGS.md says of a reference run, its lines joined."""
+    return FINDINGS.split(f" {SECTIONS[name]} ")[1].split(" ## ")[0]
 
 
 def test_the_ten_lines_run(capsys):
@@ -26,19 +35,13 @@ def test_options_named_in_the_readme_exist():
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
-        assert (Path(__file__).resolve().parents[1] / target).exists(), target
+    for page in (CLONE / "README.md", REFERENCE / "FINDINGS.md"):
+        for target in re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
 
 
-@pytest.mark.parametrize(
-    "name, begin, end",
-    [
-        ("digits", "With one learning rate in all loops", "On small CIFAR-10, at a size"),
-        ("cifar10-small", "On small CIFAR-10, at a size", "At full size"),
-        ("cifar10-brief", "At full size", "## Commands"),
-    ],
-)
-def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, begin, end):
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
     from lotto.lab.claims import board, runs
 
     kept = runs.reference(name)
@@ -47,8 +50,7 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name, be
     means = {f"{v:.1f}" for run, m in readings for at in levels for v in board.means(run, m, at).values()}
     if "judged" in kept.tables:
         means |= {f"{v:.1f}" for ipc in (1, 10) for v in board.means(kept, "teaches", ipc).values()}
-    told = README[README.index(begin) : README.index(end)]
-    told = re.sub(r"[\d.]+ (times|million|%)", "", told)  # of lengths, sizes and sparsities
+    told = re.sub(r"[\d.]+ (times|million|%)", "", findings(name))  # of lengths, sizes and sparsities
     told = re.sub(DIFFERENCE, "", told)
     numbers = set(re.findall(r"\d+\.\d\b", told))
     assert len(numbers) > 5 and numbers <= means, sorted(numbers - means)
@@ -85,18 +87,12 @@ DIFFERENCES = {
         ("dense-norms-distilled", "dense", 8),
     ],
 }
-"""Run -> (arm, other, level) of the differences of barriers (or of another measure) that the README tells, in their
+"""Run -> (arm, other, level) of the differences of barriers (or of another measure) that FINDINGS.md tells, in their
 order; of a main effect, its name."""
 
 
-@pytest.mark.parametrize(
-    "name, begin, end",
-    [
-        ("digits", "With one learning rate in all loops", "On small CIFAR-10, at a size"),
-        ("cifar10-small", "On small CIFAR-10, at a size", "At full size"),
-    ],
-)
-def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, begin, end):
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_every_difference_of_the_findings_is_that_of_its_reference_run(name):
     from lotto.lab.arms import ARMS
     from lotto.lab.claims import contrasts, judge, runs
     from lotto.stats import paired
@@ -124,7 +120,7 @@ def test_every_difference_of_the_findings_is_that_of_its_reference_run(name, beg
             plain, other = (difference(tables, *part).text(1) for tables in readings)
         differ = "accuracy" not in part and told(plain) != told(other)
         expected.append(plain + "†" * differ)
-    assert re.findall(DIFFERENCE + "†?", README[README.index(begin) : README.index(end)]) == expected
+    assert re.findall(DIFFERENCE + "†?", findings(name)) == expected
 
 
 def test_interpolated_statistics_make_barriers_higher():
@@ -147,8 +143,7 @@ def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers()
     kept = runs.reference("cifar10-brief")
     arms = ("dense", "distilled", "subset", "random-layerwise", "imp", "imp-rewound")
     expected = [f"{board.means(kept, m, 8)[arm]:.1f}" for m in ("barrier", "accuracy") for arm in arms]
-    told = README[README.index("At full size") : README.index("## Commands")]
-    assert re.findall(r"\b\d+\.\d\b(?! million)", told) == expected
+    assert re.findall(r"\b\d+\.\d\b(?! million)", findings("cifar10-brief")) == expected
 
 
 def test_the_table_of_claims_is_what_the_reference_runs_say():

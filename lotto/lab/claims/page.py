@@ -24,12 +24,15 @@ def page() -> str:
             continue
         kept = runs.reference(name)
         parts.append(f"## {name}\n\n{kept.origin}\n\n{measured(kept)}\n")
-        for j in kept.judged():
+        lines = {j: _lines(kept, j) for j in kept.judged()}
+        for j in filter(lines.get, lines):
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
             head = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
-            parts.append("\n".join([*head, *(_lines(kept, j) or ["- not run"])]) + "\n")
+            parts.append("\n".join([*head, *lines[j]]) + "\n")
+        if absent := [f"{j.claim.id} ({j.claim.short})" for j, found in lines.items() if not found]:
+            parts.append(f"Not run: {', '.join(absent)}.\n")
         if effects := contrasts.main_effects(kept):
             parts.append(f"### The factorial\n\n{contrasts.EFFECTS}\n\n{markdown(effects)}")
         if pairs := contrasts.pulled_apart(kept):
