@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import contrasts, plans, runs
@@ -33,6 +34,7 @@ def page() -> str:
             parts.append("\n".join([*head, *lines[j]]) + "\n")
         if absent := [f"{j.claim.id} ({j.claim.short})" for j, found in lines.items() if not found]:
             parts.append(f"Not run: {', '.join(absent)}.\n")
+        parts += over_sparsity(kept)
         if effects := contrasts.main_effects(kept):
             parts.append(f"### The factorial\n\n{contrasts.EFFECTS}\n\n{markdown(effects)}")
         if pairs := contrasts.pulled_apart(kept):
@@ -55,8 +57,9 @@ def measured(kept: runs.Reference) -> str:
     pairs = [f"{(k := math.comb(c, 2))} pair{'s' if k > 1 else ''} of children ({who})" for c, who in by.items()]
     return (
         f"A barrier is the highest of {kept.study.points} points on the straight line between two children, above the "
-        f"mean of its ends, and the mean over the pairs of a ticket: {'; '.join(pairs)}. It hardly exceeds the error "
-        "of guessing less that of the ends: for inaccurate nets a low one says nothing."
+        f"mean of its ends, and the mean over the pairs of a ticket: {'; '.join(pairs)}. Tickets of several batches "
+        "are those of the first. A barrier hardly exceeds the error of guessing less that of the ends: for inaccurate "
+        "nets a low one says nothing."
     )
 
 
@@ -85,13 +88,42 @@ def _lines(kept: runs.Reference, judged: Judged) -> list[str]:
     return found
 
 
+def over_sparsity(kept: runs.Reference) -> list[str]:
+    """The arms of the curves, as a Markdown table of their accuracies and one of their barriers at every level; nothing
+    before they were run."""
+    batch = kept.facts["batches"].get("curves")
+    if not batch or not batch["done"]:
+        return []
+    found = ["### Over sparsity\n\nThe curves of the notebooks as numbers: means with their 95 % intervals.\n"]
+    for measure in ("accuracy", "barrier"):
+        columns = {kept.sparse(at): estimates(kept, measure, at) for at in batch["levels"]}
+        found.append(_table(measure, [m for m in ARMS if m in batch["methods"]], columns, kept, str))
+    return found
+
+
+def _table(
+    corner: str,
+    arms: Sequence[str],
+    columns: Mapping[str, Mapping[str, Interval]],
+    kept: runs.Reference,
+    told: Callable[[Interval], str],
+) -> str:
+    """Arms by columns, as Markdown; behind a number that not all initialisations have, in brackets how many."""
+    rows = []
+    for arm in arms:
+        there = {n: column[arm] for n, column in columns.items() if arm in column}
+        cells = {n: told(e) + (f" ({e.n})" if e.n < kept.planned else "") for n, e in there.items()}
+        rows.append({corner: ARMS[arm].title} | {n: cells.get(n, "") for n in columns})
+    return markdown(rows)
+
+
 def every_arm(kept: runs.Reference) -> str:
     """A Markdown table of a reference run: for every arm the means over initialisations of what its primary claims
     measure at their levels, and of accuracy and barrier at every level (dense nets: at their own)."""
     judged = [j for j in kept.judged() if j.claim.primary]
     taken = [e for j in judged for e in (*j.parts, *filter(None, [j.twin])) if e.part.at in ("main", "fine", "high")]
     pairs = {(e.level, e.part.measure) for e in taken}
-    done = [b for b in kept.facts["batches"].values() if b["done"]]
+    done = [b for n, b in kept.facts["batches"].items() if b["done"] and n != "curves"]
     pairs |= {(at, t) for b in done for at in b["levels"] for t in ("accuracy", "barrier") if t in kept.tables}
     columns = {
         f"{SHORT[measure].strip(',')}, {kept.sparse(level)}": estimates(kept, measure, level)
@@ -101,9 +133,4 @@ def every_arm(kept: runs.Reference) -> str:
         main = regime(kept.study).main
         columns[f"barrier, {kept.sparse(main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
-
-    def told(e: Interval | None) -> str:
-        return "" if e is None else f"{e.mean:.1f}" + (f" ({e.n})" if e.n < kept.planned else "")
-
-    cells = [{n: told(found.get(arm)) for n, found in columns.items()} for arm in arms]
-    return markdown([{"arm": ARMS[arm].title} | row for arm, row in zip(arms, cells, strict=True)])
+    return _table("arm", arms, columns, kept, lambda e: f"{e.mean:.1f}")

@@ -158,7 +158,7 @@ def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, t
     assert text.count("Not run yet.") == len(plans.PLANS) - 1
     assert (
         "A barrier is the highest of 11 points on the straight line between two children, above the mean of its ends, "
-        "and the mean over the pairs of a ticket: 3 pairs of children (primary). It hardly exceeds" in text
+        "and the mean over the pairs of a ticket: 3 pairs of children (primary). Tickets of several batches are" in text
     )
     assert "| arm | accuracy, 97.2 % | barrier, 97.2 % |" in text and "| distilled | 90.0 | 5.0 |" in text
     assert all(f"- **{w}**:" in text for w in board.WORDS) and set(board.WORDS) == set(board.CHIPS)
@@ -177,6 +177,29 @@ def test_the_page_reads_barriers_with_interpolated_statistics_too(reference, mon
     assert "- barrier distilled 5.0, IMP 3.0: 2.0 [2.0, 2.0] (worse) (97.2 % sparse), n = 5" in text
     assert "- statistics interpolated: barrier distilled 8.0, IMP 9.0: -1.0 [-1.0, -1.0] (97.2 % sparse), n = 5" in text
     assert "| barrier, 97.2 % | barrier, 97.2 %, interpolated |" in text and "| 5.0 | 8.0 |" in text
+
+
+def test_the_page_has_curves_as_numbers(reference, monkeypatch, tmp_path):
+    curves = {**reference.facts["batches"]["primary"], "levels": [4, 8]}
+    some = reference.tables["accuracy"]
+    more = some[(some.method == "imp") & (some.seed < 103)].assign(level=4, accuracy=[70.0, 71.0, 72.0])
+    reference.tables["accuracy"] = pd.concat([some, more], ignore_index=True)
+    assert page.over_sparsity(reference) == []
+    reference.facts["batches"]["curves"] = curves
+    head, accuracy, barrier = page.over_sparsity(reference)
+    assert head.startswith("### Over sparsity")
+    assert accuracy.splitlines() == [
+        "| accuracy | 83.2 % | 97.2 % |",
+        "|---|---|---|",
+        "| IMP | 71.0 [68.5, 73.5] (3) | 80.0 [70.2, 89.8] |",
+        "| distilled |  | 90.0 [80.3, 99.7] |",
+    ]
+    assert barrier.splitlines()[2:] == ["| IMP |  | 3.0 [3.0, 3.0] |", "| distilled |  | 5.0 [5.0, 5.0] |"]
+    (tmp_path / "digits.json").touch()
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    monkeypatch.setattr(runs, "reference", lambda name: reference)
+    text = page.page()
+    assert accuracy in text and "| arm | accuracy, 97.2 % | barrier, 97.2 % |" in text
 
 
 def test_markdown_keeps_every_cell():
