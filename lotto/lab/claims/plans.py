@@ -141,14 +141,16 @@ PLANS: dict[str, Plan] = {
         seeds=2,
         first_seed=300,
     ),
-    # twice the steps: whether the words depend on the fit; two initialisations, so never a word of its own
+    # twice the steps (training error 1.9 % on initialisation 0, where half of them leave 18 %): whether the words depend
+    # on the fit; two initialisations, so never a word of its own. IMP's loops are four fifths of it, so they come last
     "cifar10-small-fitted": Plan(
         "cifar10-small",
         {
-            "main level": Batch(
-                ("dense", "dense-rewound", "imp", "imp-rewound", "distilled", "subset", "imp-short"), (8,)
-            )
+            "short loops": Batch(("dense", "distilled", "subset", "imp-short"), (8,)),
+            "long loops": Batch(("imp",), (8,)),
+            "rewound": Batch(("dense-rewound", "imp-rewound"), (8,)),
         },
+        at_once=2,
         more=(("steps", 3000),),
         seeds=2,
         first_seed=200,
