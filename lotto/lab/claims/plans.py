@@ -141,7 +141,7 @@ PLANS: dict[str, Plan] = {
         seeds=2,
         first_seed=300,
     ),
-    # twice the steps (training error 1.9 % on initialisation 0, where half of them leave 18 %): whether the words depend
+    # twice the steps (training error 1.9 % on initialisation 0, where half of them leave 18): whether the words depend
     # on the fit; two initialisations, so never a word of its own. IMP's loops are four fifths of it, so they come last
     "cifar10-small-fitted": Plan(
         "cifar10-small",
