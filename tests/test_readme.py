@@ -56,9 +56,21 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
     assert len(numbers) > 5 and numbers <= means, sorted(numbers - means)
 
 
+def test_the_readme_tells_means_of_the_reference_runs():
+    from lotto.lab.claims import board, runs
+
+    told = README[README.index("What was found") : README.index("![")]
+    kept = [runs.reference(n) for n in ("digits", "cifar10-small")]
+    means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
+    numbers = set(re.findall(r"\d+\.\d\b", told))
+    assert len(numbers) == 8 and numbers <= means, sorted(numbers - means)
+
+
 DIFFERENCE = r"-?\d+\.\d \[-?\d+\.\d, -?\d+\.\d\]"
 DIFFERENCES = {
     "digits": [
+        ("distilled", "dense", 8, "accuracy"),
+        ("distilled", "imp-rewound", 8, "accuracy"),
         ("distilled", "dense", 8),
         ("herding", "dense", 8),
         ("permuted", "distilled", 8),
@@ -69,6 +81,9 @@ DIFFERENCES = {
         "all real minus distilled",
         "all real minus random real",
         "long minus short",
+        "all real minus distilled, long loops",
+        "all real minus random real, short loops",
+        "all real minus distilled, short loops",
         "distilled minus random real",
         "weights minus all",
         ("subset-long", "subset-long-all", 8),
@@ -79,6 +94,9 @@ DIFFERENCES = {
         ("distilled-all", "dense", 4),
     ],
     "cifar10-small": [
+        ("distilled", "dense", 8),
+        ("distilled", "dense", 8, "accuracy"),
+        ("hybrid", "imp", 8, "accuracy"),
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8, "accuracy"),

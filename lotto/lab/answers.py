@@ -140,8 +140,8 @@ def ends(
     digits: int = 1,
     by: str = "method",
 ) -> str:
-    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9.", from
-    `means`; ties are named together, and nets that did not train are counted. Empty where nothing was measured."""
+    """ "The test accuracy is highest for IMP (98.3 [97.9, 98.7] %) and lowest for noise images (...), of 9 compared.",
+    from `means`; ties are named together, and nets that did not train are counted. Empty where nothing was measured."""
     found = means(table, column, level, by)
     rows = table if level is None else table[table.level == level]
     lost = int((rows.state != "trained").sum() if "state" in rows else rows[column].isna().sum())
@@ -157,7 +157,7 @@ def ends(
         if len(names) == len(known):
             return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}.{without}"
         told.append(f"{_listed(names)} ({best.text(digits)}{f' {unit}' if unit else ''})")
-    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)}.{without}"
+    return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)} compared.{without}"
 
 
 def times(fewer: float, than: str) -> str:
@@ -223,6 +223,20 @@ def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
             "" if m == "dense" or high is None else f", {'below' if mean < high else 'not below'} the dense network's"
         )
         sentences.append(f"*{who}*: a barrier of {mean:.1f} points{side}; {word}.")
+    return sentences
+
+
+def spread(kept: runs.Reference, study: Study, level: int) -> list[str]:
+    """A sentence for each arm of a study that the reference run has too: its barriers there (after `level` rounds, where
+    it prunes), mean, lowest and highest, with those of nets that did not train as in `judge.counted`."""
+    table, guess, sentences = kept.tables.get("barrier"), 100 / kept.facts["classes"], []
+    for m in study.arms if table is not None else ():
+        if values := list(judge.counted(table, "barrier", m, 0 if ARMS[m].dense else level, guess).values()):
+            who = "*dense*" if m == "dense" else f"*{ARMS[m].title}*, {kept.sparse(level)} sparse"
+            over = f"over {len(values)} initialisation{'s' * (len(values) > 1)}"
+            sentences.append(
+                f"{who}: {interval(values).mean:.1f} points on average, {min(values):.1f} to {max(values):.1f} {over}."
+            )
     return sentences
 
 

@@ -173,3 +173,6 @@ FACTORIAL = tuple(
     and not (a.then or a.from_k)
 )
 """Images x length x rate x rewinding: the arms of notebook 06's main figure."""
+
+IMAGES = {"real": "all real", "subset": "random real"}
+"""What kinds of images are called beside one another, where that is not their name."""

@@ -24,7 +24,7 @@ def test_the_ends_are_named_with_their_intervals():
     told = answers.ends(table(imp=[1, 2, 3], distilled=[7, 8, 9], subset=[4, 5, 6]), "barrier", 8, "barrier")
     assert told == (
         "The barrier is highest for *distilled* (8.0 [5.5, 10.5] points) and lowest for *IMP* (2.0 [-0.5, "
-        "4.5] points), of 3."
+        "4.5] points), of 3 compared."
     )
 
 
@@ -52,8 +52,8 @@ def test_several_rows_of_an_initialisation_count_once():
 def test_nets_that_did_not_train_are_told_where_they_are_left_out():
     lost = table(imp=[1, None, 3, 4], distilled=[7, 8, 9, None])
     every = answers.ends(table(imp=[1], distilled=[7]).drop(columns="state"), "barrier", 8, "barrier")
-    assert every.endswith(", of 2."), "of sets no state is known"
-    assert answers.ends(lost, "barrier", 8, "barrier").endswith(", of 2. Without 2 nets that did not train.")
+    assert every.endswith(", of 2 compared."), "of sets no state is known"
+    assert answers.ends(lost, "barrier", 8, "barrier").endswith(", of 2 compared. Without 2 nets that did not train.")
     told = answers.beside(lost, "barrier", "distilled", "imp", 8, "barrier")
     assert "over 2 initialisations (of 4) where both trained: too few" in told
 

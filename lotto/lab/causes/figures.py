@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.plots import COLOURS, FONT, RULE, error_line, heat, legend_below, sparsity, styled
 from lotto.lab.study import Study
 from lotto.lab.tables import by_seed
@@ -23,7 +23,7 @@ def factorial(
     """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval
     with the weights rewound (filled) and with everything rewound (hollow); how many trained, where not all did."""
     arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
-    label = {m: f"{ARMS[m].images} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
+    label = {m: f"{IMAGES.get(ARMS[m].images, ARMS[m].images)} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
     order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
     rows = list(
         dict.fromkeys(

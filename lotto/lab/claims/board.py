@@ -187,11 +187,12 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
             if len(j.parts) == 1
             else "not all on the claim's side"
         )
+        side += " of its margin" if any(e.part.rule == "not worse" for e in j.parts) else ""
         absent, every = len(j.claim.parts) - len(j.parts), len(j.claim.parts)
         side += f"; {absent} of its {every} comparisons were not run here" if absent else ""
-        does = {e.part: "does" if e.fits else "does not" for e in j.controls}
+        does = {e.part: "is" if e.fits else "is not" for e in j.controls}
         controls = [f"*{ARMS[p.arm].title}* {does.get(p, 'was not run here')}" for p in j.claim.controls]
-        side += f"; controls that must fail for it to count: {', '.join(controls)}" if controls else ""
+        side += f"; for it to count, controls must be worse by more: {', '.join(controls)}" if controls else ""
         lines.append(
             f"- {j.claim.id}, {j.claim.text}: {told(j, study)}. Over {j.n} initialisation{'s' if j.n > 1 else ''} the "
             f"means are {side}."

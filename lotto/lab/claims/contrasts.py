@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 
-from lotto.lab.arms import ARMS, FACTORIAL
+from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.claims import runs
 from lotto.lab.claims.judge import counted, estimate, regime
 from lotto.lab.claims.rules import Part
@@ -15,7 +15,8 @@ from lotto.stats import Interval, interval
 FACTORS = ("images", "length", "rate", "rewinding")
 """Of an arm of the factorial, and of its inner loops."""
 
-NAMES = {"real": "all real", "subset": "random real"}
+HELD = {"images": ("short", "long")}
+"""Factor -> the lengths at which it is told alone too: as long as the loops on small sets are, and as long as IMP's."""
 
 EFFECTS = (
     "Exploratory: no rule was fixed for these, and intervals are not corrected for their number. What one factor of "
@@ -26,17 +27,22 @@ EFFECTS = (
 
 
 def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
-    """A row for every two values of a factor: the difference of their barriers at each level, by both statistics. None
-    before the factorial has come to three initialisations."""
+    """A row for every two values of a factor, over all pairs of arms and, for what HELD names, over those of one
+    length: the difference of their barriers at each level, by both statistics. None before the factorial has come to
+    three initialisations."""
     batch = kept.facts["batches"].get("factorial")
     if not batch or len(batch["done"]) < 3:
         return []
     arms = {tuple(getattr(ARMS[m], f) for f in FACTORS): m for m in FACTORIAL}
     rows = []
     for at, factor in enumerate(FACTORS):
-        for one, other in itertools.combinations(dict.fromkeys(values[at] for values in arms), 2):
-            pairs = [(m, arms[(*v[:at], other, *v[at + 1 :])]) for v, m in arms.items() if v[at] == one]
-            named = " minus ".join(NAMES.get(value, value) for value in (one, other))
+        values = dict.fromkeys(v[at] for v in arms)
+        kinds = itertools.product((None, *HELD.get(factor, ())), itertools.combinations(values, 2))
+        for length, (one, other) in kinds:
+            some = {v: m for v, m in arms.items() if v[at] == one and length in (None, ARMS[m].length)}
+            pairs = [(m, arms[(*v[:at], other, *v[at + 1 :])]) for v, m in some.items()]
+            named = " minus ".join(IMAGES.get(value, value) for value in (one, other))
+            named += f", {length} loops" if length else ""
             row = {"factor": factor, "first minus second": named, "pairs": str(len(pairs))}
             for level in batch["levels"]:
                 for what, run in (("", kept), (", interpolated", kept.interpolated)):

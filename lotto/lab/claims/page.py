@@ -18,7 +18,12 @@ def page() -> str:
     parts = ["# Claims and what the reference runs say of them\n"]
     parts += ["Made by `python -m lotto.run claims`; rules in `lotto/lab/claims/rules.py`.\n"]
     parts += ["\n".join(f"- **{w}**: {what}." for w, what in WORDS.items()) + "\n"]
-    parts += [f"Sources say where a claim comes from; its comparators and margins are this study's. {existence()}\n"]
+    parts += [
+        "Sources say where a claim comes from; its comparators and margins are this study's (that distilled tickets "
+        "are more stable than IMP's, P3, also stands in the abstract of the paper's predecessor, arXiv 2310.18769). p "
+        "is two-sided: twice the smaller of the p of all comparisons coming out, the largest of theirs, and of one "
+        f"coming out the other way, the smallest times their number; then corrected. {existence()}\n"
+    ]
     for name in plans.PLANS:
         if not (runs.FOLDER / f"{name}.json").exists():
             parts.append(f"## {name}\n\nNot run yet.\n")
@@ -30,7 +35,8 @@ def page() -> str:
             p = f", p = {j.p:.3g} (Holm)" if j.p is not None else ""
             primary = "primary" if j.claim.primary else "exploratory"
             said = f"{j.claim.text[0].upper()}{j.claim.text[1:]}"
-            head = [f"### {j.claim.id} {j.claim.short}: {j.word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
+            word = "estimate, as not all of it was run" if j.word == "not run" else j.word
+            head = [f"### {j.claim.id} {j.claim.short}: {word}{p}", "", f"{said}. *{j.claim.source}; {primary}.*", ""]
             parts.append("\n".join([*head, *lines[j]]) + "\n")
         if absent := [f"{j.claim.id} ({j.claim.short})" for j, found in lines.items() if not found]:
             parts.append(f"Not run: {', '.join(absent)}.\n")
@@ -76,7 +82,7 @@ def _lines(kept: runs.Reference, judged: Judged) -> list[str]:
         return f"- {before}{e.text()}{where([e], kept.study)}, n = {e.difference.n}"
 
     found = [line(e) for e in judged.parts]
-    found += [line(e, "control, must come out: ") for e in judged.controls]
+    found += [line(e, "control, must be told worse: ") for e in judged.controls]
     found += [line(e, "beside it: ") for e in filter(None, [judged.twin])]
     levels, guess = regime(kept.study), 100 / kept.facts["classes"]
     for e in judged.parts:

@@ -112,14 +112,19 @@ class Reference:
             if self.current
             else f"rules have changed since (it began under {f['rules'][:12]}): exploratory"
         )
-        done = " · ".join(f"{n} {len(b['done'])} of {self.planned}" for n, b in f["batches"].items())
+        lacking = [
+            f"{n} ({len(b['done'])} of {self.planned} done)"
+            for n, b in f["batches"].items()
+            if len(b["done"]) < self.planned
+        ]
         hours = f["core_hours"]
         took = f"{hours:.1f} core-hours" if f["device"] == "cpu" else f"{60 * hours:.0f} GPU-minutes"
         made = f"{f['device']}, torch {f['torch']}, {took}"
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
             f"{s.first_seed} to {s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. "
-            f"Initialisations done: {done}.{f' {note}' if (note := f.get('note')) else ''}"
+            + (f"Batches of its plan that are not done: {', '.join(lacking)}." if lacking else "Its plan is done.")
+            + (f" {note}" if (note := f.get("note")) else "")
         )
 
 

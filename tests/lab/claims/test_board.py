@@ -120,8 +120,8 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
         tables(accuracy={"random-layerwise": raised(-5), "noise": raised(-0.5)})["accuracy"],
     )
     assert board.sentences({"accuracy": pd.concat(with_controls)}, study, 10, "02").endswith(
-        "on the claim's side; controls that must fail for it to count: *random, layer-matched* does, *noise images* "
-        "does not, *random real* was not run here."
+        "on the claim's side; for it to count, controls must be worse by more: *random, layer-matched* is, *noise "
+        "images* is not, *random real* was not run here."
     )
     monkeypatch.setattr(judge, "CLAIMS", (two,))
     one = tables(accuracy={"distilled": [80.0], "imp": [90.0], "subset": [70.0]})
