@@ -1,5 +1,7 @@
 """Sentences are made from numbers: what they name is what the table holds, and what was not measured is not told."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -117,6 +119,15 @@ def test_a_tour_says_of_each_arm_whether_it_is_stable_and_below_the_dense_networ
     assert answers.tour(table(dense=[40], imp=[None], distilled=[3]), study, 8)[1] == (
         "*IMP, 97.2 % sparse*: no two trainings to walk between."
     )
+
+
+def test_a_tour_is_set_beside_how_far_the_reference_spreads():
+    kept = dataclasses.replace(runs.reference("digits"), tables={"barrier": table(dense=[40, 10, 19], imp=[None])})
+    assert answers.spread(kept, STUDY, 8) == [
+        "*dense*: 23.0 points on average, 10.0 to 40.0 over 3 initialisations.",
+        "*IMP*, 97.2 % sparse: 90.0 points on average, 90.0 to 90.0 over 1 initialisation.",
+    ], "a net that did not train has the highest barrier there can be; arms that were not run are not told"
+    assert answers.spread(dataclasses.replace(kept, tables={}), STUDY, 8) == []
 
 
 def test_nothing_is_shown_where_there_is_nothing_to_say(monkeypatch):
