@@ -227,8 +227,8 @@ def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
 
 
 def spread(kept: runs.Reference, study: Study, level: int) -> list[str]:
-    """A sentence for each arm of a study that the reference run has too: its barriers there (after `level` rounds, where
-    it prunes), mean, lowest and highest, with those of nets that did not train as in `judge.counted`."""
+    """A sentence for each arm of a study that the reference run has too: mean, lowest and highest of its barriers there
+    (after `level` rounds, where it prunes), nets that did not train counted as in `judge.counted`."""
     table, guess, sentences = kept.tables.get("barrier"), 100 / kept.facts["classes"], []
     for m in study.arms if table is not None else ():
         if values := list(judge.counted(table, "barrier", m, 0 if ARMS[m].dense else level, guess).values()):
