@@ -101,6 +101,7 @@ PLANS: dict[str, Plan] = {
             "herding": Batch(("herding",), (8,)),
             "masks alone": Batch(_ALONE, (8,)),  # as in digits
             "random real alone": Batch(("subset-mask",), (8,)),
+            "no images": Batch(("initial",), (8,)),  # which on digits does as well as distilled ones
             "rewinding": Batch(("distilled-all", "imp-all"), (8,)),
             "gentle": Batch(("distilled-gentle", "imp-short-gentle"), (8,)),
             "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
