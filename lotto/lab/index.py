@@ -14,6 +14,13 @@ from lotto.lab.report import _document, _written, files
 COMPARE = "compare.html"
 """The page beside the index that sets a run beside the reference."""
 
+BOARD = (
+    "<i>word</i>: that of the reference run. <i>agrees</i>: whether all comparisons lie in the 95 % prediction "
+    "intervals that the reference leads one to expect; a dash, where they cannot be compared. <i>but</i>: a second "
+    "reading of the claim, chosen for being unfavourable."
+)
+"""What the board's columns say, where they do not say it themselves."""
+
 
 def index(
     folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]
@@ -39,7 +46,7 @@ def index(
     linked = {name: page for name in whole if (folder / (page := f"{name}.html")).exists()}
     parts = ["<h1>Lottery tickets from distilled images</h1>"]
     if rows:
-        parts += ["<h2>What this run says</h2>", _rows(rows, linked)]
+        parts += ["<h2>What this run says</h2>", _rows(rows, linked), f"<p>{BOARD}</p>"]
     if (folder / COMPARE).exists():
         parts.append(f'<p><a href="{COMPARE}">This run beside the reference run</a>, in one figure.</p>')
     parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
