@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -25,7 +26,7 @@ def curves(
     little beside the others, so that they can be told apart).
 
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow;
-    where none did, there is none.
+    where none did, or an arm was not run, there is none, and the line is broken.
     """
     fig = _curves([(table, column, axis, mark)], study)
     return styled(fig, title + _hollow(fig), 460).update_layout(margin=dict(l=70), legend=dict(font=dict(size=11)))
@@ -84,21 +85,30 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         *((100 * study.density(at), m, at) for at in study.levels),
     ]
     found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
-    found = [(x, f) for x, f in found if f.mean is not None]
-    edge = [(x, f.low, f.high) for x, f in found if f.low is not None and f.n >= BAND]
+    wide = [f.n >= BAND and f.low is not None for _, f in found]
+    joined = [wide[i] and any(wide[max(0, i - 1) : i] + wide[i + 1 : i + 2]) for i in range(len(wide))]  # in a band
+    runs = [
+        [each for _, each in run] for there, run in groupby(zip(joined, found, strict=True), lambda p: p[0]) if there
+    ]
+    outline = [[*((x, f.low) for x, f in run), *((x, f.high) for x, f in run[::-1]), (None, None)] for run in runs]
     band = go.Scatter(
-        x=[x for x, *_ in edge] + [x for x, *_ in edge[::-1]],
-        y=[low for _, low, _ in edge] + [high for *_, high in edge[::-1]],
+        x=[x for part in outline for x, _ in part],
+        y=[y for part in outline for _, y in part],
         **dict(fill="toself", fillcolor=COLOURS[m], mode="lines", opacity=0.12, line=dict(width=0)),
         **dict(hoverinfo="skip", showlegend=False, legendgroup=m),
     )
-    full = [COLOURS[m] if f.n == study.seeds else "white" for _, f in found]
+    full = ["white" if 0 < f.n < study.seeds else COLOURS[m] for _, f in found]
     line = go.Scatter(
         x=[x * beside if x < 100 else x for x, _ in found],
         y=[f.mean for _, f in found],
         **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
-        error_y=dict(type="data", array=[f.half or 0 if f.n < BAND else 0 for _, f in found], thickness=1, width=2),
+        error_y=dict(
+            type="data",
+            array=[0 if j else f.half or 0 for j, (_, f) in zip(joined, found, strict=True)],
+            thickness=1,
+            width=2,
+        ),
         marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
         customdata=[[str(f), f.n, f"{x:.2f}"] for x, f in found],
         hovertemplate="%{customdata[2]} % left: %{customdata[0]}, %{customdata[1]} trained<extra>"

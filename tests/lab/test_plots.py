@@ -1,9 +1,10 @@
 import itertools
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from lotto.lab import curves, plots
+from lotto.lab import curves, plots, presets
 from lotto.lab.arms import ARMS
 
 
@@ -66,6 +67,24 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     fig = curves.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
     assert fig.layout.yaxis.range[0] < 1
     assert "stable: below 2" in {t.name for t in fig.data}
+
+
+def test_a_line_and_its_band_are_broken_where_an_arm_was_not_run():
+    study = presets.study("digits", methods=["dense", "imp", "hybrid"], levels=[2, 4, 8, 12], seeds=5)
+    values = {("dense", 0): 98, ("imp", 2): 97, ("imp", 8): 95, ("imp", 12): 94, ("hybrid", 12): 90}
+    rows = [
+        {"method": m, "level": at, "seed": s, "state": "trained", "accuracy": v + s % 2}
+        for (m, at), v in values.items()
+        for s in range(5)
+    ]
+    fig = curves.curves(pd.DataFrame(rows), study, "accuracy", "accuracy (%)", "title")
+    imp, hybrid = (next(t for t in fig.data if t.name == ARMS[m].title) for m in ("imp", "hybrid"))
+    bands = {t.legendgroup: t for t in fig.data if t.fill}
+    assert [y is None for y in imp.y] == [False, False, True, False, False]
+    assert [y is None for y in hybrid.y] == [False, True, True, True, False]
+    assert [y is None for y in bands["imp"].y].count(True) == 2 and not any(imp.error_y.array)
+    assert bands["hybrid"].y == () and hybrid.error_y.array[0] > 0 < hybrid.error_y.array[-1], "alone: a bar, no band"
+    assert "hollow" not in fig.layout.title.text
 
 
 # what a reader without the cones for long (protanopia) or middle (deuteranopia) waves sees: linear RGB -> linear RGB,

@@ -119,7 +119,11 @@ def tickets():
 def test_curves_have_no_point_of_some_initialisations_and_tell_what_died(shown, tickets):
     reference.over_sparsity(tickets)
     figure, told = shown
-    found = {t.name: [x for _, n, x in t.customdata] for t in figure.data if t.customdata is not None and t.showlegend}
+    found = {
+        t.name: [x for (_, _, x), y in zip(t.customdata, t.y, strict=True) if y is not None]
+        for t in figure.data
+        if t.customdata is not None and t.showlegend
+    }
     left = [f"{100 * tickets.study.density(at):.2f}" for at in (4, 8, 12)]
     assert found == {"IMP": ["100.00", left[1], left[2]], "distilled": ["100.00", left[0], left[1]]}
     assert told == "Hollow marks are without the nets that did not train: 1 of IMP (99.5 % sparse)."
