@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 DRAWN = ("imp", "imp-rewound", "distilled", "subset", "random-layerwise", "hybrid")
 """Arms of its curves."""
-PULLED_APART = (
-    ("imp", "imp-mask"),
-    ("imp-mask", "dense"),
-    ("distilled", "distilled-mask"),
-    ("distilled-mask", "dense"),
-    ("distilled-mask", "subset-mask"),
-    ("distilled", "random-filterwise"),
-    ("distilled-all", "random-layerwise-all"),
-    ("distilled-all", "reinit-all"),
-)
-"""Arms that differ in the mask, in the norms or in the images behind them, and in nothing else."""
 
 
 def shown(study: Study, notebook: str) -> runs.Reference | None:
