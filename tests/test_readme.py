@@ -65,7 +65,8 @@ def test_the_readme_tells_means_of_the_reference_runs():
     told = README[README.index("What was found") : README.index("![")]
     kept = [runs.reference(n) for n in ("digits", "cifar10-small")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
-    numbers = set(re.findall(r"\d+\.\d\b", told))
+    sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
+    numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
     assert len(numbers) == 10 and numbers <= means, sorted(numbers - means)
 
 
@@ -83,6 +84,10 @@ DIFFERENCES = {
         ("initial", "distilled-mask", 8),
         ("initial", "distilled-mask", 8, "accuracy"),
         ("initial", "imp-mask", 8),
+        ("distilled", "dense", 6),
+        ("distilled", "random-layerwise", 4),
+        ("distilled", "random-layerwise", 6),
+        ("hybrid", "imp", 12),
         "outer minus gentle",
         "all real minus distilled",
         "all real minus random real",
@@ -115,24 +120,40 @@ DIFFERENCES = {
 order; of a main effect, its name."""
 
 
+def both_readings(kept, arm, other, level, measure="barrier"):
+    """The difference of two arms by recalibrated and by interpolated statistics."""
+    from lotto.lab.arms import ARMS
+    from lotto.lab.claims import judge
+    from lotto.stats import paired
+
+    at = [(m, 0 if ARMS[m].dense else level) for m in (arm, other)]
+    tables = kept.tables[measure], (kept.tables | kept.interpolated.tables)[measure]
+    return [paired(*(judge.counted(t, measure, *each, 100 / kept.facts["classes"]) for each in at)) for t in tables]
+
+
+def test_what_the_findings_say_of_every_sparsity():
+    from lotto.lab.claims import runs
+
+    kept = runs.reference("digits")
+    for level in kept.facts["batches"]["curves"]["levels"]:
+        for measure in ("barrier", "accuracy"):
+            assert all(d.low < 0 < d.high for d in both_readings(kept, "distilled", "subset", level, measure)), level
+        assert both_readings(kept, "hybrid", "imp", level, "accuracy")[0].low < 0
+        assert (both_readings(kept, "hybrid", "imp", level)[0].low > 0) == (level in (6, 10, 12))
+        dense, chance = (both_readings(kept, "distilled", m, level) for m in ("dense", "random-layerwise"))
+        assert all(d.high < 0 for d in dense) == (level <= 6) and (chance[0].high < 0) == (level in (6, 8, 10))
+
+
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_every_difference_of_the_findings_is_that_of_its_reference_run(name):
-    from lotto.lab.arms import ARMS
-    from lotto.lab.claims import contrasts, judge, runs
-    from lotto.stats import paired
+    from lotto.lab.claims import contrasts, runs
 
     kept = runs.reference(name)
 
-    def difference(tables, arm, other, level, measure="barrier"):
-        at = [0 if ARMS[m].dense else level for m in (arm, other)]
-        found = [
-            (tables[measure], measure, m, a, 100 / kept.facts["classes"]) for m, a in zip((arm, other), at, strict=True)
-        ]
-        return paired(*(judge.counted(*each) for each in found))
-
     def told(text):
+        """-1, 0 or 1: which side of 0 the interval lies on, and 0 where it holds 0."""
         low, high = map(float, re.search(r"\[(.*), (.*)\]", text).groups())
-        return low > 0 or high < 0
+        return (low > 0) - (high < 0)
 
     effects = {row["first minus second"]: row for row in contrasts.main_effects(kept)}
     expected = []
@@ -140,8 +161,7 @@ def test_every_difference_of_the_findings_is_that_of_its_reference_run(name):
         if isinstance(part, str):
             plain, other = effects[part]["97.2 %"], effects[part]["97.2 %, interpolated"]
         else:
-            readings = kept.tables, kept.tables | kept.interpolated.tables
-            plain, other = (difference(tables, *part).text(1) for tables in readings)
+            plain, other = (each.text(1) for each in both_readings(kept, *part))
         differ = "accuracy" not in part and told(plain) != told(other)
         expected.append(plain + "†" * differ)
     assert re.findall(DIFFERENCE + "†?", findings(name)) == expected
