@@ -94,8 +94,15 @@ def test_main_effects_by_hand(shown):
             )
         },
         "long minus short": ("12", "1.7 [1.7, 1.7]", "-"),
+        "long minus short, all real images": ("4", "1.0 [1.0, 1.0]", "-"),
+        "long minus short, distilled images": ("4", "3.0 [3.0, 3.0]", "-"),
+        "long minus short, random real images": ("4", "1.0 [1.0, 1.0]", "-"),
         "outer minus gentle": ("12", "1.0 [1.0, 1.0]", "-"),
         "weights minus all": ("12", "-2.0 [-4.5, 0.5]", "-"),
+        **{
+            f"weights minus all, {i} images": ("4", "-2.0 [-4.5, 0.5]", "-")
+            for i in ("all real", "distilled", "random real")
+        },
     }
     reference.main_effects(run)
     assert shown == [contrasts.EFFECTS, markdown(effects(run))]

@@ -15,8 +15,14 @@ from lotto.stats import Interval, interval
 FACTORS = ("images", "length", "rate", "rewinding")
 """Of an arm of the factorial, and of its inner loops."""
 
-HELD = {"images": ("short", "long")}
-"""Factor -> the lengths at which it is told alone too: as long as the loops on small sets are, and as long as IMP's."""
+HELD = {
+    "images": {f"{length} loops": ("length", length) for length in ("short", "long")},
+    **{
+        f: {f"{IMAGES.get(i, i)} images": ("images", i) for i in ("real", "distilled", "subset")}
+        for f in ("length", "rewinding")
+    },
+}
+"""Factor -> parts of the factorial in which it is told alone too, each by the factor and the value that are held."""
 
 EFFECTS = (
     "Exploratory: no rule was fixed for these, and intervals are not corrected for their number. What one factor of "
@@ -27,9 +33,9 @@ EFFECTS = (
 
 
 def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
-    """A row for every two values of a factor, over all pairs of arms and, for what HELD names, over those of one
-    length: the difference of their barriers at each level, by both statistics. None before the factorial has come to
-    three initialisations."""
+    """A row for every two values of a factor, over all pairs of arms and over those of each part that HELD names: the
+    difference of their barriers at each level, by both statistics. None before the factorial has come to three
+    initialisations."""
     batch = kept.facts["batches"].get("factorial")
     if not batch or len(batch["done"]) < 3:
         return []
@@ -37,12 +43,12 @@ def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
     rows = []
     for at, factor in enumerate(FACTORS):
         values = dict.fromkeys(v[at] for v in arms)
-        kinds = itertools.product((None, *HELD.get(factor, ())), itertools.combinations(values, 2))
-        for length, (one, other) in kinds:
-            some = {v: m for v, m in arms.items() if v[at] == one and length in (None, ARMS[m].length)}
+        kinds = itertools.product(("", *HELD.get(factor, ())), itertools.combinations(values, 2))
+        for part, (one, other) in kinds:
+            held, value = HELD[factor][part] if part else ("", None)
+            some = {v: m for v, m in arms.items() if v[at] == one and (not part or getattr(ARMS[m], held) == value)}
             pairs = [(m, arms[(*v[:at], other, *v[at + 1 :])]) for v, m in some.items()]
-            named = " minus ".join(IMAGES.get(value, value) for value in (one, other))
-            named += f", {length} loops" if length else ""
+            named = " minus ".join(IMAGES.get(v, v) for v in (one, other)) + (f", {part}" if part else "")
             row = {"factor": factor, "first minus second": named, "pairs": str(len(pairs))}
             for level in batch["levels"]:
                 for what, run in (("", kept), (", interpolated", kept.interpolated)):
