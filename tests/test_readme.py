@@ -127,6 +127,10 @@ DIFFERENCES = {
         ("imp-mask", "distilled-mask", 8, "accuracy"),
         ("imp-mask", "distilled-mask", 8),
         ("distilled-mask", "subset-mask", 8),
+        ("distilled-mask", "initial", 8),
+        ("subset-mask", "initial", 8),
+        ("initial", "random-layerwise", 8),
+        ("initial", "dense", 8),
         ("dense-norms-distilled", "dense", 8),
     ],
 }
