@@ -78,15 +78,18 @@ def claims(argv: Sequence[str]) -> int:
     """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's
     barriers."""
     from lotto.lab import plots
-    from lotto.lab.claims import board, page, runs
+    from lotto.lab.claims import board, judge, page, runs
 
     file = CLONE / "README.md"
     file.write_text(board.readme(file.read_text()))
     (runs.FOLDER / "CLAIMS.md").write_text(page.page())
     for name in board.columns():
         if kept := runs.known(name):
-            seen = kept.view("main level")
-            seen = seen.but(methods=[m for m in seen.arms if m != "dense-rewound"])  # its line would hide the rule's
+            at = judge.regime(kept.study).main
+            drawn = {*kept.facts["batches"]["main level"]["methods"], "herding", "hybrid"}
+            drawn -= {"dense-rewound"}  # its line would hide the rule's
+            arms = [m for m in board.means(kept, "barrier", at) if m in drawn]
+            seen = kept.view(methods=arms, levels=[at])
             title = f"Error barriers, {plots.counted(seen)} of {name}: mean, 95 % interval, each initialisation"
             fig = plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=2)
             if picture := stills.still(fig):
