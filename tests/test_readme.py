@@ -140,13 +140,10 @@ order; of a main effect, its name."""
 
 def both_readings(kept, arm, other, level, measure="barrier"):
     """The difference of two arms by recalibrated and by interpolated statistics."""
-    from lotto.lab.arms import ARMS
-    from lotto.lab.claims import judge
     from lotto.stats import paired
 
-    at = [(m, 0 if ARMS[m].dense else level) for m in (arm, other)]
-    tables = kept.tables[measure], (kept.tables | kept.interpolated.tables)[measure]
-    return [paired(*(judge.counted(t, measure, *each, 100 / kept.facts["classes"]) for each in at)) for t in tables]
+    readings = (kept, kept.interpolated) if measure == "barrier" else (kept, kept)
+    return [paired(values[arm], values[other]) for values in (run.values(measure, level) for run in readings)]
 
 
 def test_what_the_findings_say_of_every_sparsity():

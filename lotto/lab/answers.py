@@ -228,15 +228,14 @@ def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
 
 def spread(kept: runs.Reference, study: Study, level: int) -> list[str]:
     """A sentence for each arm of a study that the reference run has too: mean, lowest and highest of its barriers there
-    (after `level` rounds, where it prunes), nets that did not train counted as in `judge.counted`."""
-    table, guess, sentences = kept.tables.get("barrier"), 100 / kept.facts["classes"], []
-    for m in study.arms if table is not None else ():
-        if values := list(judge.counted(table, "barrier", m, 0 if ARMS[m].dense else level, guess).values()):
-            who = "*dense*" if m == "dense" else f"*{ARMS[m].title}*, {kept.sparse(level)} sparse"
-            over = f"over {len(values)} initialisation{'s' * (len(values) > 1)}"
-            sentences.append(
-                f"{who}: {interval(values).mean:.1f} points on average, {min(values):.1f} to {max(values):.1f} {over}."
-            )
+    (`Reference.values`), after `level` rounds where it prunes."""
+    there, sentences = kept.values("barrier", level) if "barrier" in kept.tables else {}, []
+    for m in (m for m in study.arms if m in there):
+        values = there[m].values()
+        who = "*dense*" if m == "dense" else f"*{ARMS[m].title}*, {kept.sparse(level)} sparse"
+        over = f"over {len(values)} initialisation{'s' * (len(values) > 1)}"
+        mean = interval(list(values)).mean
+        sentences.append(f"{who}: {mean:.1f} points on average, {min(values):.1f} to {max(values):.1f} {over}.")
     return sentences
 
 

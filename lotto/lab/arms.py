@@ -164,15 +164,12 @@ ARMS: dict[str, Arm] = {
 }
 """Every arm. The dense ones exist at level 0 only, the others at every level from 1."""
 
+IMAGES = {"real": "all real", "distilled": "distilled", "subset": "random real"}
+"""The kinds of images of the factorial -> what they are called beside one another."""
+
 FACTORIAL = tuple(
     name
     for name, a in ARMS.items()
-    if a.images in ("real", "distilled", "subset")
-    and a.score == "magnitude"
-    and a.rewinding in ("weights", "all")
-    and not (a.then or a.from_k)
+    if a.images in IMAGES and a.score == "magnitude" and a.rewinding in ("weights", "all") and not (a.then or a.from_k)
 )
 """Images x length x rate x rewinding: the arms of notebook 06's main figure."""
-
-IMAGES = {"real": "all real", "subset": "random real"}
-"""What kinds of images are called beside one another, where that is not their name."""

@@ -85,11 +85,9 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         *((100 * study.density(at), m, at) for at in study.levels),
     ]
     found = [(x, interval(list(by_seed(table, name, level, column).values()))) for x, name, level in points]
-    wide = [f.n >= BAND and f.low is not None for _, f in found]
-    joined = [wide[i] and any(wide[max(0, i - 1) : i] + wide[i + 1 : i + 2]) for i in range(len(wide))]  # in a band
-    runs = [
-        [each for _, each in run] for there, run in groupby(zip(joined, found, strict=True), lambda p: p[0]) if there
-    ]
+    runs = [list(run) for wide, run in groupby(found, lambda point: point[1].n >= BAND) if wide]
+    runs = [run for run in runs if len(run) > 1]
+    joined = {x for run in runs for x, _ in run}  # in a band, where the others have bars
     outline = [[*((x, f.low) for x, f in run), *((x, f.high) for x, f in run[::-1]), (None, None)] for run in runs]
     band = go.Scatter(
         x=[x for part in outline for x, _ in part],
@@ -103,12 +101,7 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         y=[f.mean for _, f in found],
         **dict(name=ARMS[m].title, legendgroup=m, showlegend=named, mode="lines+markers"),
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
-        error_y=dict(
-            type="data",
-            array=[0 if j else f.half or 0 for j, (_, f) in zip(joined, found, strict=True)],
-            thickness=1,
-            width=2,
-        ),
+        error_y=dict(type="data", array=[0 if x in joined else f.half or 0 for x, f in found], thickness=1, width=2),
         marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
         customdata=[[str(f), f.n, f"{x:.2f}"] for x, f in found],
         hovertemplate="%{customdata[2]} % left: %{customdata[0]}, %{customdata[1]} trained<extra>"

@@ -50,10 +50,8 @@ def test_nothing_is_pulled_apart_before_it_was_run(shown):
     assert shown == []
 
 
-MASKS = {m for m in ARMS if m.endswith("-mask")} | {
-    "dense",
-    "initial",
-}  # untrained weights and norms under some mask, or none
+# untrained weights and norms under some mask, or none
+MASKS = {m for m in ARMS if m.endswith("-mask")} | {"dense", "initial"}
 PAIRS = [pair for pair in contrasts.PULLED_APART if not set(pair) <= MASKS]
 
 

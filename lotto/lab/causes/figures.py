@@ -23,8 +23,8 @@ def factorial(
     """One row per combination of images, length and rate of the inner loop, one panel per level: mean and 95 % interval
     with the weights rewound (filled) and with everything rewound (hollow); how many trained, where not all did."""
     arms = [m for m in FACTORIAL if m in study.arms and m in set(table.method)]
-    label = {m: f"{IMAGES.get(ARMS[m].images, ARMS[m].images)} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
-    order = [(i, n, r) for i in ("real", "distilled", "subset") for n in ("long", "short") for r in ("outer", "gentle")]
+    label = {m: f"{IMAGES[ARMS[m].images]} · {ARMS[m].length} · {ARMS[m].rate}" for m in arms}
+    order = [(i, n, r) for i in IMAGES for n in ("long", "short") for r in ("outer", "gentle")]
     rows = list(
         dict.fromkeys(
             label[m] for m in sorted(arms, key=lambda m: order.index((ARMS[m].images, ARMS[m].length, ARMS[m].rate)))

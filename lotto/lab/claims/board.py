@@ -274,14 +274,8 @@ def means(kept: runs.Reference, measure: str, level: int) -> dict[str, float]:
 
 
 def estimates(kept: runs.Reference, measure: str, level: int) -> dict[str, Interval]:
-    """Arm -> a measure over the initialisations of a reference run, for the arms that were run at a level (dense nets:
-    at their own), nets that did not train counted as in `judge.counted`."""
-    table, guess, found = kept.tables[MEASURES[measure].table], 100 / kept.facts["classes"], {}
-    for arm in dict.fromkeys(table.method):
-        at = 0 if arm in ARMS and ARMS[arm].dense else level  # `real`, all images, is a set and no arm
-        if values := counted(table, measure, arm, at, guess):
-            found[arm] = interval(list(values.values()))
-    return found
+    """The means of `Reference.values` over initialisations, with their intervals."""
+    return {arm: interval(list(values.values())) for arm, values in kept.values(measure, level).items()}
 
 
 MARKS = "<!-- board: made by python -m lotto.run claims -->", "<!-- end of board -->"

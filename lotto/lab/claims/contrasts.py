@@ -5,10 +5,11 @@ Estimates by both kinds of batch-norm statistics, as text; no rule was fixed for
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.claims import runs
-from lotto.lab.claims.judge import counted, estimate, regime
+from lotto.lab.claims.judge import estimate, regime
 from lotto.lab.claims.rules import Part
 from lotto.stats import Interval, interval
 
@@ -18,8 +19,8 @@ FACTORS = ("images", "length", "rate", "rewinding")
 HELD = {
     "images": {f"{length} loops": ("length", length) for length in ("short", "long")},
     **{
-        f: {f"{IMAGES.get(i, i)} images": ("images", i) for i in ("real", "distilled", "subset")}
-        for f in ("length", "rewinding")
+        factor: {f"{name} images": ("images", kind) for kind, name in IMAGES.items()}
+        for factor in ("length", "rewinding")
     },
 }
 """Factor -> parts of the factorial in which it is told alone too, each by the factor and the value that are held."""
@@ -40,28 +41,29 @@ def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
     if not batch or len(batch["done"]) < 3:
         return []
     arms = {tuple(getattr(ARMS[m], f) for f in FACTORS): m for m in FACTORIAL}
+    readings = {"": kept, ", interpolated": kept.interpolated}
+    found = {
+        kept.sparse(level) + what: run.values("barrier", level) if "barrier" in run.tables else {}
+        for level in batch["levels"]
+        for what, run in readings.items()
+    }
     rows = []
     for at, factor in enumerate(FACTORS):
-        values = dict.fromkeys(v[at] for v in arms)
-        kinds = itertools.product(("", *HELD.get(factor, ())), itertools.combinations(values, 2))
+        of = dict.fromkeys(v[at] for v in arms)
+        kinds = itertools.product(("", *HELD.get(factor, ())), itertools.combinations(of, 2))
         for part, (one, other) in kinds:
             held, value = HELD[factor][part] if part else ("", None)
             some = {v: m for v, m in arms.items() if v[at] == one and (not part or getattr(ARMS[m], held) == value)}
             pairs = [(m, arms[(*v[:at], other, *v[at + 1 :])]) for v, m in some.items()]
             named = " minus ".join(IMAGES.get(v, v) for v in (one, other)) + (f", {part}" if part else "")
             row = {"factor": factor, "first minus second": named, "pairs": str(len(pairs))}
-            for level in batch["levels"]:
-                for what, run in (("", kept), (", interpolated", kept.interpolated)):
-                    row[kept.sparse(level) + what] = str(_effect(run, pairs, level)) if "barrier" in run.tables else "-"
-            rows.append(row)
+            rows.append(row | {n: str(_effect(values, pairs)) if values else "-" for n, values in found.items()})
     return rows
 
 
-def _effect(run: runs.Reference, pairs: list[tuple[str, str]], level: int) -> Interval:
-    """The mean over pairs of arms of the difference of their barriers, over the initialisations that have all arms."""
-    table, guess = run.tables["barrier"], 100 / run.facts["classes"]
-    values = {m: counted(table, "barrier", m, level, guess) for pair in pairs for m in pair}
-    seeds = sorted(set.intersection(*(set(v) for v in values.values())))
+def _effect(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]) -> Interval:
+    """The mean over pairs of arms of the difference of their values, over the initialisations that have all arms."""
+    seeds = sorted(set.intersection(*(set(values.get(m, ())) for pair in pairs for m in pair)))
     return interval([sum(values[a][s] - values[b][s] for a, b in pairs) / len(pairs) for s in seeds])
 
 

@@ -143,7 +143,7 @@ PLANS: dict[str, Plan] = {
         first_seed=300,
     ),
     # twice the steps (training error 1.9 % on initialisation 0, where half of them leave 18): whether the words depend
-    # on the fit; two initialisations, so never a word of its own. IMP's loops are four fifths of it, so they come last
+    # on the fit; two initialisations, so never a word of its own. What has IMP's loops is two thirds, and comes last
     "cifar10-small-fitted": Plan(
         "cifar10-small",
         {

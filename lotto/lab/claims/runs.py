@@ -21,9 +21,10 @@ from typing import Any
 
 from lotto.config import ConfigError, nearest
 from lotto.lab import cluster, device, parallel, presets, scheduler, sources
+from lotto.lab.arms import ARMS
 from lotto.lab.claims import judge
 from lotto.lab.claims.plans import PLANS, Batch, Plan
-from lotto.lab.claims.rules import ENOUGH, REGIMES
+from lotto.lab.claims.rules import ENOUGH, MEASURES, REGIMES
 from lotto.lab.product import replacing
 from lotto.lab.study import Study
 
@@ -72,6 +73,16 @@ class Reference:
     def sparse(self, level: int) -> str:
         """The sparsity at a level, as "97.2 %"."""
         return f"{100 - 100 * self.study.density(level):.1f} %"
+
+    def values(self, measure: str, level: int) -> dict[str, dict[int, float]]:
+        """Arm -> initialisation -> a measure, for the arms that were run at a level (dense nets: at their own), nets
+        that did not train counted as in `judge.counted`."""
+        table, guess, found = self.tables[MEASURES[measure].table], 100 / self.facts["classes"], {}
+        for arm in dict.fromkeys(table.method):
+            at = 0 if arm in ARMS and ARMS[arm].dense else level  # `real`, all images, is a set and no arm
+            if values := judge.counted(table, measure, arm, at, guess):
+                found[arm] = values
+        return found
 
     @property
     def interpolated(self) -> Reference:
