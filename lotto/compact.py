@@ -252,9 +252,9 @@ def worth(model: nn.Module, small: nn.Module, shape: tuple[int, int, int]) -> Wo
     from torch.utils.flop_counter import FlopCounterMode  # seconds to import
 
     def adds(net: nn.Module) -> int:
-        some = next(net.parameters())
+        net = copied(net).to("meta")  # where a convolution is counted as one, however a device computes it
         with torch.no_grad(), evaluating(net), FlopCounterMode(display=False) as counter:
-            net(some.new_zeros(1, *shape))
+            net(torch.empty(1, *shape, dtype=next(net.parameters()).dtype, device="meta"))
         return counter.get_total_flops() // 2
 
     def channels(net: nn.Module) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,8 +27,9 @@ def norm(kind: str, channels: int) -> nn.Module:
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution whose stride is taken on its input first: the same numbers, without oneDNN's strided 1x1
-    kernels, whose weight gradients are written past their workspace where channels are few (its issue 6035)."""
+    """A 1x1 convolution as what it is: a linear map of channels, of every `stride`-th pixel. The numbers are the same;
+    it is faster on a CPU, and does without oneDNN's strided 1x1 kernels, whose weight gradients are written past their
+    workspace where channels are few (its issue 6035)."""
 
     def __init__(self, before: int, after: int, stride: int):
         super().__init__(before, after, 1, bias=False)
@@ -35,7 +37,32 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Every `step`-th pixel, mixed."""
-        return super().forward(x[..., :: self.step, :: self.step])
+        seen = x[..., :: self.step, :: self.step].permute(0, 2, 3, 1)
+        return F.linear(seen, self.weight.flatten(1)).permute(0, 3, 1, 2)
+
+
+class Conv(nn.Conv2d):
+    """A 3x3 convolution that keeps the image's side, or halves it.
+
+    On a CPU an image of 2x2 pixels goes through one matrix product, in less than half the time: each pixel sees all
+    four, so the map is a full matrix, whereas oneDNN multiplies the padding too, 20 of 36 products."""
+
+    def __init__(self, before: int, after: int, stride: int = 1, bias: bool = False):
+        super().__init__(before, after, 3, stride, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The image, filtered."""
+        if x.shape[2:] != (2, 2) or self.stride != (1, 1) or x.device.type != "cpu":
+            return super().forward(x)
+        taps = self.weight.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, _TAPS)
+        matrix = taps.unflatten(1, (4, 4)).flatten(2).flatten(0, 1)  # (channel, pixel) out by (pixel, channel) in
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        out = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix, bias).unflatten(1, (-1, 2, 2))
+        return out.contiguous(memory_format=torch.channels_last)
+
+
+_TAPS = torch.tensor([4, 5, 7, 8, 3, 4, 6, 7, 1, 2, 4, 5, 0, 1, 3, 4])
+"""Which of a 3x3 kernel's taps each pixel of a 2x2 image, in turn, puts on each of the four."""
 
 
 class Block(nn.Module):
@@ -44,9 +71,9 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int, kind: str):
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.conv1 = Conv(before, after, stride)
         self.norm1 = norm(kind, after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.conv2 = Conv(after, after)
         self.norm2 = norm(kind, after)
         self.shortcut = (
             nn.Identity()
@@ -68,7 +95,7 @@ class ResNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, image_size: int, width: int, blocks: tuple[int, ...], kind: str):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), norm(kind, width), nn.ReLU())
+        self.stem = nn.Sequential(Conv(channels, width), norm(kind, width), nn.ReLU())
         stages, before, side = [], width, image_size
         for s, depth in enumerate(blocks):
             after, halved = width * 2**s, s > 0 and side >= 3
@@ -100,7 +127,7 @@ class ConvNet(nn.Module):
         blocks: list[nn.Module] = []
         for d in range(depth):
             blocks += [
-                nn.Conv2d(channels if d == 0 else width, width, 3, 1, 1),
+                Conv(channels if d == 0 else width, width, bias=True),
                 norm(kind, width),
                 nn.ReLU(),
                 nn.AvgPool2d(2),
@@ -133,7 +160,7 @@ class VGG(nn.Module):
         for times, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
             for _ in range(depth):
                 layers += [
-                    nn.Conv2d(before, width * times, 3, 1, 1, bias=kind == "none"),
+                    Conv(before, width * times, bias=kind == "none"),
                     norm(kind, width * times),
                     nn.ReLU(),
                 ]

@@ -3,6 +3,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lotto import modules, nets
 from lotto.config import ConfigError, Net
@@ -86,6 +87,7 @@ def test_small_images_pass_through_vgg():
 
 FACTORY = """
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 def good(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, classes))
 def wrong_size(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
 def wrong_classes(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, 3))
@@ -180,6 +182,32 @@ def test_a_resnet_halves_while_two_pixels_remain(side, strides):
     model = nets.build(Net(name="resnet18", width=4), (1, side, side), 10, 0)
     assert tuple(stage[0].conv1.stride[0] for stage in model.stages) == strides
     assert model.stages(model.stem(torch.zeros(2, 1, side, side))).shape[-1] >= 2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_a_convolution_is_torchs(side, stride, bias):
+    """Its values, gradients and second derivatives, in both layouts: on 2x2 pixels it is a matrix product."""
+    torch.manual_seed(0)
+    mine, torchs = nets.Conv(3, 5, stride, bias).double(), nn.Conv2d(3, 5, 3, stride, 1, bias=bias).double()
+    torchs.load_state_dict(mine.state_dict())
+    for order in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(4, 3, side, side, dtype=torch.float64).to(memory_format=order).requires_grad_()
+        outs = [m.to(memory_format=order)(x) for m in (mine, torchs)]
+        upstream, along = torch.randn_like(outs[0]), torch.randn_like(x)
+        found = []
+        for out, m in zip(outs, (mine, torchs), strict=True):
+            over = (x, *m.parameters())
+            first = torch.autograd.grad((out.sin() * upstream).sum(), over, create_graph=True)
+            found.append((out, *first, *torch.autograd.grad((first[0] * along).sum(), over)))
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*found, strict=True))
+
+
+def test_a_convolution_of_two_by_two_pixels_multiplies_no_padding():
+    with FlopCounterMode(display=False) as counter:
+        nets.Conv(3, 5)(torch.zeros(7, 3, 2, 2))
+    assert counter.get_total_flops() == 2 * 7 * (4 * 3) * (4 * 5)  # not 2 * 7 * 4 * 9 * 3 * 5
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
