@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from lotto.lab.claims.rules import STABLE
+
 CLONE = Path(__file__).resolve().parents[1]
 README = (CLONE / "README.md").read_text()
 REFERENCE = CLONE / "notebooks" / "reference"
 FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
-SECTIONS = {"digits": "## Digits", "cifar10-small": "## Small CIFAR-10", "cifar10-brief": "## Full size"}
+SECTIONS = {
+    "digits": "## Digits",
+    "cifar10-small": "## Small CIFAR-10",
+    "cifar10-small-fitted": "## Small CIFAR-10, fitted",
+    "cifar10-brief": "## Full size",
+}
 
 
 def findings(name):
@@ -196,6 +203,27 @@ def test_interpolated_statistics_make_barriers_higher():
             "imp-rewound",
             "imp-rewound-all",
         }, name
+
+
+def test_what_the_findings_say_of_the_fitted_run():
+    from lotto.lab.claims import board, runs
+
+    kept, above = runs.reference("cifar10-small-fitted"), runs.reference("cifar10-small")
+    arms = ("dense", "distilled", "subset", "imp-short")
+    expected = [f"{board.means(kept, m, 8)[arm]:.1f}" for m in ("barrier", "accuracy") for arm in arms]
+    assert re.findall(r"\b\d+\.\d\b(?! %)", findings(kept.name))[: len(expected)] == expected
+    rights = kept.values("accuracy", 8)
+    for run in (kept, kept.interpolated):
+        barriers = run.values("barrier", 8)
+        for seed in (200, 201):
+            assert [barriers[m][seed] for m in arms] == sorted((barriers[m][seed] for m in arms), reverse=True)
+            assert min(barriers[m][seed] for m in arms) > STABLE
+            assert max(rights[m][seed] for m in ("distilled", "subset")) < rights["imp-short"][seed]
+            assert rights["imp-short"][seed] < rights["dense"][seed]
+    for run, other in ((kept, above), (kept.interpolated, above.interpolated)):
+        for measure in run.tables:
+            here, there = (board.means(r, measure, 8) for r in (run, other))
+            assert all(here[arm] > there[arm] for arm in arms), measure
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():
