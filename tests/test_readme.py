@@ -221,6 +221,12 @@ def test_what_the_findings_say_of_the_fitted_run():
             assert min(barriers[m][seed] for m in arms) > STABLE
             assert max(rights[m][seed] for m in ("distilled", "subset")) < rights["imp-short"][seed]
             assert rights["imp-short"][seed] < rights["dense"][seed]
+    losses = [
+        run.tables["accuracy"].query("level in (0, 8)").groupby("method").train_loss.mean() for run in (kept, above)
+    ]
+    told = [f"{loss[list(arms[1:])].agg(how):.2f}" for loss in losses for how in ("min", "max")]
+    assert f"(training loss {told[0]} to {told[1]}; above {told[2]} to {told[3]}; dense" in findings(kept.name)
+    assert f"dense {losses[0]['dense']:.2f} and {losses[1]['dense']:.2f})" in findings(kept.name)
     for run, other in ((kept, above), (kept.interpolated, above.interpolated)):
         for measure in run.tables:
             here, there = (board.means(r, measure, 8) for r in (run, other))
