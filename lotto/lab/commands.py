@@ -86,7 +86,9 @@ def claims(argv: Sequence[str]) -> int:
     for name in board.columns():
         if kept := runs.known(name):
             at = judge.regime(kept.study).main
-            drawn = {*kept.facts["batches"]["main level"]["methods"], "herding", "hybrid"}
+            batches = kept.facts["batches"]
+            some = [batches["main level"]] if "main level" in batches else batches.values()
+            drawn = {"herding", "hybrid"}.union(*(batch["methods"] for batch in some))
             drawn -= {"dense-rewound"}  # its line would hide the rule's
             arms = [m for m in board.means(kept, "barrier", at) if m in drawn]
             seen = kept.view(methods=arms, levels=[at])
