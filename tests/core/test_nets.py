@@ -87,7 +87,6 @@ def test_small_images_pass_through_vgg():
 
 FACTORY = """
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 def good(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, classes))
 def wrong_size(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
 def wrong_classes(channels, classes, image_size): return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size ** 2, 3))
