@@ -228,7 +228,7 @@ def short() -> str:
 
 def columns() -> list[str]:
     """The reference runs of README's board: those that rules keep initialisations for, and others that have begun."""
-    return [n for n in PLANS if n in REGIMES or runs.known(n)]
+    return [n for n, plan in PLANS.items() if plan.board and (n in REGIMES or runs.known(n))]
 
 
 def existence() -> str:
