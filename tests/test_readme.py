@@ -14,7 +14,7 @@ FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
 SECTIONS = {
     "digits": "## Digits",
     "cifar10-small": "## Small CIFAR-10",
-    "cifar10-small-fitted": "## Small CIFAR-10, fitted",
+    "cifar10-small-fitted-pilot": "## Small CIFAR-10, fitted",
     "cifar10-brief": "## Full size",
 }
 
@@ -71,7 +71,7 @@ def test_the_readme_tells_means_of_the_reference_runs():
     from lotto.lab.claims import board, runs
 
     told = README[README.index("What was found") : README.index("![")]
-    kept = [runs.reference(n) for n in ("digits", "cifar10-small", "cifar10-small-fitted")]
+    kept = [runs.reference(n) for n in ("digits", "cifar10-small", "cifar10-small-fitted-pilot")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
     sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
@@ -209,7 +209,7 @@ def test_interpolated_statistics_make_barriers_higher():
 def test_what_the_findings_say_of_the_fitted_run():
     from lotto.lab.claims import board, runs
 
-    kept, above = runs.reference("cifar10-small-fitted"), runs.reference("cifar10-small")
+    kept, above = runs.reference("cifar10-small-fitted-pilot"), runs.reference("cifar10-small")
     arms = ("dense", "imp", "distilled", "subset", "imp-short")  # from the highest barrier to the lowest
     expected = [f"{board.means(kept, m, 8)[arm]:.1f}" for m in ("barrier", "accuracy") for arm in arms]
     assert re.findall(r"\b\d+\.\d\b(?! %)", findings(kept.name))[: len(expected)] == expected
