@@ -7,10 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from lotto.lab import committed, notebooks
 from lotto.lab.groups import PLACES
 from lotto.lab.study import Study
+from lotto.lab.tickets.tables import accuracies
 
 BOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 books = pytest.mark.parametrize("book", BOOKS, ids=[b.stem for b in BOOKS])
@@ -153,3 +156,17 @@ def test_checked_cells_print_no_measured_digits(book):
         if "nbval-check-output" in c.metadata.get("tags", []):
             printed = "".join(o.get("text", "") for o in c.outputs)
             assert printed and not re.search(r"\d+\.\d{2,}", printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [1e-9, 100.0], ids=["nothing learns", "all diverge"])
+@pytest.mark.parametrize("book", BOOKS[:-1], ids=[b.stem for b in BOOKS[:-1]])
+def test_it_runs_to_its_end_where_no_net_trains(book, rate, tiny_parameters):
+    """Curves of no net had no columns, and no measure comes nearest where none is known."""
+    rates = dict(lr=rate, inner_lr=rate, map_lrs=[rate], outer_lrs=[rate])
+    told = parameterize_notebook(load_notebook_node(str(book)), {"more": tiny_parameters | rates})
+    names = {"__name__": "__main__"}
+    for cell in told.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, book.name, "exec"), names)
+    assert "trained" not in set(accuracies(names["study"]).state)

@@ -217,7 +217,7 @@ def test_a_path_says_its_barriers_and_has_as_many_traces_for_every_choice(tiny):
     assert list(mean.y) == [7.0, 15.0, 9.0]
     assert mean.line.color == COLOURS["imp"]
     assert made["imp", 1, "loss"].layout.yaxis.title.text == "test loss (nats)"
-    empty = paths.figure(paths.read(pd.DataFrame()), study, "imp", 1, paths.EVERY, 0, "error", "test")
+    empty = paths.figure(paths.read(table_of_paths(study)[:0]), study, "imp", 1, paths.EVERY, 0, "error", "test")
     assert "no net trained" in empty.layout.title.text
     assert len(empty.data) == len(made["imp", 0, "error"].data)
 

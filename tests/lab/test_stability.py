@@ -4,7 +4,6 @@ import pytest
 
 from lotto.lab.describe import Segment
 from lotto.lab.stability import figures, products, tables
-from lotto.lab.study import Cell
 from lotto.lab.tickets.products import trained
 from lotto.lab.tickets.tables import accuracies
 from lotto.stability import barrier
@@ -58,7 +57,12 @@ def test_paths_that_leave_a_ticket(tiny):
         ("methods", "dense", "imp", 2),
         ("levels", "imp", "1", 2),
     ]
-    line = products.pairs(study, Cell("imp", 2, 0))[0]
+
+
+def test_channels_are_matched_before_the_walk(tiny):
+    """Between nets of two initialisations, whose channels no CPU finds in one order; children may agree in theirs."""
+    one, other = (tiny(seeds=2).training("dense", 0, seed, 1) for seed in (0, 1))
+    line = Segment(a=one, b=other, points=3, train_images=50)
     plain, matched = products.segment(line).metrics, products.matched_segment(line).metrics
     for end in (0, -1):  # a net in another order of its channels is the same net
         assert plain["recalibrated"]["test_error"][end] == pytest.approx(

@@ -42,8 +42,6 @@ class Curves(NamedTuple):
 def read(table: pd.DataFrame) -> Curves:
     """The table of `stability.tables.paths`, curve by curve."""
     values: dict[tuple[str, int, int, str], dict[int, dict[str, list[float]]]] = {}
-    if not len(table):
-        return Curves([], values, {})
     for (*key, seed), rows in table.sort_values("alpha").groupby(["method", "level", "pair", "statistics", "seed"]):
         values.setdefault(tuple(key), {})[seed] = {c: rows[c].astype(float).tolist() for c in COLUMNS}
     tops = table[table.statistics == "recalibrated"][COLUMNS].astype(float).max()

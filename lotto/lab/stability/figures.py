@@ -34,13 +34,11 @@ def all_paths(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
     )
     for i, m in enumerate(arms):
         at = 0 if ARMS[m].dense else level
-        rows = (
-            table[(table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)]
-            if len(table)
-            else table
-        )
+        rows = table[
+            (table.method == m) & (table.level == at) & (table.statistics == "recalibrated") & (table.pair == 0)
+        ]
         where = dict(row=i // columns + 1, col=i % columns + 1)
-        for _, group in rows.groupby("seed") if len(rows) else ():
+        for _, group in rows.groupby("seed"):
             fig.add_trace(
                 go.Scatter(
                     x=group.alpha.tolist(),
@@ -82,11 +80,11 @@ def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int)
     """
     arms = [m for m in study.arms if not ARMS[m].dense]
     fig = make_subplots(cols=2, horizontal_spacing=0.12, column_widths=[0.48, 0.52])
-    lines = paths[(paths.statistics == "recalibrated") & (paths.pair == 0)] if len(paths) else paths
+    lines = paths[(paths.statistics == "recalibrated") & (paths.pair == 0)]
     for m in ("dense", *arms):
         at = 0 if m == "dense" else level
-        mine = lines[(lines.method == (m if at else "dense")) & (lines.level == at)] if len(lines) else lines
-        mean = mine.groupby("alpha").test_error.mean().to_dict() if len(mine) else {}
+        mine = lines[(lines.method == (m if at else "dense")) & (lines.level == at)]
+        mean = mine.groupby("alpha").test_error.mean().to_dict()
         look = dict(color=COLOURS[m], width=4 if m != "dense" else 2)
         style = dict(mode="lines", line=look, name=ARMS[m].title, legendgroup=m)
         fig.add_trace(go.Scatter(x=list(mean), y=list(mean.values()), **style), row=1, col=1)
@@ -100,7 +98,7 @@ def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int)
     rule = dict(mode="lines", line=RULE, name="stable: below 2", hoverinfo="skip")
     fig.add_trace(go.Scatter(x=[every[0], every[-1]], y=[2, 2], **rule), row=1, col=2)
     fig.update_xaxes(title="from one training to the other", range=[0, 1], row=1, col=1)
-    top = 1.08 * max([5.0, *(lines.test_error if len(lines) else ())])  # the same for every level
+    top = 1.08 * max([5.0, *lines.test_error])  # the same for every level
     fig.update_yaxes(title="test error (points)", range=[0, top], row=1, col=1)
     ticks = dict(tickvals=list(every), ticktext=[f"{at}<br>{100 * study.density(at):.3g} %" for at in every])
     fig.update_xaxes(title=dict(text="rounds of pruning, share of weights left", standoff=12), **ticks, row=1, col=2)

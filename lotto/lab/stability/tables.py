@@ -26,7 +26,8 @@ def paths(study: Study) -> pd.DataFrame:
         [row for n, p in enumerate(lines) if worst(p.metrics["states"]) == "trained" for row in _points(n, p.metrics)]
         for lines in segments(study)
     ]
-    return rows(study.cells(), whole)
+    columns = ["pair", "statistics", "alpha", "train_loss", "test_loss", "train_error", "test_error"]
+    return rows(study.cells(), whole, ["method", "level", "seed", *columns])
 
 
 def _points(number: int, found: dict[str, Any]) -> list[dict[str, Any]]:
