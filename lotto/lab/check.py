@@ -17,9 +17,9 @@ from lotto.tickets import unreachable_told
 
 
 def check(study: Study) -> Study:
-    """Whether a study can be run here: its initialisations are not those kept for the reference run, its data are there
-    and whole, the net and the distilling net fit them, every weight can be reached, and classes hold enough images.
-    ConfigError or DataError says what does not; nothing is computed."""
+    """Whether a study can be run here: its initialisations are not those kept for the reference run, some arm prunes,
+    its data are there and whole, the net and the distilling net fit them, every weight can be reached, and classes hold
+    enough images. ConfigError or DataError says what does not; nothing is computed."""
     if kept := REGIMES.get(study.preset):
         last = kept.first_seed + kept.seeds
         if study.first_seed < last and kept.first_seed < study.first_seed + study.seeds:
@@ -28,6 +28,11 @@ def check(study: Study) -> Study:
                 f"{last - 1} are the reference run's, and a run beside itself would say nothing; end before "
                 f"{kept.first_seed}, or give first_seed = {last} or more"
             )
+    if all(ARMS[m].dense for m in study.arms):
+        raise ConfigError(
+            f"methods = {list(study.methods)}: dense networks alone, of which nothing is pruned; add an arm that "
+            "prunes, such as 'imp' or 'distilled'"
+        )
     downloads.check_files(study.data)
     real = sources.load(study.data)
     net = network(study.setup(0))

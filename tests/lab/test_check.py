@@ -28,6 +28,10 @@ def test_a_class_that_lost_its_images_to_those_held_out(tiny, tmp_path):
 def test_check_refuses_before_anything_is_computed(tiny, monkeypatch):
     with pytest.raises(DataError, match="ipc = 50: the smallest class has .* training images"):
         check(tiny(ipc=50))
+    with pytest.raises(
+        ConfigError, match=r"methods = \['dense', 'dense-norms'\]: dense networks alone.* such as 'imp'"
+    ):
+        check(tiny(methods=["dense", "dense-norms"]))
     with pytest.raises(ConfigError, match="depth = 4"):
         check(tiny(distill_depth=4))
     with pytest.raises(ConfigError, match="cannot be imported"):
