@@ -1,6 +1,7 @@
 """Sentences are made from numbers: what they name is what the table holds, and what was not measured is not told."""
 
 import dataclasses
+import re
 
 import pandas as pd
 import pytest
@@ -153,3 +154,11 @@ def test_a_stable_arm_says_how_many_of_its_nets_trained(compared):
     ]
     told = answers.stable(pd.DataFrame(rows), compared.study.but(methods=["imp"]), 2)
     assert "*IMP (2 of 3 trained)*" in told
+
+
+def test_what_a_table_lacks_is_a_dash(monkeypatch):
+    """With one initialisation there is no interval: "None" stood in every row of it."""
+    shown = []
+    monkeypatch.setattr(answers, "_html", shown.append)
+    answers.fold(pd.DataFrame([dict(low=None, mean=1.5, all=[1, 2]), dict(low=None, mean=None, all=None)]), "title")
+    assert re.findall("<td>(.*?)</td>", shown[0]) == ["-", "1.5", "[1, 2]", "-", "-", "-"]
