@@ -139,6 +139,17 @@ PLANS: dict[str, Plan] = {
         first_seed=200,
         board=False,
     ),
+    # IMP there with loops of half a training, as long as a whole one was before: if it is their length that makes its
+    # tickets unstable, expected before it was run, the barrier lies between those of 300 steps and of 3,000
+    "cifar10-small-fitted-loops": Plan(
+        "cifar10-small",
+        {"loops": Batch(("imp-short",), (8,))},
+        at_once=2,
+        more=(("steps", 3000), ("inner_steps", 1500)),
+        seeds=5,
+        first_seed=202,
+        board=False,
+    ),
     # the paper line's own recipe, scaled down tenfold: ResNet-18 of width 64 on all of CIFAR-10 with SGD at 0.01, batch
     # 64, x0.2 at 2/3 and 5/6, for 30 epochs where it has 300; that rate in all loops, only weights rewound, and loops
     # on distilled images of their published 1,000 epochs. Estimates only: `rules.py` keeps no initialisations for it
