@@ -1,8 +1,10 @@
 """The README's code runs as it stands, its commands exist, and what FINDINGS.md tells is what the reference runs say."""
 
+import dataclasses
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lotto.lab.claims.rules import STABLE
@@ -14,9 +16,21 @@ FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
 SECTIONS = {
     "digits": "## Digits",
     "cifar10-small": "## Small CIFAR-10",
-    "cifar10-small-fitted-pilot": "## Small CIFAR-10, fitted",
+    "cifar10-small-fitted": "## Small CIFAR-10, fitted",
     "cifar10-brief": "## Full size",
 }
+
+
+FITTED = "cifar10-small-fitted"
+
+
+def kept_with_its_pilot():
+    """The pilot, what repeats it, and all their initialisations as one run."""
+    from lotto.lab.claims import runs
+
+    first, second = runs.reference(f"{FITTED}-pilot"), runs.reference(FITTED)
+    whole = {t: pd.concat([first.tables[t], table]) for t, table in second.tables.items()}
+    return first, second, dataclasses.replace(second, tables=whole)
 
 
 def findings(name):
@@ -57,7 +71,10 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
 
     kept = runs.reference(name)
     levels = sorted(set(kept.tables["barrier"].level) - {0})
-    readings = [(kept, "accuracy"), (kept, "barrier"), (kept.interpolated, "barrier")]
+    told_of = kept_with_its_pilot() if name == FITTED else (kept,)
+    readings = [
+        (one, m) for run in told_of for one, m in ((run, "accuracy"), (run, "barrier"), (run.interpolated, "barrier"))
+    ]
     means = {f"{v:.1f}" for run, m in readings for at in levels for v in board.means(run, m, at).values()}
     if "judged" in kept.tables:
         means |= {f"{v:.1f}" for ipc in (1, 10) for v in board.means(kept, "teaches", ipc).values()}
@@ -71,7 +88,7 @@ def test_the_readme_tells_means_of_the_reference_runs():
     from lotto.lab.claims import board, runs
 
     told = README[README.index("What was found") : README.index("![")]
-    kept = [runs.reference(n) for n in ("digits", "cifar10-small", "cifar10-small-fitted-pilot")]
+    kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
     sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
@@ -141,6 +158,15 @@ DIFFERENCES = {
         ("initial", "dense", 8),
         ("dense-norms-distilled", "dense", 8),
     ],
+    "cifar10-small-fitted": [
+        ("distilled", "imp", 8),
+        ("imp-short", "imp", 8),
+        ("distilled", "imp-short", 8),
+        ("imp-short", "imp", 8, "accuracy"),
+        ("distilled", "subset", 8),
+        ("distilled", "dense", 8),
+        ("distilled", "dense", 8, "accuracy"),
+    ],
 }
 """Run -> (arm, other, level) of the differences of barriers (or of another measure) that FINDINGS.md tells, in their
 order; of a main effect, its name."""
@@ -171,7 +197,7 @@ def test_what_the_findings_say_of_every_sparsity():
 def test_every_difference_of_the_findings_is_that_of_its_reference_run(name):
     from lotto.lab.claims import contrasts, runs
 
-    kept = runs.reference(name)
+    kept = kept_with_its_pilot()[-1] if name == FITTED else runs.reference(name)
 
     def told(text):
         """-1, 0 or 1: which side of 0 the interval lies on, and 0 where it holds 0."""
@@ -206,35 +232,47 @@ def test_interpolated_statistics_make_barriers_higher():
         }, name
 
 
-def test_what_the_findings_say_of_the_fitted_run():
+def test_what_the_findings_say_of_the_fitted_runs():
     from lotto.lab.claims import board, runs
 
-    kept, above = runs.reference("cifar10-small-fitted-pilot"), runs.reference("cifar10-small")
-    arms = ("dense", "imp", "distilled", "subset", "imp-short")  # from the highest barrier to the lowest
-    expected = [f"{board.means(kept, m, 8)[arm]:.1f}" for m in ("barrier", "accuracy") for arm in arms]
-    assert re.findall(r"\b\d+\.\d\b(?! %)", findings(kept.name))[: len(expected)] == expected
+    (first, second, kept), above = kept_with_its_pilot(), runs.reference("cifar10-small")
+    text, arms = findings(second.name), ("dense", "imp", "distilled", "subset", "imp-short")
+    for line, (run, measure) in {
+        "barrier, pilot": (first, "barrier"),
+        "barrier, repeated": (second, "barrier"),
+        "barrier, all four": (kept, "barrier"),
+        "the same, interpolated": (kept.interpolated, "barrier"),
+        "accuracy, all four": (kept, "accuracy"),
+    }.items():
+        expected = " | ".join(f"{board.means(run, measure, 8)[arm]:.1f}" for arm in arms)
+        assert f"| {line} | {expected} |" in text
+    assert [sorted(run.values("barrier", 8)["imp"]) for run in (first, second)] == [[200, 201], [202, 203]]
+    sides = dict.fromkeys(
+        [("imp", "distilled"), ("imp", "imp-short"), ("distilled", "imp-short"), ("dense", "distilled")], 8
+    )
+    sides |= {("distilled", "subset"): 7}  # of four initialisations, by either kind of statistics
+    for (one, other), agree in sides.items():
+        both = [run.values("barrier", 8) for run in (kept, kept.interpolated)]
+        assert sum(values[one][seed] > values[other][seed] for values in both for seed in values[one]) == agree
     rights = kept.values("accuracy", 8)
-    for run in (kept, kept.interpolated):
-        barriers = run.values("barrier", 8)
-        for seed in (200, 201):
-            assert [barriers[m][seed] for m in arms] == sorted((barriers[m][seed] for m in arms), reverse=True)
-            assert min(barriers[m][seed] for m in arms) > STABLE
-            assert max(rights[m][seed] for m in ("distilled", "subset")) < rights["imp-short"][seed]
-            assert rights["imp-short"][seed] < min(rights[m][seed] for m in ("imp", "dense"))
-    for run, other in ((kept, above), (kept.interpolated, above.interpolated)):
-        for measure in run.tables:
-            here, there = (board.means(r, measure, 8) for r in (run, other))
-            assert all(here[arm] > there[arm] for arm in arms), measure
+    for seed in rights["dense"]:
+        assert max(rights[m][seed] for m in ("distilled", "subset")) < rights["imp-short"][seed] < rights["imp"][seed]
+        assert rights["imp-short"][seed] < rights["dense"][seed]
+    barriers = kept.values("barrier", 8)
+    assert [v < STABLE for v in barriers["imp-short"].values()] == [False, False, True, True]
+    assert all(v > STABLE for m in arms[:4] for v in barriers[m].values())
+    assert all(v > STABLE for m in arms for v in kept.interpolated.values("barrier", 8)[m].values())
     stable = board.means(above, "barrier", 8)
     assert max(stable["imp"], stable["imp-short"]) < STABLE
     assert all(d.low < 0 < d.high for d in both_readings(above, "imp", "imp-short", 8))
-    assert f"({stable['imp']:.1f} and {stable['imp-short']:.1f} there)" in findings(kept.name)
+    assert all(d.low < 0 < d.high for d in both_readings(above, "distilled", "subset", 8))
+    assert f"({stable['imp']:.1f} and {stable['imp-short']:.1f} there)" in text
     losses = [
         run.tables["accuracy"].query("level in (0, 8)").groupby("method").train_loss.mean() for run in (kept, above)
     ]
     told = [f"{loss[[*arms[1:]]].agg(how):.2f}" for loss in losses for how in ("min", "max")]
-    assert f"(training loss {told[0]} to {told[1]}; above {told[2]} to {told[3]}; dense" in findings(kept.name)
-    assert f"dense {losses[0]['dense']:.2f} and {losses[1]['dense']:.2f})" in findings(kept.name)
+    assert f"(training loss {told[0]} to {told[1]}; above {told[2]} to {told[3]}; dense" in text
+    assert f"dense {losses[0]['dense']:.2f} and {losses[1]['dense']:.2f})" in text
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():
