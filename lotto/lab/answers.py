@@ -43,8 +43,8 @@ def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
 
     words: cells hold text, which is to wrap, and no numbers.
     """
-    known = table.fillna(float("nan"))  # None in a column of objects is written out otherwise
-    cells = known.to_html(border=0, na_rep="-", classes="words" if words else None)
+    cells = table.to_html(border=0, na_rep="-", classes="words" if words else None)
+    cells = cells.replace("<td>None</td>", "<td>-</td>")  # in columns of objects, which na_rep does not reach
     cells = re.sub(r">\s+<", "><", cells)  # what indents the source makes up most of a committed table
     _html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
 
