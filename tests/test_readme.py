@@ -160,12 +160,15 @@ DIFFERENCES = {
     ],
     "cifar10-small-fitted": [
         ("distilled", "imp", 8),
+        ("subset", "imp", 8),
         ("imp-short", "imp", 8),
-        ("distilled", "imp-short", 8),
-        ("imp-short", "imp", 8, "accuracy"),
-        ("distilled", "subset", 8),
+        ("imp-short", "distilled", 8),
+        ("subset", "distilled", 8),
         ("distilled", "dense", 8),
+        ("imp", "dense", 8),
         ("distilled", "dense", 8, "accuracy"),
+        ("distilled", "imp", 8, "accuracy"),
+        ("imp-short", "imp", 8, "accuracy"),
     ],
 }
 """Run -> (arm, other, level) of the differences of barriers (or of another measure) that FINDINGS.md tells, in their
@@ -247,26 +250,19 @@ def test_what_the_findings_say_of_the_fitted_runs():
         expected = " | ".join(f"{board.means(run, measure, 8)[arm]:.1f}" for arm in arms)
         assert f"| {line} | {expected} |" in text
     assert [sorted(run.values("barrier", 8)["imp"]) for run in (first, second)] == [[200, 201], [202, 203]]
-    sides = dict.fromkeys(
-        [("imp", "distilled"), ("imp", "imp-short"), ("distilled", "imp-short"), ("dense", "distilled")], 8
-    )
+    sides = dict.fromkeys([("imp", "distilled"), ("imp", "subset"), ("imp", "imp-short")], 8)
     sides |= {("distilled", "subset"): 7}  # of four initialisations, by either kind of statistics
     for (one, other), agree in sides.items():
         both = [run.values("barrier", 8) for run in (kept, kept.interpolated)]
         assert sum(values[one][seed] > values[other][seed] for values in both for seed in values[one]) == agree
-    rights = kept.values("accuracy", 8)
-    for seed in rights["dense"]:
-        assert max(rights[m][seed] for m in ("distilled", "subset")) < rights["imp-short"][seed] < rights["imp"][seed]
-        assert rights["imp-short"][seed] < rights["dense"][seed]
     barriers = kept.values("barrier", 8)
     assert [v < STABLE for v in barriers["imp-short"].values()] == [False, False, True, True]
     assert all(v > STABLE for m in arms[:4] for v in barriers[m].values())
     assert all(v > STABLE for m in arms for v in kept.interpolated.values("barrier", 8)[m].values())
-    stable = board.means(above, "barrier", 8)
-    assert max(stable["imp"], stable["imp-short"]) < STABLE
-    assert all(d.low < 0 < d.high for d in both_readings(above, "imp", "imp-short", 8))
-    assert all(d.low < 0 < d.high for d in both_readings(above, "distilled", "subset", 8))
-    assert f"({stable['imp']:.1f} and {stable['imp-short']:.1f} there)" in text
+    before = both_readings(above, "distilled", "imp", 8)
+    assert before[0].low > 0 and before[1].low < 0 < before[1].high
+    digits = runs.reference("digits").tables["accuracy"]
+    assert digits[digits.method == "dense"].train_loss.max() < 0.05
     losses = [
         run.tables["accuracy"].query("level in (0, 8)").groupby("method").train_loss.mean() for run in (kept, above)
     ]
