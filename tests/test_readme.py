@@ -255,6 +255,12 @@ def test_what_the_findings_say_of_the_fitted_runs():
     for (one, other), agree in sides.items():
         both = [run.values("barrier", 8) for run in (kept, kept.interpolated)]
         assert sum(values[one][seed] > values[other][seed] for values in both for seed in values[one]) == agree
+    for barriers in (second.values("barrier", 8), second.interpolated.values("barrier", 8)):
+        for seed in (202, 203):
+            others = min(barriers[m][seed] for m in ("imp-mask", "random-layerwise", "reinit"))
+            assert max(barriers[m][seed] for m in ("distilled", "distilled-mask")) < others
+            assert barriers["distilled"][seed] < barriers["distilled-mask"][seed]
+            assert barriers["imp"][seed] < barriers["imp-mask"][seed]
     barriers = kept.values("barrier", 8)
     assert [v < STABLE for v in barriers["imp-short"].values()] == [False, False, True, True]
     assert all(v > STABLE for m in arms[:4] for v in barriers[m].values())
