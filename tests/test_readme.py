@@ -71,7 +71,7 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
 
     kept = runs.reference(name)
     levels = sorted(set(kept.tables["barrier"].level) - {0})
-    told_of = kept_with_its_pilot() if name == FITTED else (kept,)
+    told_of = (*kept_with_its_pilot(), runs.reference(f"{FITTED}-loops")) if name == FITTED else (kept,)
     readings = [
         (one, m) for run in told_of for one, m in ((run, "accuracy"), (run, "barrier"), (run.interpolated, "barrier"))
     ]
@@ -88,7 +88,7 @@ def test_the_readme_tells_means_of_the_reference_runs():
     from lotto.lab.claims import board, runs
 
     told = README[README.index("What was found") : README.index("![")]
-    kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot")]
+    kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot", f"{FITTED}-loops")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
     sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
@@ -255,6 +255,13 @@ def test_what_the_findings_say_of_the_fitted_runs():
     for (one, other), agree in sides.items():
         both = [run.values("barrier", 8) for run in (kept, kept.interpolated)]
         assert sum(values[one][seed] > values[other][seed] for values in both for seed in values[one]) == agree
+    half = runs.reference(f"{FITTED}-loops")
+    assert max(half.values("barrier", 8)["imp-short"].values()) < STABLE
+    readings = (half, "barrier"), (half.interpolated, "barrier"), (half, "accuracy")
+    told = [board.means(run, measure, 8)["imp-short"] for run, measure in readings]
+    there = [board.means(second, "accuracy", 8)[m] for m in ("imp", "dense")]
+    expected = "({:.1f}; interpolated {:.1f}) in both that repeat the pilot, at an accuracy of {:.1f} (IMP {:.1f}, dense {:.1f})"
+    assert expected.format(*told, *there) in text
     for barriers in (second.values("barrier", 8), second.interpolated.values("barrier", 8)):
         for seed in (202, 203):
             others = min(barriers[m][seed] for m in ("imp-mask", "random-layerwise", "reinit"))
