@@ -13,15 +13,13 @@ CLONE = Path(__file__).resolve().parents[1]
 README = (CLONE / "README.md").read_text()
 REFERENCE = CLONE / "notebooks" / "reference"
 FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
+FITTED = "cifar10-small-fitted"
 SECTIONS = {
     "digits": "## Digits",
     "cifar10-small": "## Small CIFAR-10",
-    "cifar10-small-fitted": "## Small CIFAR-10, fitted",
+    FITTED: "## Small CIFAR-10, fitted",
     "cifar10-brief": "## Full size",
 }
-
-
-FITTED = "cifar10-small-fitted"
 
 
 def kept_with_its_pilot():
@@ -158,7 +156,7 @@ DIFFERENCES = {
         ("initial", "dense", 8),
         ("dense-norms-distilled", "dense", 8),
     ],
-    "cifar10-small-fitted": [
+    FITTED: [
         ("distilled", "imp", 8),
         ("subset", "imp", 8),
         ("imp-short", "imp", 8),

@@ -227,7 +227,8 @@ def short() -> str:
 
 
 def columns() -> list[str]:
-    """The reference runs of README's board: those that rules keep initialisations for, and others that have begun."""
+    """The reference runs of README's board: those that rules keep initialisations for, and others that have begun,
+    where their plan asks for a column."""
     return [n for n, plan in PLANS.items() if plan.board and (n in REGIMES or runs.known(n))]
 
 

@@ -139,9 +139,9 @@ PLANS: dict[str, Plan] = {
         first_seed=200,
         board=False,
     ),
-    # IMP there with loops of 1,500 steps, which had stable tickets where a training has 1,500 (1.1). Written when 202 and
-    # 203 were known (IMP 10.7, in short loops 1.0), before this was computed: near the former, what makes them unstable
-    # is the longer last training; near the latter, it takes loops longer than that; in between, neither alone
+    # IMP there with loops of 1,500 steps, which had stable tickets where a training has 1,500 (1.1). Written when 202
+    # and 203 were known (IMP 10.7, in short loops 1.0), before this was computed: near the former, what makes them
+    # unstable is the longer last training; near the latter, it takes loops longer than that; in between, neither alone
     "cifar10-small-fitted-loops": Plan(
         "cifar10-small",
         {"loops": Batch(("imp-short",), (8,))},
