@@ -9,7 +9,7 @@ from lotto.lab.arms import ARMS
 from lotto.lab.claims import runs
 from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge, regime
 from lotto.lab.claims.plans import PLANS
-from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE, Part
+from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE
 from lotto.lab.study import Study
 from lotto.stats import Interval, interval
 
@@ -201,29 +201,30 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
 
 
 def short() -> str:
-    """README's board: the primary claims, in each regime the word and what it rests on."""
+    """README's board: the primary claims, in each regime the word and the comparison that speaks least for the claim,
+    which is the one that a word rests on."""
     kept = {p: runs.known(p) for p in columns()}
     judged = {p: {j.claim.id: j for j in r.judged()} for p, r in kept.items() if r}
-    head = ["claim", *kept]
+    head = ["claim", *(f"{p}, n = {r.study.seeds}" if p in judged else p for p, r in kept.items())]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for claim in (c for c in CLAIMS if c.primary):
         cells = [f"{claim.id} {claim.short}"]
-        for p in kept:
+        for p, r in kept.items():
             j = judged.get(p, {}).get(claim.id)
-            at = where(j.parts, kept[p].study) if j else ""
-            if not j or not j.parts:
-                cells.append("not run yet")
-                continue
-            measured = {e.part for e in (*j.parts, *j.controls)}
-            absent = [part for part in (*claim.parts, *claim.controls) if part not in measured]
-            missing = dict.fromkeys(ARMS[a].title for part in absent for a in _lacking(part, kept[p]))
-            word = "estimate" if j.word == "not run" else CHIPS[j.word]
-            beside = [f"control {ARMS[e.part.arm].title} {e.value.mean:.1f}" for e in j.controls]
-            beside += [f"not run: {', '.join(missing)}"] if missing else []
-            cells.append("<br>".join([f"{word}, n = {j.n}{at}", *map(_brief, j.parts), *beside]))
+            cells.append(_cell(j, r) if j and j.parts else "not run yet")
         lines.append("| " + " | ".join(cells) + " |")
     told = existence()
     return "\n".join(lines) + "\n" + (f"\n{told}\n" if told else "")
+
+
+def _cell(judged: Judged, kept: runs.Reference) -> str:
+    """The word of a claim and its weakest comparison; the sparsity, where that is not the regime's main one, and the
+    initialisations, where some are lacking."""
+    least = max(judged.parts, key=Estimate.p)
+    n = f", n = {judged.n}" if judged.n < kept.study.seeds else ""
+    at = where([least], kept.study) if least.level != regime(kept.study).main else ""
+    word = "estimate" if judged.word == "not run" else CHIPS[judged.word]
+    return f"{word}{n}<br>{_brief(least)}{at}"
 
 
 def columns() -> list[str]:
@@ -243,17 +244,10 @@ def existence() -> str:
     )
 
 
-def _lacking(part: Part, kept: runs.Reference) -> list[str]:
-    """The arms of a comparison that a reference run's table does not have."""
-    table = kept.tables.get(MEASURES[part.measure].table)
-    there = set() if table is None else set(table.method)
-    return [a for a in (part.arm, part.than) if isinstance(a, str) and a not in there]
-
-
 def _brief(e: Estimate) -> str:
     name, remarks = SHORT[e.part.measure], "".join(f", {remark}" for remark in e.remarks)
     if e.other is None:
-        return f"{name} of {ARMS[e.part.arm].title} {e.value.mean:.1f}{remarks}"
+        return f"{name} of {ARMS[e.part.arm].title} {e.value.mean:.1f} (to be {e.part.rule} {e.part.than:g}){remarks}"
     return f"{name} {e.value.mean:.1f} against {e.other.mean:.1f} ({ARMS[e.part.than].title}){remarks}"
 
 

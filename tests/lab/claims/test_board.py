@@ -132,15 +132,32 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
 
 def test_the_short_board_has_a_row_a_primary_claim_and_a_column_a_regime(reference):
     lines = board.short().splitlines()
-    assert lines[0] == "| claim | digits | cifar10-small |" and len(lines) == 5
-    assert (
-        lines[2]
-        == "| X1 it is better | **holds**, n = 5 (97.2 % sparse)<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
-    )
+    assert lines[0] == "| claim | digits, n = 5 | cifar10-small |" and len(lines) == 5
+    assert lines[2] == "| X1 it is better | **holds**<br>accuracy 90.0 against 80.0 (IMP) | not run yet |"
     assert lines[4] == (
         "P2 is judged for distilled tickets alone. Pruned arms with a mean barrier below 2 points at its level: "
         "none (digits)."
     )
+
+
+def test_a_row_of_the_short_board_shows_the_comparison_that_speaks_least_for_the_claim(reference, monkeypatch):
+    stable = Part("barrier", "distilled", "below", 2.0)
+    worse = Part("barrier", "distilled", "better", "imp")
+    for parts, told in (
+        ((*X.parts, stable), "**fails**<br>barrier of distilled 5.0 (to be below 2)"),
+        ((worse, *X.parts), "**fails**<br>barrier 5.0 against 3.0 (IMP), worse"),
+    ):
+        monkeypatch.setattr(judge, "CLAIMS", (dataclasses.replace(X, parts=parts),))
+        assert board.short().splitlines()[2].split(" | ")[1] == told
+
+
+def test_the_short_board_names_another_sparsity_and_lacking_initialisations(reference, monkeypatch):
+    some = reference.tables["accuracy"]
+    reference.tables["accuracy"] = pd.concat([some, some[some.seed < 102].assign(level=12)], ignore_index=True)
+    reference.facts["batches"]["primary"]["levels"] = [8, 12]
+    monkeypatch.setattr(judge, "CLAIMS", (dataclasses.replace(X, parts=(dataclasses.replace(X.parts[0], at="high"),)),))
+    told = "estimate, n = 2<br>accuracy 94.8 against 85.0 (IMP) (99.5 % sparse)"
+    assert board.short().splitlines()[2].split(" | ")[1] == told
 
 
 def test_the_page_tells_every_comparison_with_its_twin(reference, monkeypatch, tmp_path):

@@ -274,7 +274,8 @@ def test_a_run_under_other_rules_gives_no_word_and_says_so(fake, monkeypatch):
     assert len(headings) + len(re.findall(r"\b[PCDA]\d+ \(", absent)) == len(CLAIMS)
     assert (
         "rules have changed since" in text
-        and "| estimate, n = 10" in short
+        and "digits, n = 10" in short
+        and "| estimate<br>" in short
         and not re.search("holds|fails|undecided", short)
     )
 
