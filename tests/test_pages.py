@@ -123,7 +123,11 @@ def results(made, tmp_path):
     done = {"name": "01_a", "status": "ok", "title": "A", "seconds": 61.2, "core_seconds": 1234.5, "board": [row, row]}
     other = {"name": REAL.stem, "status": "up to date"}
     index.index(
-        out, [done, other, {"name": "03_c", "status": "FAILED"}], {"device": "cpu"}, {"seeds": 3, "levels": [4, 8]}
+        out,
+        [done, other, {"name": "03_c", "status": "FAILED"}],
+        {"device": "cpu"},
+        {"seeds": 3, "levels": [4, 8]},
+        [{"arm": "IMP", "error barrier": "1.2"}],
     )
     return out
 
@@ -198,6 +202,8 @@ def test_the_index(results):
         and 'href="03_c.html"' not in text
     )
     assert '<span class="chip good">up to date</span>' in text and '<span class="chip bad">FAILED</span>' in text
+    order = ["<h1>", "handful of distilled images", "Notebooks", "The arms of this run", "A: exploratory", "a &lt; b"]
+    assert sorted(order, key=text.index) == order, "what is asked, where to read on, and only then the board"
     assert "2 of 2" in text and "1,234" in text and "[4, 8]" in text and "device" in text
 
 

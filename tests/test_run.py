@@ -231,6 +231,17 @@ def test_other_bytes_of_one_s_own_file_are_another_run(books, tmp_path):
     assert keys[0] != keys[1]
 
 
+def test_the_index_tells_what_a_run_found_of_each_arm(tiny):
+    study = tiny(levels=[1, 2])
+    told = {"accuracy/dense/0": 98.0, "barrier/dense/0": 20.04, "accuracy/imp/2": 97.0, "accuracy/imp/1": 1.0}
+    numbers = {"accuracy": "test accuracy (%)", "barrier": "error barrier (points; stable: below 2)"}
+    dense, imp = batch.arms([{}, {"numbers": told}], study)
+    assert (dense["arm"], dense["sparsity"], dense[numbers["accuracy"]], dense[numbers["barrier"]]) == (
+        *("dense", "0.0 %", "98.0", "20.0"),
+    )
+    assert (imp["arm"], imp[numbers["accuracy"]], imp[numbers["barrier"]]) == ("IMP", "97.0", "-")
+
+
 def test_the_index_tells_no_notebook_of_another_run(books, tmp_path):
     for name in ("02_b", "03_c"):
         books(name)

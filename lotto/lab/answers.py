@@ -38,6 +38,13 @@ def say(*sentences: str, listed: bool = False) -> None:
         display(Markdown("\n".join(f"- {s}" for s in there) if listed else " ".join(there)))
 
 
+def html(text: str) -> None:
+    """Show a piece of HTML."""
+    from IPython.display import HTML, display
+
+    display(HTML(text))
+
+
 def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
     """Show a table that opens with a click on its summary; it stands open where nothing can be clicked.
 
@@ -46,7 +53,7 @@ def fold(table: pd.DataFrame, summary: str, words: bool = False) -> None:
     cells = table.to_html(border=0, na_rep="-", classes="words" if words else None)
     cells = cells.replace("<td>None</td>", "<td>-</td>")  # in columns of objects, which na_rep does not reach
     cells = re.sub(r">\s+<", "><", cells)  # what indents the source makes up most of a committed table
-    _html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
+    html(f"<div><details><summary>{escape(summary)}</summary>{cells}</details></div>")
 
 
 def arms(study: Study) -> None:
@@ -86,7 +93,7 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> boards.Boar
     note += f" Not run here: {', '.join(absent)}." if absent else ""
     head = "".join(f'<th style="text-align: left">{name}</th>' for name in ("claim", "this run", "reference"))
     body, small = "".join(f"<tr>{line}</tr>" for line in lines), 'style="font-size: 12px; margin: 4px 0"'
-    _html(f"<div><table {small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p {small}>{note}</p></div>")
+    html(f"<div><table {small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p {small}>{note}</p></div>")
     made_of = tables, study, classes, notebook
     return boards.Board(list(rows.values()), boards.numbers(*made_of), boards.comparisons(*made_of))
 
@@ -98,6 +105,7 @@ def claims(tables: Mapping[str, Any], study: Study, notebook: str, shown: boards
 
     judged = judge.judge(tables, study, _classes(study), notebook)
     plots.show(figures.forest(judged, "This run: every comparison with its 95 % interval"))
+    say("As measured, the first minus the second:")
     say(boards.sentences(tables, study, _classes(study), notebook))
     fold(
         pd.DataFrame(shown.rows).set_index("claim"),
@@ -154,10 +162,13 @@ def ends(
     told = []
     for end in (max, min):
         best = end(known.values(), key=lambda f: f.mean)
+        best = best._replace(low=max(0.0, best.low), high=min(100.0, best.high)) if unit == "%" and best.half else best
         names = [name for name, f in known.items() if round(f.mean, digits) == round(best.mean, digits)]
+        alone = len(names) == 1 and best.low is not None  # of several with one mean, each has an interval of its own
+        value = best.text(digits) if alone else f"{best.mean:.{digits}f}"
         if len(names) == len(known):
-            return f"The {what} is {best.text(digits)} {unit}".rstrip() + f" for {_listed(names)}.{without}"
-        told.append(f"{_listed(names)} ({best.text(digits)}{f' {unit}' if unit else ''})")
+            return f"The {what} is {value} {unit}".rstrip() + f" for {_listed(names)}.{without}"
+        told.append(f"{_listed(names)} ({value}{f' {unit}' if unit else ''})")
     return f"The {what} is highest for {told[0]} and lowest for {told[1]}, of {len(known)} compared.{without}"
 
 
@@ -188,20 +199,22 @@ def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, wh
     return f"{side} {found.text()} {unit} over {found.n} initialisation{'s' * (found.n > 1)}{trained}: {how}."
 
 
-def stable(table: pd.DataFrame, study: Study, level: int) -> str:
+def stable(table: pd.DataFrame, study: Study, level: int, column: str = "barrier") -> str:
     """Which pruned arms have a mean barrier below the 2-point rule at a level, of how many, and which dense nets have
-    one."""
+    one; by `column`, which is `barrier` or `interpolated`."""
     at = {m: 0 if ARMS[m].dense else level for m in study.arms}
-    found = {m: interval(list(by_seed(table, m, at[m], "barrier").values())) for m in study.arms}
+    found = {m: interval(list(by_seed(table, m, at[m], column).values())) for m in study.arms}
     below = {m: ARMS[m].title for m, f in found.items() if f.mean is not None and f.mean < STABLE}
     for m in below:
         lost, every = judge.failures(table, m, at[m])
         below[m] += f" ({every - lost} of {every} trained)" if lost else ""
     pruned, dense = ([told for m, told in below.items() if ARMS[m].dense == is_dense] for is_dense in (False, True))
     of, has = sum(not ARMS[m].dense for m in found), "has" if len(pruned) == 1 else "have"
+    where = f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity"
+    where = where if column == "barrier" else f"With {column} statistics"
     return (
-        f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity {len(pruned)} of {of} pruned arms {has} a "
-        f"mean barrier below {STABLE:g} points{f': {_listed(pruned)}' if pruned else ''}"
+        f"{where} {len(pruned)} of {of} pruned arms {has} a mean barrier below {STABLE:g} points"
+        f"{f': {_listed(pruned)}' if pruned else ''}"
         + (f"; so has, of the dense networks, {_listed(dense)}." if dense else ".")
     )
 
@@ -251,12 +264,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _classes(study: Study) -> int:
     return len(sources.load(study.data).classes)
-
-
-def _html(text: str) -> None:
-    from IPython.display import HTML, display
-
-    display(HTML(text))
 
 
 def _chip(word: str) -> str:

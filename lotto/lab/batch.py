@@ -17,7 +17,10 @@ import lotto
 from lotto.checkpoint import Paused
 from lotto.config import ConfigError
 from lotto.lab import beside, index, parallel, stills
+from lotto.lab.arms import ARMS
 from lotto.lab.check import check, check_judged
+from lotto.lab.claims import judge
+from lotto.lab.claims.rules import STABLE
 from lotto.lab.notebooks import (
     CLONE,
     FAILED,
@@ -142,7 +145,23 @@ def _index(jobs: list[Job], described: Study) -> Path:
     ]
     facts = {"preset": described.preset, "initialisations": described.seeds, **made_with(entries)}
     beside.page(out, entries, described)
-    return index.index(out, entries, facts, described.named())
+    return index.index(out, entries, facts, described.named(), arms(entries, described))
+
+
+def arms(done: Sequence[Mapping[str, Any]], study: Study) -> list[dict[str, str]]:
+    """What a run found of each arm at the level of the claims: a row for each that the finished notebooks `done` have
+    accuracies or barriers of, as text."""
+    at = judge.regime(study).main
+    found = {name: value for entry in done for name, value in entry.get("numbers", {}).items()}
+    rows = []
+    for m, arm in ARMS.items():
+        level = 0 if arm.dense else at
+        means = [found.get(f"{measure}/{m}/{level}") for measure in ("accuracy", "barrier")]
+        if means != [None, None]:
+            told = ["-" if mean is None else f"{mean:.1f}" for mean in means]
+            words = ("arm", "sparsity", "test accuracy (%)", f"error barrier (points; stable: below {STABLE:g})")
+            rows.append(dict(zip(words, [arm.title, f"{100 - 100 * study.density(level):.1f} %", *told], strict=True)))
+    return rows
 
 
 def made_with(done: Sequence[Mapping[str, Any]]) -> dict[str, str]:

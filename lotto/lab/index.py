@@ -14,21 +14,34 @@ from lotto.lab.report import _document, _written, files
 COMPARE = "compare.html"
 """The page beside the index that sets a run beside the reference."""
 
+LEAD = (
+    "<p>Which weights of an untrained network may be removed by looking only at a handful of distilled images, so that "
+    "what is left trains stably to full accuracy? Every arm prunes the same initialisations; each notebook asks one "
+    "question, and its page begins with the answer of this run.</p>"
+)
+"""The question that all notebooks ask."""
+
 BOARD = (
-    "<i>word</i>: that of the reference run. <i>agrees</i>: whether all comparisons lie in the 95 % prediction "
-    "intervals that the reference leads one to expect; a dash, where they cannot be compared. <i>but</i>: a second "
-    "reading of the claim, chosen for being unfavourable."
+    "P: the paper's claims; C: controls; D: what distillation promises; A: exploratory. A run gives estimates, from "
+    "three initialisations on with 95 % intervals. <i>word</i>: that of the reference run. <i>agrees</i>: whether all "
+    "comparisons lie in the 95 % prediction intervals that the reference leads one to expect; a dash where they cannot "
+    "be compared. <i>but</i>: a second reading of the claim, chosen for being unfavourable."
 )
 """What the board's columns say, where they do not say it themselves."""
 
 
 def index(
-    folder: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, str], parameters: Mapping[str, Any]
+    folder: Path,
+    entries: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    arms: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write index.html over a folder of pages and return its path.
 
     An entry is one notebook: `name`, `status`, and if it is finished `title`, `seconds`, `core_seconds` and `board`
-    (rows of column -> text). `facts`: what the run was made with; `parameters`: all values of the study.
+    (rows of column -> text). `facts`: what the run was made with; `parameters`: all values of the study; `arms`: what
+    it found of each, a row of column -> text.
     """
     rows = [{"notebook": e["name"], **row} for e in entries for row in e.get("board", ())]
     books = [
@@ -44,12 +57,15 @@ def index(
     ]
     whole = [e["name"] for e in entries if e["status"] != "FAILED"]  # an earlier page of one that failed is no result
     linked = {name: page for name in whole if (folder / (page := f"{name}.html")).exists()}
-    parts = ["<h1>Lottery tickets from distilled images</h1>"]
+    tour = "00_tour"
+    begin = f'<p>Begin with <a href="{linked[tour]}">{tour}</a>.</p>' if tour in linked else ""
+    parts = ["<h1>Lottery tickets from distilled images</h1>", LEAD, begin, "<h2>Notebooks</h2>", _rows(books, linked)]
+    if arms:
+        parts += ["<h2>The arms of this run</h2>", _rows(arms, {})]
     if rows:
-        parts += ["<h2>What this run says</h2>", _rows(rows, linked), f"<p>{BOARD}</p>"]
+        parts += ["<h2>What this run says of each claim</h2>", f"<p>{BOARD}</p>", _rows(rows, linked)]
     if (folder / COMPARE).exists():
-        parts.append(f'<p><a href="{COMPARE}">This run beside the reference run</a>, in one figure.</p>')
-    parts += ["<h2>Notebooks</h2>", _rows(books, linked)]
+        parts.append(f'<p><a href="{COMPARE}">This run beside the reference run</a>, in figures.</p>')
     size = sum(f.stat().st_size for f in files(folder, [*linked, "compare"])) / 1e6
     made = _made_with({**facts, "this folder": f"{size:.1f} MB"}, parameters)
     return _page(folder, "lotto: results", [*parts, *made])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -114,8 +115,8 @@ def error_line(fig: go.Figure, x: list, found: list[Interval], name: str, colour
 
 
 def value_range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
-    # from the dots, not from the intervals, which may reach far beyond with three initialisations; a collapsed arm may
-    # leave the panel
+    # from the dots, not from the intervals, which may reach far beyond with three initialisations: `dots` makes some
+    # room for those. A collapsed arm may leave the panel
     values = [
         v
         for m in study.arms
@@ -131,6 +132,23 @@ def value_range(table: pd.DataFrame, study: Study, column: str) -> tuple[float, 
     return (low - pad, min(100.0, top + pad)) if column == "accuracy" else (-pad, top + pad)
 
 
+def _with_intervals(table: pd.DataFrame, study: Study, column: str) -> tuple[float, float]:
+    """`value_range` with room for the intervals of those means that lie in it, up to twice as wide."""
+    low, high = value_range(table, study, column)
+    found = [
+        interval(list(by_seed(table, m, level, column).values()))
+        for m in study.arms
+        for level in study.levels
+        if not ARMS[m].dense
+    ]
+    inside = [f for f in found if f.low is not None and low <= f.mean <= high]
+    room, most = (high - low) / 2, 100.0 if column == "accuracy" else math.inf
+    return (
+        min([low, *(max(f.low, low - room) for f in inside)]),
+        max([high, *(min(f.high, high + room, most) for f in inside)]),
+    )
+
+
 def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None) -> go.Figure:
     """One row per method, one panel per level: each initialisation a small dot, mean and 95 % interval bold, dense nets
     as vertical lines.
@@ -140,7 +158,7 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
     """
     arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     names = [ARMS[m].title for m in arms]
-    low, high = value_range(table, study, column)
+    low, high = _with_intervals(table, study, column)
     panels = [sparsity(study, level) for level in study.levels]
     fig = make_subplots(cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=panels)
     for c, level in enumerate(study.levels, 1):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from lotto.lab import answers, curves, plots
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.causes import figures as causes
 from lotto.lab.claims import contrasts, figures, judge, runs
-from lotto.lab.claims.board import markdown
 from lotto.lab.claims.rules import STABLE
 from lotto.lab.study import Study
 
@@ -24,7 +24,10 @@ def shown(study: Study, notebook: str) -> runs.Reference | None:
     """Show what the reference run of the preset is and its comparisons for a notebook's claims; return it, where there
     is one."""
     kept = runs.known(study.preset)
-    answers.say(kept.origin if kept else "No reference run of this preset is kept yet.")
+    which, *how = kept.origin.split("; ", 1) if kept else ["No reference run of this preset is kept yet."]
+    answers.say(which)
+    if how:
+        answers.html(f"<details><summary>how it was made</summary>{escape(how[0])}</details>")
     if kept and (judged := [j for j in kept.judged(notebook) if j.parts]):
         plots.show(
             figures.forest(judged, f"Reference, {plots.counted(kept.study)}: every comparison with its 95 % interval")
@@ -61,11 +64,36 @@ def factorial(study: Study) -> go.Figure | None:
     return causes.factorial(kept.tables["barrier"], whole, "barrier", "error barrier (points)", title, STABLE)
 
 
+def effects(study: Study) -> str:
+    """What each factor of its factorial changes in the barrier at the level of the claims, in a sentence; empty before
+    it has come so far."""
+    kept = runs.known(study.preset)
+    rows = contrasts.main_effects(kept) if kept else []
+    if not rows:
+        return ""
+    at = kept.sparse(judge.regime(kept.study).main)
+    told: dict[str, list[str]] = {}
+    for r in (r for r in rows if "," not in r["first minus second"]):  # over all others, and no part of them
+        told.setdefault(r["factor"], []).append(f"{r['first minus second']} {r[at]}")
+    return (
+        f"In the reference run ({at} sparse) each factor, all others held equal, changes the barrier by: "
+        + "; ".join(f"**{factor}**, {', '.join(each)}" for factor, each in told.items())
+        + ". Below 0 the first is the more stable; exploratory."
+    )
+
+
 def main_effects(kept: runs.Reference) -> None:
-    """Show what each factor of the factorial changes, all others held equal; nothing before it has come so far."""
+    """Show, folded, what each factor of the factorial changes, all others held equal; nothing before it has come so
+    far."""
     if rows := contrasts.main_effects(kept):
         answers.say(contrasts.EFFECTS)
-        answers.say(markdown(rows))
+        _fold(rows, "What each factor of the factorial changes in the barrier")
+
+
+def _fold(rows: list[dict[str, str]], summary: str) -> None:
+    import pandas as pd
+
+    answers.fold(pd.DataFrame(rows).set_index(list(rows[0])[0]), summary, words=True)
 
 
 def pulled_apart(kept: runs.Reference) -> None:
@@ -78,4 +106,4 @@ def pulled_apart(kept: runs.Reference) -> None:
     seen = kept.view(methods=arms, levels=[judge.regime(kept.study).main])
     title = f"Reference: masks and norms apart, {plots.counted(seen)}"
     plots.show(plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=STABLE))
-    answers.say(markdown(list(pairs.values())))
+    _fold([{n: text.replace("*", "") for n, text in row.items()} for row in pairs.values()], "The same as numbers")

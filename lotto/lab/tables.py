@@ -64,7 +64,7 @@ def summary(table, column: str) -> pd.DataFrame:
 
 def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
     """How each measure goes with another over an initialisation's trained tickets: one row per (measure), with the mean
-    rank correlation over initialisations and its 95 % interval, and `n`, the initialisations.
+    rank correlation over initialisations and its 95 % interval within [-1, 1], and `n`, the initialisations.
 
     table: rows with `seed`, `state` and the named columns.
     """
@@ -72,7 +72,8 @@ def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
     for name in measures:
         known = table[table.state == "trained"].dropna(subset=[name, against])
         found = interval([rank_correlation(g[name].tolist(), g[against].tolist()) for _, g in known.groupby("seed")])
-        rows.append(dict(measure=name, correlation=found.mean, low=found.low, high=found.high, n=found.n))
+        ends = [max(-1.0, found.low), min(1.0, found.high)] if found.half is not None else [None, None]
+        rows.append(dict(measure=name, correlation=found.mean, low=ends[0], high=ends[1], n=found.n))
     return pd.DataFrame(rows)
 
 

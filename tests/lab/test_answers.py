@@ -31,13 +31,20 @@ def test_the_ends_are_named_with_their_intervals():
     )
 
 
-def test_ties_are_named_together():
+def test_ties_are_named_together_without_the_interval_of_one_of_them():
     told = answers.ends(table(imp=[8, 8, 8], distilled=[8, 8, 8], subset=[4, 4, 4]), "barrier", 8, "barrier", "%")
     assert told.startswith(
-        "The barrier is highest for *IMP* and *distilled* (8.0 [8.0, 8.0] %) and lowest for *random real*"
+        "The barrier is highest for *IMP* and *distilled* (8.0 %) and lowest for *random real* (4.0 [4.0, 4.0] %)"
     )
     assert answers.ends(table(imp=[8], distilled=[8]), "barrier", 8, "barrier", "") == (
-        "The barrier is 8.0 [no interval] for *IMP* and *distilled*."
+        "The barrier is 8.0 for *IMP* and *distilled*."
+    )
+
+
+def test_no_share_is_told_to_be_above_the_whole_or_below_nothing():
+    told = answers.ends(table("accuracy", imp=[95, 99, 100], distilled=[0, 90, 90]), "accuracy", 8, "accuracy", "%")
+    assert told.startswith(
+        "The accuracy is highest for *IMP* (98.0 [91.4, 100.0] %) and lowest for *distilled* (60.0 [0.0"
     )
 
 
@@ -93,6 +100,10 @@ def test_stable_arms_are_counted_and_dense_networks_named_apart():
     assert told == (
         "At 97.2 % sparsity 1 of 3 pruned arms has a mean barrier below 2 points: *IMP*; so has, of the dense "
         "networks, *dense*."
+    )
+    other = table(imp=[0.5], distilled=[1.5]).assign(interpolated=[40.0, 1.0])
+    assert answers.stable(other, STUDY, 8, "interpolated") == (
+        "With interpolated statistics 1 of 3 pruned arms has a mean barrier below 2 points: *distilled*."
     )
 
 
@@ -159,6 +170,6 @@ def test_a_stable_arm_says_how_many_of_its_nets_trained(compared):
 def test_what_a_table_lacks_is_a_dash(monkeypatch):
     """With one initialisation there is no interval: "None" stood in every row of it."""
     shown = []
-    monkeypatch.setattr(answers, "_html", shown.append)
+    monkeypatch.setattr(answers, "html", shown.append)
     answers.fold(pd.DataFrame([dict(low=None, mean=1.5, all=[1, 2]), dict(low=None, mean=None, all=None)]), "title")
     assert re.findall("<td>(.*?)</td>", shown[0]) == ["-", "1.5", "[1, 2]", "-", "-", "-"]

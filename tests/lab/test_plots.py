@@ -61,12 +61,45 @@ def test_curves_have_a_line_a_method_and_hollow_marks_where_some_failed(compared
     whole = curves.curves(accuracy.assign(state="trained"), study, "accuracy", "accuracy (%)", "title")
     assert "hollow" not in whole.layout.title.text
     assert set(lines) == {None, *(ARMS[m].title for m in study.arms if not ARMS[m].dense)}
-    accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = (
-        1.0  # a line is shown whole, and so is the rule
-    )
+    # a line is shown whole, and so is the rule
+    accuracy.loc[(accuracy.method == "random") & (accuracy.level == 2), "accuracy"] = 1.0
     fig = curves.curves(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
     assert fig.layout.yaxis.range[0] < 1
     assert "stable: below 2" in {t.name for t in fig.data}
+
+
+def test_a_panel_ends_above_a_few_collapsed_accuracies_and_says_them_at_its_edge(compared):
+    study = presets.study("digits", methods=["dense", "imp", "distilled"], levels=[2, 4, 6, 8, 12], seeds=2)
+    rows = [
+        {
+            "method": m,
+            "level": at,
+            "seed": s,
+            "state": "trained",
+            "accuracy": 40.0 if (m, at) == ("imp", 12) else 98 + s,
+        }
+        for m, levels in (("dense", [0]), ("imp", study.levels), ("distilled", study.levels))
+        for at in levels
+        for s in range(2)
+    ]
+    fig = curves.curves(pd.DataFrame(rows), study, "accuracy", "accuracy (%)", "title")
+    assert fig.layout.yaxis.range[0] > 95 and [a.text for a in fig.layout.annotations] == ["▼ 40.0"]
+    assert "bars: lowest to highest" in fig.layout.title.text
+    imp = next(t for t in fig.data if t.name == ARMS["imp"].title)
+    assert imp.error_y.array[1] == imp.error_y.arrayminus[1] == 0.5
+
+
+def test_dots_make_room_for_intervals_within_reason():
+    study = presets.study("digits", methods=["imp", "distilled"], levels=[8], seeds=3)
+    values = {"imp": [1.0, 2.0, 3.0], "distilled": [0.0, 0.0, 6.0]}
+    rows = [
+        {"method": m, "level": 8, "seed": s, "state": "trained", "barrier": v}
+        for m, each in values.items()
+        for s, v in enumerate(each)
+    ]
+    fig = plots.dots(pd.DataFrame(rows), study, "barrier", "points", "title")
+    low, high = fig.layout.xaxis.range
+    assert high >= 2 + 8.6 / 3 and -5 < low < -0.48 and high < 11, "of dots 0 to 6 it takes no more than twice the room"
 
 
 def test_a_line_and_its_band_are_broken_where_an_arm_was_not_run():

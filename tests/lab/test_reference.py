@@ -7,7 +7,6 @@ import lotto
 from lotto.lab import answers, plots, reference
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.claims import contrasts, runs
-from lotto.lab.claims.board import markdown
 from lotto.lab.claims.contrasts import main_effects as effects
 
 
@@ -17,6 +16,7 @@ def shown(monkeypatch):
     found = []
     monkeypatch.setattr(plots, "show", found.append)
     monkeypatch.setattr(answers, "say", lambda *told, listed=False: found.extend(told))
+    monkeypatch.setattr(answers, "fold", lambda table, summary, words=False: found.append(table.reset_index()))
     return found
 
 
@@ -37,12 +37,11 @@ def test_masks_and_norms_are_pulled_apart_where_both_arms_were_run(shown):
     before, figure, table = shown
     assert before == contrasts.AFTER_THE_WORDS
     assert {t.y[0] for t in figure.data if t.y} >= {"IMP", "IMP, mask alone"}
-    assert table.splitlines() == [
-        "| arms | barrier | barrier, interpolated | accuracy |",
-        "|---|---|---|---|",
-        "| *IMP* minus *IMP, mask alone* | 4.0, 9.0: -5.0 [-7.5, -2.5] | - | - |",
-        "| *IMP, mask alone* minus *dense* | 9.0, 21.0: -12.0 [-14.5, -9.5] | - | - |",
+    assert table.to_dict("split")["data"] == [
+        ["IMP minus IMP, mask alone", "4.0, 9.0: -5.0 [-7.5, -2.5]", "-", "-"],
+        ["IMP, mask alone minus dense", "9.0, 21.0: -12.0 [-14.5, -9.5]", "-", "-"],
     ]
+    assert list(table) == ["arms", "barrier", "barrier, interpolated", "accuracy"]
 
 
 def test_nothing_is_pulled_apart_before_it_was_run(shown):
@@ -61,7 +60,7 @@ def test_arms_that_are_pulled_apart_differ_in_what_follows_alone(a, b):
     assert {f for f in factors if getattr(ARMS[a], f) != getattr(ARMS[b], f)} == {"then"}
 
 
-def test_main_effects_by_hand(shown):
+def test_main_effects_by_hand(shown, monkeypatch):
     """Distilled images add 4 points in long loops and 2 in short ones, and short loops at the gentle rate take 2: a
     factor's effect is a mean over the others, and that of the images is told for each length too."""
     whole = runs.known("digits")
@@ -103,9 +102,13 @@ def test_main_effects_by_hand(shown):
         },
     }
     reference.main_effects(run)
-    assert shown == [contrasts.EFFECTS, markdown(effects(run))]
+    said, table = shown
+    assert said == contrasts.EFFECTS and table.to_dict("records") == effects(run)
+    monkeypatch.setattr(runs, "known", lambda preset: run)
+    assert "by: **images**, all real minus distilled -3.0 [-3.0, -3.0], " in (told := reference.effects(run.study))
+    assert "long minus short" in told and "loops" not in told, "each factor over all others, and no part of it"
     facts["batches"]["factorial"]["done"] = [100, 101]
-    assert effects(run) == []
+    assert effects(run) == [] and reference.effects(run.study) == ""
 
 
 @pytest.fixture

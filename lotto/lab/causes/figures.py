@@ -54,10 +54,13 @@ def factorial(
             fig.add_vline(x=dense.mean, line=dict(color=COLOURS["dense"], width=1.5), row=1, col=c)
         fig.update_xaxes(title=axis, row=1, col=c)
     for name, look in (
-        ("weights rewound", dict(color=FONT)),
-        ("all rewound", dict(color="white", line=dict(color=FONT, width=2))),
+        ("weights rewound", dict(mode="markers", marker=dict(size=10, color=FONT))),
+        ("all rewound", dict(mode="markers", marker=dict(size=10, color="white", line=dict(color=FONT, width=2)))),
+        ("dense", dict(mode="lines", line=dict(color=COLOURS["dense"], width=1.5))),
+        *([(f"stable: below {mark:g}", dict(mode="lines", line=RULE))] if mark is not None else []),
     ):
-        fig.add_trace(go.Scatter(x=[None], y=rows[:1], mode="markers", marker=dict(size=10, **look), name=name))
+        fig.add_trace(go.Scatter(x=[None], y=rows[:1], name=name, **look))
+    fig.update_xaxes(matches="x")
     fig.update_yaxes(type="category", categoryorder="array", categoryarray=rows[::-1])
     return legend_below(styled(fig, title, 150 + 20 * len(rows))).update_layout(margin=dict(t=60, b=85))
 

@@ -124,8 +124,9 @@ class Estimate:
 
     def named(self) -> str:
         """What is compared, in a few words."""
-        than = ARMS[self.part.than].title if isinstance(self.part.than, str) else f"{self.part.than:g}"
-        return f"{SHORT[self.part.measure].strip(',')}: {ARMS[self.part.arm].title} | {than}"
+        part, arm = self.part, ARMS[self.part.arm].title
+        told = f"{arm} | {ARMS[part.than].title}" if isinstance(part.than, str) else f"{arm} {part.rule} {part.than:g}"
+        return f"{SHORT[part.measure].strip(',')}: {told}"
 
     def text(self) -> str:
         """Arm, other arm, difference with its interval, and remarks."""
@@ -151,7 +152,10 @@ class Estimate:
         if self.part.rule in ("better", "not worse") and self.other and low is not None:
             worst, best = (low, high) if self.sign > 0 else (-high, -low)
             if best < 0:
-                found.append("worse, within the margin" if worst > self.line else "worse")
+                within = " within the margin"
+                found.append(
+                    f"worse,{within}" if worst > self.line else f"worse, its mean{within}" if self.fits else "worse"
+                )
         return found
 
 

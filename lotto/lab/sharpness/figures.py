@@ -35,7 +35,10 @@ def discarded(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
         horizontal_spacing=0.09,
         subplot_titles=[f"dense net {where}" for where in POINTS.values()],
     )
-    reach = 1.1 * max(1.0, float(rows["trace_excess"].abs().max()))  # every dot is in the panel; 1.0 beats NaN
+    dots = max(1.0, float(rows["trace_excess"].abs().max()))  # every dot is in the panel; 1.0 beats NaN
+    every = [interval(part["trace_excess"].tolist()) for _, part in rows.groupby(["point", "method"])]
+    ends = [abs(end) for f in every if f.low is not None for end in (f.low, f.high)]
+    reach = 1.1 * max(dots, min(1.6 * dots, max(ends, default=0.0)))  # and intervals, unless they go far beyond
     for c, point in enumerate(POINTS, 1):
         own = {m: rows[(rows.point == point) & (rows.method == m)] for m in arms}
         found = [interval(own[m]["trace_excess"].tolist()) for m in arms]
@@ -90,8 +93,9 @@ def spectra(found: dict[tuple[str, int, int], Any], study: Study, level: int) ->
         tops = sorted(float(p.tensors["nodes"].max()) for p in here.values())
         high = min(tops[-1], 1.5 * tops[len(tops) // 2])  # one sharp net would else press all others to the edge
         if tops[-1] > high:
+            far = {m: max(float(p.tensors["nodes"].max()) for k, p in here.items() if k[0] == m) for m, *_ in here}
             beyond = dict(
-                text=f"▶ up to {tops[-1]:.0f}",
+                text="▶ " + ", ".join(f"{ARMS[m].title} up to {top:.0f}" for m, top in far.items() if top > high),
                 x=0.99,
                 xref="paper",
                 y=0.97,
@@ -128,7 +132,9 @@ def trace_by_layer(found: dict[tuple[str, int, int], Any], study: Study, level: 
         shares = {n: interval([100 * t[n] / sum(t.values()) for t in traces]) for n in traces[0]}
         error_line(fig, [n.removesuffix(".weight") for n in shares], list(shares.values()), ARMS[m].title, COLOURS[m])
     fig.update_xaxes(tickangle=-50, tickfont=dict(size=10))
-    fig.update_yaxes(title="share of the trace (%)")
+    means = [y for t in fig.data for y in t.y]  # an interval of three may go far beyond
+    low, high = min([0.0, *means]), max([1.0, *means])
+    fig.update_yaxes(title="share of the trace (%)", range=[low - 0.2 * (high - low), high + 0.2 * (high - low)])
     return styled(fig, f"Where the curvature of trained tickets lies, {sparsity(study, level)}", 420).update_layout(
         margin=dict(l=70, b=130)
     )

@@ -3,7 +3,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from lotto.lab.claims import board, judge, page, plans, runs
+from lotto.lab.claims import board, figures, judge, page, plans, runs
 from lotto.lab.claims.rules import CLAIMS, Claim, Part
 
 BASE = [90.0, 80.0, 70.0, 85.0, 75.0]
@@ -230,3 +230,18 @@ def test_today_every_claim_has_a_place_without_any_run(monkeypatch, tmp_path):
     text = board.short()
     assert text.count("not run yet") == 2 * sum(c.primary for c in CLAIMS)
     assert page.page().count("Not run yet.") == len(plans.PLANS)
+
+
+def test_comparisons_stand_in_a_panel_for_each_measure(study, tables, reference, monkeypatch):
+    parts = (*X.parts, Part("barrier", "distilled", "better", "imp"), Part("accuracy", "imp", "above", 2.0))
+    monkeypatch.setattr(judge, "CLAIMS", (dataclasses.replace(X, parts=parts),))
+    fig = figures.forest(reference.judged(), "title")
+    assert fig.layout.yaxis.ticktext == ("X1  distilled | IMP", "X1  IMP above 2")
+    assert fig.layout.yaxis2.ticktext == ("X1  distilled | IMP",)
+    assert fig.layout.xaxis2.title.text == "difference in barrier (points), claimed to the right"
+    accuracy, _, barrier, *_ = fig.data
+    assert (accuracy.x[0], accuracy.xaxis, barrier.x[0], barrier.xaxis) == (pytest.approx(10), "x", -2.0, "x2")
+    told = board.comparisons(reference.tables, study, 10, "02")
+    both = figures.beside(told, "title")
+    assert [t.showlegend for t in both.data] == [True] * 3 + [False] * 3
+    assert len(figures.forest([], "nothing").data) == len(figures.beside([], "nothing").data) == 0

@@ -138,7 +138,7 @@ def test_worse_within_the_margin_is_told_as_both(decide, tables, measure, sign):
     across = tables(
         **{measure: {"distilled": beside([sign * (0.9 + d) for d in (-1, 0, 0, 0, 1)]), "imp-rewound": BASE}}
     )
-    assert decide(across, claim(part))["X"].parts[0].text().endswith(" (worse)")
+    assert decide(across, claim(part))["X"].parts[0].text().endswith(" (worse, its mean within the margin)")
 
 
 def three(*ts, others=("imp", "subset", "noise", "herding")):
