@@ -25,13 +25,13 @@ class Interval(NamedTuple):
         return self.text()
 
     def text(self, digits: int = 1) -> str:
-        """Mean and interval with so many decimals: "2.0 [1.5, 2.5]". A bound just below 0 keeps its sign, "-0.0": on
-        which side of 0 it lies is what it is read for."""
+        """Mean and, where there is one, interval, with so many decimals: "2.0 [1.5, 2.5]", "2.0". A bound just below 0
+        keeps its sign, "-0.0": on which side of 0 it lies is what it is read for."""
         if self.mean is None:
             return "none"
         mean = f"{round(self.mean, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
         if self.low is None:
-            return f"{mean} [no interval]"
+            return mean
         return f"{mean} [{self.low + 0.0:.{digits}f}, {self.high + 0.0:.{digits}f}]"
 
 

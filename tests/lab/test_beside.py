@@ -49,7 +49,7 @@ def test_the_page_beside_the_reference(folder, tiny):
     text = (folder / "compare.html").read_text()
     assert "1 of 2 comparisons came out as the reference leads one to expect" in text
     assert "Not so: P2 (barrier: distilled | IMP)" in text and "2 more cannot be compared" in text
-    assert "9.00 [8.00, 10.00] (n = 3)" in text and "-1.00 [no interval] (n = 2)" in text
+    assert "9.00 [8.00, 10.00] (n = 3)" in text and "-1.00 (n = 2)" in text
     figure = json.loads(text.split('class="spec">')[1].split("</script>")[0])
     mine, theirs, line = figure["data"]
     assert mine["x"] == [1.0, 9.0, -1.0] and theirs["x"] == [1.5, 1.5] and len(line["x"]) == 4

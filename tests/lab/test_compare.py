@@ -111,8 +111,7 @@ def test_sentences():
     )
     zipped = grid([dict(lr=0.1, steps=9), dict(lr=0.2, steps=7)], {"barrier/imp/8": [1.0, 4.0]})
     assert tables.largest(tables.differences(zipped, tables.estimates(zipped, "barrier"))) == (
-        "The only difference is that of *IMP* from lr 0.1, steps 9 to lr 0.2, steps 7: 3.0 [no interval], over "
-        "1 pair of cells."
+        "The only difference is that of *IMP* from lr 0.1, steps 9 to lr 0.2, steps 7: 3.0, over 1 pair of cells."
     )
     alone = grid([dict(ipc=5)], {"barrier/imp/8": [1.0]})
     none = tables.differences(alone, tables.estimates(alone, "barrier"))

@@ -210,8 +210,8 @@ def test_a_path_says_its_barriers_and_has_as_many_traces_for_every_choice(tiny):
     assert {len(f.data) for f in made.values()} == {2 * (study.seeds + 1)}
     names = [t.name for t in made["imp", paths.EVERY, "error"].data if t.name]
     assert names == [
-        "interpolated statistics: barrier 50.0 [no interval]",
-        "recalibrated statistics: barrier 7.0 [no interval]",
+        "interpolated statistics: barrier 50.0",
+        "recalibrated statistics: barrier 7.0",
     ]
     mean = made["imp", paths.EVERY, "error"].data[-1]
     assert list(mean.y) == [7.0, 15.0, 9.0]

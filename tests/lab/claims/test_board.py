@@ -51,7 +51,7 @@ def test_a_board_stands_beside_the_reference(study, tables, reference):
     assert compared["agrees"] is True and compared["here"][1:] == [None, None, 2] and compared["line"] == 0
     assert row == {
         "claim": "X1 it is better",
-        "here": "accuracy distilled 94.9, IMP 85.0: 9.9 [no interval] (97.2 % sparse)",
+        "here": "accuracy distilled 94.9, IMP 85.0: 9.9 (97.2 % sparse)",
         "reference": "accuracy distilled 90.0, IMP 80.0: 10.0 [9.8, 10.2] (97.2 % sparse)",
         "word": "holds",
         "agrees": "yes",
