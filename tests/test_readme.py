@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lotto.lab.arms import ARMS
 from lotto.lab.claims.rules import STABLE
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -217,6 +218,46 @@ def test_every_difference_of_the_findings_is_that_of_its_reference_run(name):
         differ = told(plain) != told(other)
         expected.append(plain + "†" * differ)
     assert re.findall(DIFFERENCE + "†?", findings(name)) == expected
+
+
+def test_what_the_findings_say_of_the_number_of_images():
+    from lotto.lab.compare import tables
+    from lotto.stats import interval, paired
+
+    text = FINDINGS.split(" ## How many images a class ")[1].split(" ## ")[0]
+    grid = tables.read("reference/grid-digits.csv")
+    found = {m: tables.estimates(grid, m) for m in ("barrier", "accuracy")}
+
+    def of(measure, arm, images):
+        rows = found[measure]
+        rows = rows[(rows.series.str.split("/").str[1] == arm) & (rows.ipc == str(images))]
+        return dict(zip(rows.seed, rows.value, strict=True))
+
+    sizes = (1, 5, 10, 50)
+    for measure in ("barrier", "accuracy"):
+        for arm in ("distilled", "subset"):
+            means = " | ".join(f"{interval(list(of(measure, arm, n).values())).mean:.1f}" for n in sizes)
+            assert f"| {measure}, {ARMS[arm].title} | {means} |" in text
+    told = [
+        *(("accuracy", arm, 5, arm, 1) for arm in ("distilled", "subset")),
+        *(("barrier", arm, 5, arm, 1) for arm in ("subset", "distilled")),
+        ("barrier", "subset", 1, "dense", 1),
+        ("barrier", "subset", 50, "subset", 10),
+        *((measure, "distilled", 1, "subset", 1) for measure in ("barrier", "accuracy")),
+    ]
+    differences = {part: paired(of(*part[:3]), of(part[0], *part[3:])) for part in told}
+    assert re.findall(DIFFERENCE, text) == [str(d) for d in differences.values()]
+    clear = [
+        (measure, arm, n, m)
+        for measure in found
+        for arm in ("distilled", "subset")
+        for n, m in ((10, 5), (50, 10))
+        if not (d := paired(of(measure, arm, n), of(measure, arm, m))).low < 0 < d.high
+    ]
+    assert clear == [("barrier", "subset", 50, 10)], "of eight"
+    for measure, n in ((measure, n) for measure in found for n in sizes):
+        apart = paired(of(measure, "distilled", n), of(measure, "subset", n))
+        assert apart.low < 0 < apart.high, (measure, n)
 
 
 def test_interpolated_statistics_make_barriers_higher():
