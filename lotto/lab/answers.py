@@ -80,7 +80,7 @@ def board(tables: Mapping[str, Any], study: Study, notebook: str) -> boards.Boar
     lines = [
         "".join(
             f'<td style="text-align: left">{cell}</td>'
-            for cell in (escape(r["claim"]), _lines(r["here"]), _chip(r["word"]) + _elsewhere(r))
+            for cell in (escape(r["claim"]), index.lines(r["here"]), _chip(r["word"]) + _elsewhere(r))
         )
         for r in map(rows.get, primary)
     ]
@@ -292,8 +292,3 @@ def _elsewhere(row: Mapping[str, str]) -> str:
     """The sparsity of the reference's word, where this run's estimate is of another."""
     here, there = (re.search(r"\([^()]*% sparse\)$", row[n]) for n in ("here", "reference"))
     return f" {there[0]}" if here and there and here[0] != there[0] else ""
-
-
-def _lines(told: str) -> str:
-    """One comparison a line."""
-    return "<br>".join(map(escape, re.split(r"; (?![^()]*\))", told)))

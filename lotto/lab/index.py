@@ -114,8 +114,13 @@ def _rows(rows: Sequence[Mapping[str, Any]], linked: Mapping[str, str]) -> str:
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def lines(told: str) -> str:
+    """What a board tells as HTML, one comparison a line."""
+    return "<br>".join(map(escape, re.split(r"; (?![^()]*\))", told)))
+
+
 def _entry(column: str, text: str, linked: Mapping[str, str]) -> str:
-    shown = escape(text)
+    shown = lines(text) if column in ("here", "reference") else escape(text)
     if column in ("notebook", "cell") and text in linked:
         shown = f'<a href="{linked[text]}">{shown}</a>'
     if column in ("word", "status") and text:

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from lotto.lab import answers, presets
+from lotto.lab import answers, index, presets
 from lotto.lab.claims import runs
 
 STUDY = presets.study("digits", levels=[8], methods=["dense", "imp", "distilled", "subset"])
@@ -115,7 +115,7 @@ def test_times(fewer, told):
 
 
 def test_a_comparison_a_line_and_what_is_in_brackets_stays():
-    assert answers._lines("a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train); b < 2") == (
+    assert index.lines("a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train); b < 2") == (
         "a 1 (x: 1 of 3 did not train; y: 2 of 3 did not train)<br>b &lt; 2"
     )
 

@@ -112,7 +112,8 @@ PLANS: dict[str, Plan] = {
             # more accurate than distilled ones, which are more stable than the dense net and less so than IMP's
             "rewinding": Batch(("distilled-all", "imp-all"), (8,)),
             "gentle": Batch(("distilled-gentle", "imp-short-gentle"), (8,)),
-            "lower level": Batch(("imp", "imp-rewound", "distilled", "subset", "imp-short"), (4,)),
+            "lower level": Batch(("imp", "distilled", "imp-short"), (4,)),
+            "lower level, others": Batch(("imp-rewound", "subset"), (4,)),  # apart, as time may end before them
         },
         at_once=2,
     ),
