@@ -113,7 +113,7 @@ PLANS: dict[str, Plan] = {
             "rewinding": Batch(("distilled-all", "imp-all"), (8,)),
             "gentle": Batch(("distilled-gentle", "imp-short-gentle"), (8,)),
             "lower level": Batch(("imp", "distilled", "imp-short"), (4,)),
-            "lower level, others": Batch(("imp-rewound", "subset"), (4,)),  # apart, as time may end before them
+            "lower level beside": Batch(("imp-rewound", "subset"), (4,)),  # apart, as time may end before them
         },
         at_once=2,
     ),
