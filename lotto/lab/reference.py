@@ -45,7 +45,11 @@ def over_sparsity(kept: runs.Reference) -> None:
     plots.show(curves.both(accuracy, barrier, seen, title))
     lost = drawn[drawn.state != "trained"].groupby(["method", "level"]).size()
     told = [f"{n} of {ARMS[m].title} ({plots.sparsity(seen, at)})" for (m, at), n in lost.items()]
-    answers.say(f"Hollow marks are without the nets that did not train: {', '.join(told)}." if told else "")
+    answers.say(
+        "A barrier hardly exceeds the error of guessing less that of its ends: where accuracy is low, a low one says "
+        "nothing.",
+        f"Hollow marks are without the nets that did not train: {', '.join(told)}." if told else "",
+    )
 
 
 def _whole(table: pd.DataFrame, seeds: int) -> pd.DataFrame:

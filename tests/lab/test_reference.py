@@ -130,7 +130,7 @@ def tickets():
 
 def test_curves_have_no_point_of_some_initialisations_and_tell_what_died(shown, tickets):
     reference.over_sparsity(tickets)
-    figure, told = shown
+    figure, caution, told = shown
     found = {
         t.name: [x for (_, _, x), y in zip(t.customdata, t.y, strict=True) if y is not None]
         for t in figure.data
@@ -139,6 +139,7 @@ def test_curves_have_no_point_of_some_initialisations_and_tell_what_died(shown, 
     left = [f"{100 * tickets.study.density(at):.2f}" for at in (4, 8, 12)]
     assert found == {"IMP": ["100.00", left[1], left[2]], "distilled": ["100.00", left[0], left[1]]}
     assert told == "Hollow marks are without the nets that did not train: 1 of IMP (99.5 % sparse)."
+    assert caution.startswith("A barrier hardly exceeds")
 
 
 def test_a_preset_without_a_reference_run_says_so(shown):
