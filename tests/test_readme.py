@@ -156,6 +156,11 @@ DIFFERENCES = {
         ("initial", "random-layerwise", 8),
         ("initial", "dense", 8),
         ("dense-norms-distilled", "dense", 8),
+        ("imp-all", "imp", 8),
+        ("imp-all", "imp-mask", 8),
+        ("distilled-all", "dense", 8),
+        ("distilled-all", "distilled-mask", 8),
+        ("distilled-all", "imp-all", 8),
     ],
     FITTED: [
         ("distilled", "imp", 8),
@@ -272,6 +277,13 @@ def test_interpolated_statistics_make_barriers_higher():
             "imp-rewound",
             "imp-rewound-all",
         }, name
+
+
+def test_what_the_findings_say_of_small_cifar_10_beyond_its_differences():
+    from lotto.lab.claims import runs
+
+    barriers = runs.reference("cifar10-small").values("barrier", 8)
+    assert len(barriers["imp-all"]) == 5 and min(barriers["imp-all"].values()) > STABLE
 
 
 def test_what_the_findings_say_of_the_fitted_runs():
