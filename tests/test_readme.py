@@ -137,6 +137,7 @@ DIFFERENCES = {
         ("imp-mask", "distilled-mask", 8),
         ("distilled", "dense-norms-distilled", 8),
         ("distilled-all", "imp-all", 8),
+        ("imp-all", "imp-mask", 8),
         ("distilled-all", "dense", 4),
         ("distilled-all", "random-layerwise-all", 8, "accuracy"),
         ("distilled-all", "reinit-all", 8, "accuracy"),
@@ -158,6 +159,7 @@ DIFFERENCES = {
         ("dense-norms-distilled", "dense", 8),
         ("imp-all", "imp", 8),
         ("imp-all", "imp-mask", 8),
+        ("dense", "imp-mask", 8),
         ("distilled-all", "dense", 8),
         ("distilled-all", "distilled-mask", 8),
         ("distilled-all", "imp-all", 8),
@@ -246,6 +248,7 @@ def test_what_the_findings_say_of_the_number_of_images():
     told = [
         *(("accuracy", arm, 5, arm, 1) for arm in ("distilled", "subset")),
         *(("barrier", arm, 5, arm, 1) for arm in ("subset", "distilled")),
+        *(("barrier", arm, 10, arm, 1) for arm in ("distilled", "subset")),
         ("barrier", "subset", 1, "dense", 1),
         ("barrier", "subset", 50, "subset", 10),
         *((measure, "distilled", 1, "subset", 1) for measure in ("barrier", "accuracy")),
@@ -260,6 +263,8 @@ def test_what_the_findings_say_of_the_number_of_images():
         if not (d := paired(of(measure, arm, n), of(measure, arm, m))).low < 0 < d.high
     ]
     assert clear == [("barrier", "subset", 50, 10)], "of eight"
+    gains = [paired(of("accuracy", arm, 10), of("accuracy", arm, 1)) for arm in ("distilled", "subset")]
+    assert all(d.low < 0 < d.high for d in gains)
     for measure, n in ((measure, n) for measure in found for n in sizes):
         apart = paired(of(measure, "distilled", n), of(measure, "subset", n))
         assert apart.low < 0 < apart.high, (measure, n)
@@ -319,6 +324,10 @@ def test_what_the_findings_say_of_the_fitted_runs():
             assert max(barriers[m][seed] for m in ("distilled", "distilled-mask")) < others
             assert barriers["distilled"][seed] < barriers["distilled-mask"][seed]
             assert barriers["imp"][seed] < barriers["imp-mask"][seed]
+    other = board.means(second.interpolated, "barrier", 8)
+    kept_of = {m: (other["dense"] - other[m]) / (other["dense"] - other["distilled"]) for m in other}
+    assert 0.2 < kept_of["random-layerwise"] < kept_of["reinit"] < 0.35, "a quarter to a third"
+    assert 0.45 < (other["dense"] - other["imp-mask"]) / (other["dense"] - other["imp"]) < 0.6, "about halfway"
     barriers = kept.values("barrier", 8)
     assert [v < STABLE for v in barriers["imp-short"].values()] == [False, False, True, True]
     assert all(v > STABLE for m in arms[:4] for v in barriers[m].values())

@@ -220,7 +220,8 @@ def short() -> str:
 def _cell(judged: Judged, kept: runs.Reference) -> str:
     """The word of a claim and its weakest comparison; the sparsity, where that is not the regime's main one, and the
     initialisations, where some are lacking."""
-    least = max(judged.parts, key=Estimate.p)
+    # by p where it decides; of too few initialisations, it would prefer the steadiest to the farthest
+    least = max(judged.parts, key=Estimate.p if judged.p is not None else _short_of)
     n = f", n = {judged.n}" if judged.n < kept.study.seeds else ""
     at = where([least], kept.study) if least.level != regime(kept.study).main else ""
     word = "estimate" if judged.word == "not run" else CHIPS[judged.word]
@@ -242,6 +243,11 @@ def existence() -> str:
         f"P2 is judged for distilled tickets alone. Pruned arms with a mean barrier below {STABLE:g} points at its "
         f"level: {'; '.join(map(_stable, kept))}."
     )
+
+
+def _short_of(e: Estimate) -> float:
+    """How far a mean lies from where the claim wants it, on the wrong side."""
+    return e.line - e.sign * e.difference.mean
 
 
 def _brief(e: Estimate) -> str:

@@ -104,7 +104,7 @@ PLANS: dict[str, Plan] = {
             "masks alone": Batch(_ALONE, (8,)),  # as in digits
             "random real alone": Batch(("subset-mask",), (8,)),
             "no images": Batch(("initial",), (8,)),  # which on digits does as well as distilled ones
-            # the last three were not begun when all above was known. Expected of them, written before: (1) IMP with all
+            # the last were not begun when all above was known. Expected of them, written before: (1) IMP with all
             # rewound is not stable, and less so than with weights rewound, as its mask alone; (2) distilled ones with
             # all rewound are more stable than the dense net and not told apart from the distilled mask alone; which of
             # the two is the more stable is open; (3) a gentle rate makes distilled tickets more stable, as on digits,

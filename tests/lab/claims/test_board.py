@@ -151,6 +151,19 @@ def test_a_row_of_the_short_board_shows_the_comparison_that_speaks_least_for_the
         assert board.short().splitlines()[2].split(" | ")[1] == told
 
 
+def test_of_two_initialisations_a_row_shows_the_comparison_that_is_farthest_from_the_claim(
+    reference, tables, monkeypatch
+):
+    barriers = {"distilled": [5.8, 5.8], "subset": [5.0, 5.0], "imp-short": [0.8, 1.3]}
+    reference.tables.update(tables(barrier=barriers))
+    parts = tuple(Part("barrier", "distilled", "better", than) for than in ("subset", "imp-short"))
+    monkeypatch.setattr(judge, "CLAIMS", (dataclasses.replace(X, parts=parts),))
+    steady, far = reference.judged()[0].parts
+    assert steady.p() > far.p(), "by p the steadiest comparison speaks least for it"
+    told = "estimate, n = 2<br>barrier 5.8 against 1.1 (IMP, short)"
+    assert board.short().splitlines()[2].split(" | ")[1] == told
+
+
 def test_the_short_board_names_another_sparsity_and_lacking_initialisations(reference, monkeypatch):
     some = reference.tables["accuracy"]
     reference.tables["accuracy"] = pd.concat([some, some[some.seed < 102].assign(level=12)], ignore_index=True)
