@@ -89,6 +89,7 @@ def test_the_readme_tells_means_of_the_reference_runs():
     told = README[README.index("What was found") : README.index("![")]
     kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot", f"{FITTED}-loops")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
+    means |= {f"{v:.1f}" for v in board.means(kept[1], "barrier", 4).values()}
     sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
     assert len(numbers) > 3 and numbers <= means, sorted(numbers - means)
@@ -153,6 +154,9 @@ DIFFERENCES = {
         ("imp-short-gentle", "imp-short", 8, "accuracy"),
         ("distilled-gentle", "imp-short-gentle", 8),
         ("distilled-gentle", "imp-short-gentle", 8, "accuracy"),
+        ("distilled", "imp", 4),
+        ("distilled", "imp", 4, "accuracy"),
+        ("imp-short", "distilled", 4),
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8, "accuracy"),
@@ -295,6 +299,13 @@ def test_what_the_findings_say_of_small_cifar_10_beyond_its_differences():
 
     barriers = runs.reference("cifar10-small").values("barrier", 8)
     assert len(barriers["imp-all"]) == 5 and min(barriers["imp-all"].values()) > STABLE
+    kept = runs.reference("cifar10-small")
+    there, other = kept.values("barrier", 4), kept.interpolated.values("barrier", 4)
+    assert len(there["distilled"]) == 4 and len(there["random-layerwise"]) == 2
+    assert max(max(there[m].values()) for m in ("distilled", "imp-short")) < STABLE
+    assert min(there["random-layerwise"].values()) > STABLE
+    assert sum(v < STABLE for v in there["imp"].values()) == 2
+    assert all(sum(values.values()) / len(values) > STABLE for m, values in other.items() if not m.startswith("dense"))
 
 
 def test_what_the_findings_say_of_the_fitted_runs():
