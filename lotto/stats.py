@@ -21,6 +21,10 @@ class Interval(NamedTuple):
         """Half the interval's width: what an error bar shows."""
         return None if self.high is None else self.high - self.mean
 
+    def within(self, low: float, high: float) -> Interval:
+        """The same with its ends inside the bounds of what is measured, which Student's t does not know."""
+        return self if self.low is None else self._replace(low=max(low, self.low), high=min(high, self.high))
+
     def __str__(self) -> str:
         return self.text()
 

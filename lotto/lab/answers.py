@@ -162,7 +162,7 @@ def ends(
     told = []
     for end in (max, min):
         best = end(known.values(), key=lambda f: f.mean)
-        best = best._replace(low=max(0.0, best.low), high=min(100.0, best.high)) if unit == "%" and best.half else best
+        best = best.within(0.0, 100.0) if unit == "%" else best
         names = [name for name, f in known.items() if round(f.mean, digits) == round(best.mean, digits)]
         alone = len(names) == 1 and best.low is not None  # of several with one mean, each has an interval of its own
         value = best.text(digits) if alone else f"{best.mean:.{digits}f}"

@@ -71,9 +71,9 @@ def correlations(table, measures: Sequence[str], against: str) -> pd.DataFrame:
     rows = []
     for name in measures:
         known = table[table.state == "trained"].dropna(subset=[name, against])
-        found = interval([rank_correlation(g[name].tolist(), g[against].tolist()) for _, g in known.groupby("seed")])
-        ends = [max(-1.0, found.low), min(1.0, found.high)] if found.half is not None else [None, None]
-        rows.append(dict(measure=name, correlation=found.mean, low=ends[0], high=ends[1], n=found.n))
+        ranks = [rank_correlation(g[name].tolist(), g[against].tolist()) for _, g in known.groupby("seed")]
+        found = interval(ranks).within(-1.0, 1.0)
+        rows.append(dict(measure=name, correlation=found.mean, low=found.low, high=found.high, n=found.n))
     return pd.DataFrame(rows)
 
 

@@ -59,3 +59,10 @@ def test_two_values_have_a_mean_and_no_interval():
     assert found == (2.0, None, None, 2)
     assert found.half is None
     assert str(found) == "2.0"
+
+
+def test_an_interval_ends_where_its_quantity_does():
+    found = stats.interval([95.0, 99.0, 100.0])
+    assert found.high > 100 and found.within(0, 100) == (98.0, found.low, 100.0, 3)
+    assert stats.interval([-0.9, -1.0, -0.2]).within(-1, 1).low == -1
+    assert stats.interval([3.0]).within(0, 1) == stats.interval([3.0]), "no interval, and no bound for a mean"
