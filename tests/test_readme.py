@@ -90,7 +90,7 @@ def test_the_readme_tells_means_of_the_reference_runs():
     kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot", f"{FITTED}-loops")]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
     means |= {f"{v:.1f}" for v in board.means(kept[1], "barrier", 4).values()}
-    sparsities = {kept[0].sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
+    sparsities = {kept[0].study.sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
     assert len(numbers) > 3 and numbers <= means, sorted(numbers - means)
 

@@ -210,7 +210,7 @@ def stable(table: pd.DataFrame, study: Study, level: int, column: str = "barrier
         below[m] += f" ({every - lost} of {every} trained)" if lost else ""
     pruned, dense = ([told for m, told in below.items() if ARMS[m].dense == is_dense] for is_dense in (False, True))
     of, has = sum(not ARMS[m].dense for m in found), "has" if len(pruned) == 1 else "have"
-    where = f"At {plots.sparsity(study, level).removesuffix(' sparse')} sparsity"
+    where = f"At {study.sparse(level)} sparsity"
     where = where if column == "barrier" else f"With {column} statistics"
     return (
         f"{where} {len(pruned)} of {of} pruned arms {has} a mean barrier below {STABLE:g} points"
@@ -227,7 +227,7 @@ def tour(barrier: pd.DataFrame, study: Study, level: int) -> list[str]:
     }
     high, sentences = found["dense"].mean if "dense" in found else None, []
     for m, mean in ((m, f.mean) for m, f in found.items()):
-        who = ARMS[m].title if ARMS[m].dense else f"{ARMS[m].title}, {plots.sparsity(study, level)}"
+        who = plots.named(study, m, level)
         who = "The dense network" if m == "dense" else who
         if mean is None:
             sentences.append(f"*{who}*: no two trainings to walk between.")
@@ -246,7 +246,7 @@ def spread(kept: runs.Reference, study: Study, level: int) -> list[str]:
     there, sentences = kept.values("barrier", level) if "barrier" in kept.tables else {}, []
     for m in (m for m in study.arms if m in there):
         values = there[m].values()
-        who = "*dense*" if m == "dense" else f"*{ARMS[m].title}*, {kept.sparse(level)} sparse"
+        who = "*dense*" if m == "dense" else f"*{ARMS[m].title}*, {kept.study.sparse(level)} sparse"
         over = f"over {len(values)} initialisation{'s' * (len(values) > 1)}"
         mean = interval(list(values)).mean
         sentences.append(f"{who}: {mean:.1f} points on average, {min(values):.1f} to {max(values):.1f} {over}.")

@@ -160,7 +160,7 @@ def arms(done: Sequence[Mapping[str, Any]], study: Study) -> list[dict[str, str]
         if means != [None, None]:
             told = ["-" if mean is None else f"{mean:.1f}" for mean in means]
             words = ("arm", "sparsity", "test accuracy (%)", f"error barrier (points; stable: below {STABLE:g})")
-            rows.append(dict(zip(words, [arm.title, f"{100 - 100 * study.density(level):.1f} %", *told], strict=True)))
+            rows.append(dict(zip(words, [arm.title, study.sparse(level), *told], strict=True)))
     return rows
 
 

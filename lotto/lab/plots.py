@@ -65,7 +65,7 @@ def legend_below(fig: go.Figure) -> go.Figure:
 
 def sparsity(study: Study, level: int) -> str:
     """ "83.2 % sparse", for titles."""
-    return f"{100 * (1 - study.density(level)):.1f} % sparse" if level else "dense"
+    return f"{study.sparse(level)} sparse" if level else "dense"
 
 
 def named(study: Study, method: str, level: int) -> str:
@@ -242,11 +242,11 @@ def scatter(
     by level."""
     both = table.merge(other, on=["method", "level", "seed"], suffixes=("", "_other"))
     both = both[(both.state == "trained") & both[x].notna() & both[y].notna()]
-    fig, named = go.Figure(), set()
+    fig, listed = go.Figure(), set()
     symbols = ["circle", "square", "diamond", "cross", "x", "star"]
     for (method, level), rows in both.groupby(["method", "level"], sort=False):
         symbol = symbols[(0, *study.levels).index(level) % len(symbols)]
-        text = f"{ARMS[method].title}, {sparsity(study, level)}"
+        text = named(study, method, level)
         for xs, ys, size, opacity in (
             (rows[x].tolist(), rows[y].tolist(), 5, 0.35),
             ([rows[x].mean()], [rows[y].mean()], 12, 1),
@@ -258,7 +258,7 @@ def scatter(
                     mode="markers",
                     name=ARMS[method].title,
                     legendgroup=method,
-                    showlegend=size > 5 and method not in named,
+                    showlegend=size > 5 and method not in listed,
                     marker=dict(
                         color=COLOURS[method],
                         size=size,
@@ -269,7 +269,7 @@ def scatter(
                     hovertemplate=f"%{{x:.1f}}, %{{y:.1f}}<extra>{text}</extra>",
                 )
             )
-        named.add(method)
+        listed.add(method)
     fig.update_xaxes(title=axes[0], **LOG)
     fig.update_yaxes(title=axes[1], rangemode="tozero")
     shapes = ", ".join(f"{symbols[i % len(symbols)]}: {sparsity(study, at)}" for i, at in enumerate((0, *study.levels)))

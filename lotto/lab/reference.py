@@ -75,7 +75,7 @@ def effects(study: Study) -> str:
     rows = contrasts.main_effects(kept) if kept else []
     if not rows:
         return ""
-    at = kept.sparse(judge.regime(kept.study).main)
+    at = kept.study.sparse(judge.regime(kept.study).main)
     told: dict[str, list[str]] = {}
     for r in (r for r in rows if "," not in r["first minus second"]):  # over all others, and no part of them
         told.setdefault(r["factor"], []).append(f"{r['first minus second']} {r[at]}")

@@ -207,3 +207,7 @@ class Study(Config):
     def density(self, level: int) -> float:
         """Share of prunable weights alive after `level` rounds."""
         return (1 - self.fraction) ** level
+
+    def sparse(self, level: int) -> str:
+        """The sparsity after `level` rounds in words, as "97.2 %"."""
+        return f"{100 - 100 * self.density(level):.1f} %"

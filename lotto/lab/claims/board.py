@@ -144,7 +144,7 @@ def told(judged: Judged, study: Study) -> str:
 def where(parts: Sequence[Estimate], study: Study) -> str:
     """The sparsities at which comparisons are made, as " (97.2 % sparse)"; nothing for sets and dense nets alone."""
     levels = sorted({e.level for e in parts if e.part.at in ("main", "fine", "high")})
-    return f" ({', '.join(f'{100 - 100 * study.density(at):.1f}' for at in levels)} % sparse)" if levels else ""
+    return f" ({', '.join(study.sparse(at) for at in levels)} sparse)" if levels else ""
 
 
 def _agreement(mine: Judged, theirs: Judged) -> str:

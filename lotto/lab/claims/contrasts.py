@@ -43,7 +43,7 @@ def main_effects(kept: runs.Reference) -> list[dict[str, str]]:
     arms = {tuple(getattr(ARMS[m], f) for f in FACTORS): m for m in FACTORIAL}
     readings = {"": kept, ", interpolated": kept.interpolated}
     found = {
-        kept.sparse(level) + what: run.values("barrier", level) if "barrier" in run.tables else {}
+        kept.study.sparse(level) + what: run.values("barrier", level) if "barrier" in run.tables else {}
         for level in batch["levels"]
         for what, run in readings.items()
     }

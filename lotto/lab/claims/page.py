@@ -102,7 +102,7 @@ def over_sparsity(kept: runs.Reference) -> list[str]:
         return []
     found = ["### Over sparsity\n\nThe curves of the notebooks as numbers: means with their 95 % intervals.\n"]
     for measure in ("accuracy", "barrier"):
-        columns = {kept.sparse(at): estimates(kept, measure, at) for at in batch["levels"]}
+        columns = {kept.study.sparse(at): estimates(kept, measure, at) for at in batch["levels"]}
         found.append(_table(measure, [m for m in ARMS if m in batch["methods"]], columns, kept, str))
     return found
 
@@ -132,11 +132,11 @@ def every_arm(kept: runs.Reference) -> str:
     done = [b for n, b in kept.facts["batches"].items() if b["done"] and n != "curves"]
     pairs |= {(at, t) for b in done for at in b["levels"] for t in ("accuracy", "barrier") if t in kept.tables}
     columns = {
-        f"{SHORT[measure].strip(',')}, {kept.sparse(level)}": estimates(kept, measure, level)
+        f"{SHORT[measure].strip(',')}, {kept.study.sparse(level)}": estimates(kept, measure, level)
         for level, measure in sorted(pairs)
     }
     if "barrier" in (other := kept.interpolated).tables:
         main = regime(kept.study).main
-        columns[f"barrier, {kept.sparse(main)}, interpolated"] = estimates(other, "barrier", main)
+        columns[f"barrier, {kept.study.sparse(main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
     return _table("arm", arms, columns, kept, lambda e: f"{e.mean:.1f}")

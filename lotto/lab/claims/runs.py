@@ -70,10 +70,6 @@ class Reference:
         seeds = {"seeds": min(done) if batches else max(done)} if done else {}
         return Study(**{**self.facts["study"], "methods": methods, "levels": levels, **seeds})
 
-    def sparse(self, level: int) -> str:
-        """The sparsity at a level, as "97.2 %"."""
-        return f"{100 - 100 * self.study.density(level):.1f} %"
-
     def values(self, measure: str, level: int) -> dict[str, dict[int, float]]:
         """Arm -> initialisation -> a measure, for the arms that were run at a level (dense nets: at their own), nets
         that did not train counted as in `judge.counted`."""
