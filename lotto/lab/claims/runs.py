@@ -113,7 +113,8 @@ class Reference:
     @property
     def origin(self) -> str:
         """What run it is, as Markdown."""
-        f, s = self.facts, self.study
+        f, s, plan = self.facts, self.study, PLANS.get(self.name)
+        changed = ", ".join(f"{n} = {v}" for n, v in plan.more) if plan else ""
         when = (
             "rule fixed before this run"
             if self.current
@@ -130,6 +131,7 @@ class Reference:
         return (
             f"Reference run *{self.name}*, `python -m lotto.run reference {self.name}`: initialisations "
             f"{s.first_seed} to {s.first_seed + self.planned - 1}; rules {f['rules'][:12]}, {when}; {made}. "
+            + (f"Other than in the preset *{f['preset']}*: {changed}. " if changed else "")
             + (f"Batches of its plan that are not done: {', '.join(lacking)}." if lacking else "Its plan is done.")
             + (f" {note}" if (note := f.get("note")) else "")
         )

@@ -231,13 +231,16 @@ def test_wrong_calls_are_refused_and_leave_nothing(fake, given, said):
 
 def test_a_run_of_fewer_than_a_verdict_needs_says_so_rightly(fake, monkeypatch):
     monkeypatch.setattr(
-        runs, "PLANS", {"small": Plan("digits", {"one": Batch(("imp",), (8,))}, seeds=2, first_seed=200)}
+        runs,
+        "PLANS",
+        {"small": Plan("digits", {"one": Batch(("imp",), (8,))}, more=(("steps", 100),), seeds=2, first_seed=200)},
     )
     with pytest.raises(ConfigError, match="small has 2; give 2 to 2"):
         runs.make("small", seeds=1)
     runs.make("small")
     kept = runs.reference("small")
     assert list(kept.study.initialisations) == [200, 201] and not kept.confirmatory
+    assert "Other than in the preset *digits*: steps = 100. " in kept.origin
 
 
 def test_another_digest_is_refused_with_both_and_the_fix(fake, tmp_path, monkeypatch):
