@@ -154,9 +154,13 @@ DIFFERENCES = {
         ("imp-short-gentle", "imp-short", 8, "accuracy"),
         ("distilled-gentle", "imp-short-gentle", 8),
         ("distilled-gentle", "imp-short-gentle", 8, "accuracy"),
+        ("distilled", "dense", 4),
+        ("distilled", "random-layerwise", 4),
         ("distilled", "imp", 4),
         ("distilled", "imp", 4, "accuracy"),
+        ("distilled", "random-layerwise", 4, "accuracy"),
         ("imp-short", "distilled", 4),
+        ("imp-short", "distilled", 4, "accuracy"),
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8, "accuracy"),
@@ -301,10 +305,10 @@ def test_what_the_findings_say_of_small_cifar_10_beyond_its_differences():
     barriers = kept.values("barrier", 8)
     assert len(barriers["imp-all"]) == 5 and min(barriers["imp-all"].values()) > STABLE
     there, other = kept.values("barrier", 4), kept.interpolated.values("barrier", 4)
-    assert len(there["distilled"]) == 4 and len(there["random-layerwise"]) == 2
+    assert len(there["distilled"]) == len(there["random-layerwise"]) == 5
     assert max(max(there[m].values()) for m in ("distilled", "imp-short")) < STABLE
     assert min(there["random-layerwise"].values()) > STABLE
-    assert sum(v < STABLE for v in there["imp"].values()) == 2
+    assert sum(v < STABLE for v in there["imp"].values()) == 3
     assert all(sum(values.values()) / len(values) > STABLE for m, values in other.items() if not m.startswith("dense"))
 
 
