@@ -167,7 +167,7 @@ PLANS: dict[str, Plan] = {
         first_seed=202,
         board=False,
     ),
-    # the other two corners, with a last training of 1,500 steps: there `imp` has loops of 1,500 and `imp-short` of 3,000.
+    # the other two corners, with a last training of 1,500 steps: `imp` has loops of 1,500 there, `imp-short` of 3,000.
     # Written before it was computed, when it was known that with a last training of 3,000 their barriers are 0.8 and
     # 10.7 on 202 and 203. Expected: (1) after loops of 1,500 stable in both, as on 100 to 104 (1.1); (2) after those of
     # 3,000 unstable in both: the length of the loops does it, and no longer last training is needed for it
