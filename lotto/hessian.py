@@ -211,7 +211,7 @@ def layer_traces(values: Float[Tensor, " n"], mask: masks.Mask) -> dict[str, flo
     """The sum of a diagonal over each layer's live weights, in nats; together they are the trace.
 
     values: one for each live weight, as `diagonal` has them: in the model's order. `mask` must have its layers in that
-    order (`masks.prunable`) too; one read from a file comes sorted by name.
+    order (`masks.prunable`) too.
     """
     return {
         n: float(v.double().sum())

@@ -50,7 +50,8 @@ def load(file: Path | str, real: RealData | None = None, space: str | None = Non
     images_*.pt and .npz, where formats keep different things, tells it: values in [0, 1] are pixels, others are what
     they are nearer to along the leading principal axes of the real images (`whitening.nearer`). factor: of IDC's
     multi-formation (None takes 1: the files do not say). Labels that are logits (DATM's) become probabilities;
-    `recipe["read as"]` says all that was taken. DataError, in one sentence, for a file of another format, empty or cut
+    `recipe["read as"]` says all that was taken. A SynSet's own file has all of this in it, and nothing else is taken
+    for it: its normalisation remains its own. DataError, in one sentence, for a file of another format, empty or cut
     short, one that only an unsafe load could open, labels, classes, channels or sizes that do not fit, values that fit
     both readings or none, and where more than FEW of them would have to be cut to [0, 1]. Nothing in a file is ever
     executed.
@@ -67,7 +68,7 @@ def load(file: Path | str, real: RealData | None = None, space: str | None = Non
     elif path.suffix in (".pt", ".pth"):
         found = _tensors(path, factor)
     elif path.suffix == ".safetensors":
-        return SynSet.load(path)
+        return SynSet.load(path, space=space, factor=factor)
     else:
         raise DataError(f"{file}: not a format that is known; known are {KNOWN}")
     return _finish(file, found, real, space, factor)

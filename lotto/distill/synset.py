@@ -128,6 +128,8 @@ class SynSet:
             from lotto.distill import files
 
             return files.load(path, **more)
+        if given := [f"{n} = {v!r}" for n, v in more.items() if n != "real" and v is not None]:
+            raise DataError(f"{file}: {given[0]}: the file of a SynSet says itself what its values are; leave that out")
         check_file(path)
         try:
             with safe_open(file, "pt") as f:

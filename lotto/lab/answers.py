@@ -17,7 +17,7 @@ from lotto.lab.claims import board as boards
 from lotto.lab.claims import figures, judge, runs
 from lotto.lab.claims.rules import CLAIMS, STABLE
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed
+from lotto.lab.tables import averaged, by_seed, failures
 from lotto.stats import Interval, interval, paired
 
 if TYPE_CHECKING:
@@ -127,13 +127,11 @@ def recipe(study: Study) -> str:
 
 
 def means(table: pd.DataFrame, column: str, level: int | None = None, by: str = "method") -> dict[str, Interval]:
-    """Title -> mean of a column over the initialisations that trained, with its interval; of one level where one is
-    given.
+    """Title -> mean of a column (`tables.averaged`), with its interval; of one level where one is given.
 
     `by`: the column whose values are told apart. Several rows of an initialisation are averaged first.
     """
-    rows = table if level is None else table[table.level == level]
-    rows = rows[rows.state == "trained"] if "state" in rows else rows
+    rows = averaged(table if level is None else table[table.level == level], column)
     return {
         ARMS[name].title if name in ARMS else str(name): interval(group.groupby("seed")[column].mean().tolist())
         for name, group in rows.groupby(by, sort=False)
@@ -155,7 +153,7 @@ def ends(
     rows = table if level is None else table[table.level == level]
     lost = int((rows.state != "trained").sum() if "state" in rows else rows[column].isna().sum())
     which = "nets that did not train" if "state" in rows else "for which there is none"
-    without = f" Without {lost} {which}." if lost else ""
+    without = f" {'With' if column == 'accuracy' and 'state' in rows else 'Without'} {lost} {which}." if lost else ""
     known = {name: f for name, f in found.items() if f.mean is not None}
     if not known:
         return ""
@@ -183,7 +181,7 @@ def times(fewer: float, than: str) -> str:
 
 def beside(table: pd.DataFrame, column: str, arm: str, than: str, level: int, what: str, unit: str = "points") -> str:
     """ "The barrier of distilled minus that of IMP is 11.7 [3.7, 19.7] points over 10 initialisations: the interval
-    excludes 0."; empty where an arm is not there. Paired by initialisation, those that trained."""
+    excludes 0."; empty where an arm is not there. Paired by initialisation."""
     both = [by_seed(table, m, 0 if ARMS[m].dense else level, column) for m in (arm, than)]
     found = paired(*both)
     if found.mean is None:
@@ -206,7 +204,7 @@ def stable(table: pd.DataFrame, study: Study, level: int, column: str = "barrier
     found = {m: interval(list(by_seed(table, m, at[m], column).values())) for m in study.arms}
     below = {m: ARMS[m].title for m, f in found.items() if f.mean is not None and f.mean < STABLE}
     for m in below:
-        lost, every = judge.failures(table, m, at[m])
+        lost, every = failures(table, m, at[m])
         below[m] += f" ({every - lost} of {every} trained)" if lost else ""
     pruned, dense = ([told for m, told in below.items() if ARMS[m].dense == is_dense] for is_dense in (False, True))
     of, has = sum(not ARMS[m].dense for m in found), "has" if len(pruned) == 1 else "have"

@@ -78,14 +78,14 @@ def claims(argv: Sequence[str]) -> int:
     """Write the README's board, the page of all claims beside the reference tables, and a picture of each run's
     barriers."""
     from lotto.lab import plots
-    from lotto.lab.claims import board, judge, page, runs
+    from lotto.lab.claims import board, page, runs
 
     file = CLONE / "README.md"
     file.write_text(board.readme(file.read_text()))
     (runs.FOLDER / "CLAIMS.md").write_text(page.page())
     for name in board.columns():
         if kept := runs.known(name):
-            at = judge.regime(kept.study).main
+            at = kept.regime.main
             batches = kept.facts["batches"]
             some = [batches["main level"]] if "main level" in batches else batches.values()
             drawn = {"herding", "hybrid"}.union(*(batch["methods"] for batch in some))

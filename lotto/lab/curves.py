@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed
+from lotto.lab.tables import by_seed, failures
 from lotto.stats import interval
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ from lotto.lab.plots import COLOURS, RULE, SYMBOLS, counted, styled, value_range
 def curves(
     table: pd.DataFrame, study: Study, column: str, axis: str, title: str, mark: float | None = None
 ) -> go.Figure:
-    """A line per arm over sparsity, from the dense net it starts from: mean over the initialisations that trained, with
-    a 95 % band; below five initialisations, whose intervals would cover all else, bars from the lowest to the highest
-    (each arm then stands a little beside the others, so that they can be told apart).
+    """A line per arm over sparsity, from the dense net it starts from: mean over initialisations (`tables.averaged`)
+    with a 95 % band; below five initialisations, whose intervals would cover all else, bars from the lowest to the
+    highest (each arm then stands a little beside the others, so that they can be told apart).
 
     The sparsity axis is logarithmic in the share that is left. A point where not all initialisations trained is hollow;
     where none did, or an arm was not run, there is none, and the line is broken. Where a few accuracies far below the
@@ -124,7 +124,8 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         (0, 0) if x in joined or low is None else (high - f.mean, f.mean - low)
         for (x, f), (low, high) in zip(found, ends, strict=True)
     ]
-    full = ["white" if 0 < f.n < study.seeds else COLOURS[m] for _, f in found]
+    trained = [every - lost for lost, every in (failures(table, name, level) for _, name, level in points)]
+    full = ["white" if f.n and n < study.seeds else COLOURS[m] for (_, f), n in zip(found, trained, strict=True)]
     line = go.Scatter(
         x=[x * beside if x < 100 else x for x, _ in found],
         y=[f.mean for _, f in found],
@@ -132,7 +133,7 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
         error_y=dict(type="data", array=[b[0] for b in bars], arrayminus=[b[1] for b in bars], thickness=1, width=2),
         marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
-        customdata=[[str(f), f.n, f"{x:.2f}"] for x, f in found],
+        customdata=[[str(f), n, f"{x:.2f}"] for (x, f), n in zip(found, trained, strict=True)],
         hovertemplate="%{customdata[2]} % left: %{customdata[0]}, %{customdata[1]} trained<extra>"
         + ARMS[m].title
         + "</extra>",

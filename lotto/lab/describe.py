@@ -231,7 +231,7 @@ class Curvature(Config):
     training: Training
     """The training from whose ticket, or at whose end, it is taken."""
     trained: bool = True
-    """At the end of that training; else at the weights it starts from."""
+    """At the end of that training; else at the rewind point of its initialisation, under the ticket's mask."""
     images: int = 256
     """Training images in the loss (the first so many), and in the recalibration of batch norm."""
     probes: int = 16

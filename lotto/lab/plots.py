@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from lotto.lab.arms import ARMS
 from lotto.lab.stills import still
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed
+from lotto.lab.tables import by_seed, failures
 from lotto.stats import Interval, interval
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
     """One row per method, one panel per level: each initialisation a small dot, mean and 95 % interval bold, dense nets
     as vertical lines.
 
-    Runs that did not train have no dot; how many did is written at the right of the row. A mean beyond the panel is
-    written at its edge.
+    How many trained is written at the right of the row, where not all did; those have no dot but of their accuracy. A
+    mean beyond the panel is written at its edge.
     """
     arms = [m for m in study.arms if not ARMS[m].dense][::-1]
     names = [ARMS[m].title for m in arms]
@@ -166,11 +166,12 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
         for m, name in zip(arms, names, strict=True):
             values = by_seed(table, m, level, column)
             found = interval(list(values.values()))
-            if len(values) < study.seeds:
+            lost, every = failures(table, m, level)
+            if every - lost < study.seeds:
                 axis_name = f"x{c if c > 1 else ''} domain"
                 fig.add_annotation(
                     **dict(x=0.99, xref=axis_name, xanchor="right", y=name, yref="y", showarrow=False),
-                    **dict(text=f"{len(values)} of {study.seeds} trained", font=dict(size=10, color="#666666")),
+                    **dict(text=f"{every - lost} of {study.seeds} trained", font=dict(size=10, color="#666666")),
                 )
             # an arm without a value still has its (empty) trace, so that its row is there
             fig.add_trace(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lotto.lab import answers, curves, plots
 from lotto.lab.arms import ARMS, FACTORIAL
 from lotto.lab.causes import figures as causes
-from lotto.lab.claims import contrasts, figures, judge, runs
+from lotto.lab.claims import contrasts, figures, runs
 from lotto.lab.claims.rules import STABLE
 from lotto.lab.study import Study
 
@@ -48,7 +48,9 @@ def over_sparsity(kept: runs.Reference) -> None:
     answers.say(
         "A barrier hardly exceeds the error of guessing less that of its ends: where accuracy is low, a low one says "
         "nothing.",
-        f"Hollow marks are without the nets that did not train: {', '.join(told)}." if told else "",
+        f"Behind hollow marks are nets that did not train, whose barriers are not in the means: {', '.join(told)}."
+        if told
+        else "",
     )
 
 
@@ -75,7 +77,7 @@ def effects(study: Study) -> str:
     rows = contrasts.main_effects(kept) if kept else []
     if not rows:
         return ""
-    at = kept.study.sparse(judge.regime(kept.study).main)
+    at = kept.study.sparse(kept.regime.main)
     told: dict[str, list[str]] = {}
     for r in (r for r in rows if "," not in r["first minus second"]):  # over all others, and no part of them
         told.setdefault(r["factor"], []).append(f"{r['first minus second']} {r[at]}")
@@ -107,7 +109,7 @@ def pulled_apart(kept: runs.Reference) -> None:
         return
     answers.say(contrasts.AFTER_THE_WORDS)
     arms = tuple(m for m in ARMS if m in {"dense", *(m for pair in pairs for m in pair)})
-    seen = kept.view(methods=arms, levels=[judge.regime(kept.study).main])
+    seen = kept.view(methods=arms, levels=[kept.regime.main])
     title = f"Reference: masks and norms apart, {plots.counted(seen)}"
     plots.show(plots.dots(kept.tables["barrier"], seen, "barrier", "error barrier (points)", title, mark=STABLE))
     _fold([{n: text.replace("*", "") for n, text in row.items()} for row in pairs.values()], "The same as numbers")

@@ -1,4 +1,4 @@
-"""What all tables share: a row per (arm, level, initialisation), averaged over those that trained."""
+"""What all tables share: a row per (arm, level, initialisation), and which of them a mean is over."""
 
 from __future__ import annotations
 
@@ -33,18 +33,28 @@ def batches(found: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [found[i : i + size] for i in range(0, len(found), size)]
 
 
-def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
-    """seed -> value of the runs that trained; what failed, died or diverged (by `state`, where the table has it) is not
-    averaged in."""
+def averaged(table, column: str):
+    """The rows that a mean of `column` is over: of nets that trained (by `state`, where the table has it), but of
+    `accuracy` all. A net that failed, died or diverged has one too, and the mean without it would flatter its arm."""
+    return table[table.state == "trained"] if "state" in table and column != "accuracy" else table
+
+
+def failures(table, method: str, level: int) -> tuple[int, int]:
+    """(did not train, all) of an arm's initialisations at a level; where the table has no `state`, all did."""
     rows = table[(table.method == method) & (table.level == level)]
-    rows = rows[rows.state == "trained"] if "state" in rows else rows
+    return (int((rows.state != "trained").sum()) if "state" in rows else 0), len(rows)
+
+
+def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
+    """seed -> value, of those that are averaged (`averaged`) and have one."""
+    rows = averaged(table[(table.method == method) & (table.level == level)], column)
     return {
         int(s): float(v) for s, v in zip(rows.seed, rows[column], strict=True) if v is not None and not math.isnan(v)
     }
 
 
 def summary(table, column: str) -> pd.DataFrame:
-    """A row a (method, level): `trained` as "2 of 3", then mean and interval of `column` over those that trained."""
+    """A row a (method, level): `trained` as "2 of 3", then mean and interval of `column` (`averaged`)."""
     rows = []
     for (method, level), group in table.groupby(["method", "level"], sort=False):
         found = interval(list(by_seed(table, method, level, column).values()))

@@ -192,3 +192,7 @@ def test_images_that_hold_several_are_taken_apart_for_others(real, small, tmp_pa
 def test_a_synset_is_read_by_both_names(real, small, tmp_path):
     small.save(tmp_path / "set.safetensors")
     assert files.load(tmp_path / "set.safetensors", real).checksum == small.checksum
+    for load in (files.load, SynSet.load):
+        for name, value in (("space", "whitened"), ("factor", 2)):
+            with pytest.raises(DataError, match=f"{name} = {value!r}: the file of a SynSet says itself"):
+                load(tmp_path / "set.safetensors", real=real, **{name: value})

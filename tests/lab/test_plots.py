@@ -13,15 +13,16 @@ def test_every_method_has_a_colour_of_its_own():
     assert len(set(plots.COLOURS.values())) == len(ARMS)
 
 
-def test_dots_show_every_trained_run_and_say_how_many_did(compared):
+def test_dots_show_every_trained_run_and_accuracies_of_others_and_say_how_many_trained(compared):
     study, accuracy = compared.study, compared.accuracy
     accuracy = accuracy.copy()
     accuracy["accuracy"], accuracy["state"] = 50.0, "trained"
     accuracy.loc[(accuracy.method == "imp") & (accuracy.level == 1) & (accuracy.seed == 1), "state"] = "failed"
-    fig = plots.dots(accuracy, study, "accuracy", "accuracy (%)", "title", mark=2)
-    small = [t for t in fig.data if t.marker.size == 5]
-    assert sum(len(t.x) for t in small) == 3 * 2 * 2 - 1
-    assert [a.text for a in fig.layout.annotations if "trained" in a.text] == ["1 of 2 trained"]
+    for column, without in (("accuracy", 0), ("barrier", 1)):
+        fig = plots.dots(accuracy.rename(columns={"accuracy": column}), study, column, "axis", "title", mark=2)
+        small = [t for t in fig.data if t.marker.size == 5]
+        assert sum(len(t.x) for t in small) == 3 * 2 * 2 - without
+        assert [a.text for a in fig.layout.annotations if "trained" in a.text] == ["1 of 2 trained"]
 
 
 def test_dots_have_lines_of_the_study_s_own_dense_nets(compared):

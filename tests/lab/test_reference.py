@@ -138,7 +138,10 @@ def test_curves_have_no_point_of_some_initialisations_and_tell_what_died(shown, 
     }
     left = [f"{100 * tickets.study.density(at):.2f}" for at in (4, 8, 12)]
     assert found == {"IMP": ["100.00", left[1], left[2]], "distilled": ["100.00", left[0], left[1]]}
-    assert told == "Hollow marks are without the nets that did not train: 1 of IMP (99.5 % sparse)."
+    assert told == (
+        "Behind hollow marks are nets that did not train, whose barriers are not in the means: 1 of IMP (99.5 % "
+        "sparse)."
+    )
     assert caution.startswith("A barrier hardly exceeds")
 
 

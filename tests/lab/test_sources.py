@@ -153,6 +153,18 @@ def test_own_files(tmp_path):
     assert fingerprint(two) != fingerprint(mine)
 
 
+def test_a_file_sorted_by_class_is_mixed(tmp_path):
+    # the first images stand for all where batch norm is recalibrated and curvature measured
+    numbered = np.arange(50, dtype=np.float32).repeat(3 * 8 * 8).reshape(50, 3, 8, 8) / 50
+    mine = npz(tmp_path / "a.npz", images=numbered, labels=np.arange(50) // 10)
+    real = sources.load(mine)
+    assert set(real.train.first(20).labels.tolist()) == set(range(5))
+    ids = (real.pixels(real.train.images)[:, 0, 0, 0] * 50).round().long()
+    assert ids.unique().numel() == 40 and torch.equal(ids // 10, real.train.labels), "images keep their labels"
+    sources._load.cache_clear()
+    assert torch.equal(sources.load(mine).train.images, real.train.images)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -4,16 +4,18 @@ from lotto.lab import tables
 
 
 def table(states=("trained",) * 3):
-    return pd.DataFrame(dict(method="imp", level=4, seed=[0, 1, 2], state=list(states), accuracy=[90.0, 92.0, 10.0]))
+    values = dict(accuracy=[90.0, 92.0, 10.0], barrier=[1.0, 3.0, 0.0])
+    return pd.DataFrame(dict(method="imp", level=4, seed=[0, 1, 2], state=list(states), **values))
 
 
-def test_what_did_not_train_is_counted_not_averaged():
+def test_what_did_not_train_is_in_means_of_accuracy_and_in_no_other():
     t = table(("trained", "trained", "failed"))
-    assert tables.by_seed(t, "imp", 4, "accuracy") == {0: 90.0, 1: 92.0}
-    row = tables.summary(t, "accuracy").iloc[0]
-    assert row.trained == "2 of 3"
-    assert row["mean"] == 91
-    assert row.n == 2
+    assert tables.by_seed(t, "imp", 4, "accuracy") == {0: 90.0, 1: 92.0, 2: 10.0}
+    assert tables.by_seed(t, "imp", 4, "barrier") == {0: 1.0, 1: 3.0}
+    assert tables.failures(t, "imp", 4) == (1, 3) and tables.failures(t, "imp", 8) == (0, 0)
+    for column, mean, n in (("accuracy", 64, 3), ("barrier", 2, 2)):
+        row = tables.summary(t, column).iloc[0]
+        assert (row.trained, row["mean"], row.n) == ("2 of 3", mean, n)
 
 
 def test_correlations_are_those_within_an_initialisation():

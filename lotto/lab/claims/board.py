@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import runs
-from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, failures, judge, regime
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, agrees, counted, judge
 from lotto.lab.claims.plans import PLANS
 from lotto.lab.claims.rules import CLAIMS, MEASURES, REGIMES, STABLE
 from lotto.lab.study import Study
+from lotto.lab.tables import failures
 from lotto.stats import Interval, interval
 
 CHIPS = {
@@ -49,7 +50,8 @@ class Board(NamedTuple):
 def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | None = None) -> list[dict[str, str]]:
     """The board of a run: one row per claim, with the run's estimates beside those of the preset's reference run.
 
-    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same level.
+    `agrees`: whether each estimate is one that the reference leads one to expect (`judge.agrees`), at the same
+    sparsity.
     Words stand only under the reference, for a run of a few initialisations has none.
     """
     kept = runs.known(study.preset)
@@ -63,7 +65,7 @@ def rows(tables: dict[str, Any], study: Study, classes: int, notebook: str | Non
                 "here": told(mine, study),
                 "reference": told(other, kept.study) if other else "none yet",
                 "word": other.word if other else "not run",
-                "agrees": _agreement(mine, other) if other else "-",
+                "agrees": _agreement(mine, study, other, kept.study) if other else "-",
                 "but": mine.twin.text() if mine.twin else "-",
             }
         )
@@ -74,15 +76,15 @@ def comparisons(
     tables: Mapping[str, Any], study: Study, classes: int, notebook: str | None = None
 ) -> list[dict[str, Any]]:
     """Every comparison of a run in numbers, beside the reference's: the `claim` it belongs to, `what` and `where` it
-    is, the `line` to exceed, the difference of this run (`here`) and of the reference at the same level (or None), each
-    as mean, low, high and initialisations and turned so that the claim lies to the right, and whether they agree (None:
-    cannot be said)."""
+    is, the `line` to exceed, the difference of this run (`here`) and of the reference at the same sparsity (or None),
+    each as mean, low, high and initialisations and turned so that the claim lies to the right, and whether they agree
+    (None: cannot be said)."""
     kept, found = runs.known(study.preset), []
     theirs = {e.part: e for j in kept.judged(notebook) for e in j.parts} if kept else {}
     for mine in judge(tables, study, classes, notebook):
         for e in mine.parts:
             other = theirs.get(e.part)
-            other = other if other and other.level == e.level and other.difference.mean is not None else None
+            other = other if other and _alike(e, study, other, kept.study) else None
             found.append(
                 {
                     "claim": f"{mine.claim.id} {mine.claim.short}",
@@ -147,10 +149,16 @@ def where(parts: Sequence[Estimate], study: Study) -> str:
     return f" ({', '.join(study.sparse(at) for at in levels)} sparse)" if levels else ""
 
 
-def _agreement(mine: Judged, theirs: Judged) -> str:
+def _alike(mine: Estimate, study: Study, theirs: Estimate, other: Study) -> bool:
+    """Whether two studies measured the same: at another sparsity, or with sets of another size, the reference says
+    nothing. Equal levels are not enough, as a round may remove another share."""
+    return mine.level == theirs.level and where([mine], study) == where([theirs], other)
+
+
+def _agreement(mine: Judged, study: Study, theirs: Judged, other: Study) -> str:
     known = {e.part: e for e in theirs.parts}
-    # at another sparsity the reference says nothing
-    found = [agrees(e, known[e.part]) for e in mine.parts if e.part in known and e.level == known[e.part].level]
+    both = [(e, known[e.part]) for e in mine.parts if e.part in known]
+    found = [agrees(e, there) for e, there in both if _alike(e, study, there, other)]
     if not found or None in found:
         return "-"
     return "yes" if all(found) else "no"
@@ -223,7 +231,7 @@ def _cell(judged: Judged, kept: runs.Reference) -> str:
     # by p where it decides; of too few initialisations, it would prefer the steadiest to the farthest
     least = max(judged.parts, key=Estimate.p if judged.p is not None else _short_of)
     n = f", n = {judged.n}" if judged.n < kept.study.seeds else ""
-    at = where([least], kept.study) if least.level != regime(kept.study).main else ""
+    at = where([least], kept.study) if least.level != kept.regime.main else ""
     word = "estimate" if judged.word == "not run" else CHIPS[judged.word]
     return f"{word}{n}<br>{_brief(least)}{at}"
 
@@ -259,7 +267,7 @@ def _brief(e: Estimate) -> str:
 
 def _stable(kept: runs.Reference) -> str:
     """The pruned arms of a reference run whose mean barrier is below the 2-point rule at the level of the claims."""
-    found = estimates(kept, "barrier", regime(kept.study).main)
+    found = estimates(kept, "barrier", kept.regime.main)
     below = [
         f"*{ARMS[m].title}* {e.mean:.1f}" + (f" (n = {e.n})" if e.n < kept.planned else "")
         for m, e in found.items()

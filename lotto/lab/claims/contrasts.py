@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.claims import runs
-from lotto.lab.claims.judge import estimate, regime
+from lotto.lab.claims.judge import estimate
 from lotto.lab.claims.rules import Part
 from lotto.stats import Interval, interval
 
@@ -92,7 +92,7 @@ AFTER_THE_WORDS = (
 def pulled_apart(kept: runs.Reference) -> dict[tuple[str, str], dict[str, str]]:
     """Those pairs of PULLED_APART that the run has at the level of the claims -> their barriers by both statistics, and
     their accuracies."""
-    levels, guess, recalibrated = regime(kept.study), 100 / kept.facts["classes"], kept.tables
+    levels, guess, recalibrated = kept.regime, 100 / kept.facts["classes"], kept.tables
     tables = {"barrier": recalibrated, "barrier, interpolated": kept.interpolated.tables, "accuracy": recalibrated}
     rows = {}
     for arm, than in PULLED_APART:

@@ -14,6 +14,7 @@ from lotto.lab.arms import ARMS
 from lotto.lab.claims import rules
 from lotto.lab.claims.rules import ALPHA, CLAIMS, ENOUGH, MEASURES, Claim, Part, Regime
 from lotto.lab.study import Study
+from lotto.lab.tables import failures
 from lotto.stats import Interval, interval
 
 
@@ -55,12 +56,6 @@ def counted(
         if value is not None and not math.isnan(value) and not (what.logarithm and value <= 0):
             found[int(r["seed"])] = math.log10(value) if what.logarithm else float(value)
     return found
-
-
-def failures(table: Any, arm: str, level: int) -> tuple[int, int]:
-    """(did not train, all) of an arm's initialisations at a level."""
-    rows = table[(table.method == arm) & (table.level == level)]
-    return (int((rows.state != "trained").sum()) if "state" in rows else 0), len(rows)
 
 
 SHORT = {
@@ -215,14 +210,16 @@ def judge(
     notebook: str | None = None,
     confirmatory: bool = False,
     planned: int = ENOUGH,
+    levels: Regime | None = None,
 ) -> list[Judged]:
     """The claims of a notebook (None: all), judged from tables by name.
 
     confirmatory: whether words may be given, as in a reference run made under today's rules on initialisations kept for
     it. Without it primary claims are estimates; so are those that do not have all the `planned` initialisations yet, as
-    a look on the way is no test. Holm's correction is over all primary claims, run or not.
+    a look on the way is no test. levels: where they are judged (None: `regime`). Holm's correction is over all primary
+    claims, run or not.
     """
-    levels, guess = regime(study), 100 / classes
+    levels, guess = levels or regime(study), 100 / classes
     found = []
     for claim in CLAIMS:
         parts = [estimate(p, tables, levels, guess) for p in claim.parts]

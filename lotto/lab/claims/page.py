@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import contrasts, plans, runs
 from lotto.lab.claims.board import WORDS, estimates, existence, markdown, where
-from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate, regime
+from lotto.lab.claims.judge import SHORT, Estimate, Judged, estimate
 from lotto.stats import Interval
 
 
@@ -84,7 +84,7 @@ def _lines(kept: runs.Reference, judged: Judged) -> list[str]:
     found = [line(e) for e in judged.parts]
     found += [line(e, "control, must be told worse: ") for e in judged.controls]
     found += [line(e, "beside it: ") for e in filter(None, [judged.twin])]
-    levels, guess = regime(kept.study), 100 / kept.facts["classes"]
+    levels, guess = kept.regime, 100 / kept.facts["classes"]
     for e in judged.parts:
         if e.part.measure == "barrier" and (other := estimate(e.part, kept.interpolated.tables, levels, guess)):
             found.append(line(other, "statistics interpolated: "))
@@ -100,7 +100,11 @@ def over_sparsity(kept: runs.Reference) -> list[str]:
     batch = kept.facts["batches"].get("curves")
     if not batch or not batch["done"]:
         return []
-    found = ["### Over sparsity\n\nThe curves of the notebooks as numbers: means with their 95 % intervals.\n"]
+    found = [
+        "### Over sparsity\n\nThe curves of the notebooks as numbers: means with their 95 % intervals. "
+        "A net that did not train has the highest barrier there can be here, as in the claims, and none in the "
+        "curves.\n"
+    ]
     for measure in ("accuracy", "barrier"):
         columns = {kept.study.sparse(at): estimates(kept, measure, at) for at in batch["levels"]}
         found.append(_table(measure, [m for m in ARMS if m in batch["methods"]], columns, kept, str))
@@ -136,7 +140,7 @@ def every_arm(kept: runs.Reference) -> str:
         for level, measure in sorted(pairs)
     }
     if "barrier" in (other := kept.interpolated).tables:
-        main = regime(kept.study).main
+        main = kept.regime.main
         columns[f"barrier, {kept.study.sparse(main)}, interpolated"] = estimates(other, "barrier", main)
     arms = [arm for arm in ARMS if any(arm in found for found in columns.values())]
     return _table("arm", arms, columns, kept, lambda e: f"{e.mean:.1f}")

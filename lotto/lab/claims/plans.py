@@ -34,6 +34,8 @@ class Plan:
     seeds: int | None = None
     first_seed: int | None = None
     """None: those of `rules.REGIMES`."""
+    main: int | None = None
+    """Level at which its claims are judged; None: as `rules.REGIMES` has it, or the highest."""
     board: bool = True
     """Whether README's board has a column for it."""
 
@@ -191,6 +193,7 @@ PLANS: dict[str, Plan] = {
             "sharpness of others": Batch(("dense", "imp", "distilled"), (4, 12), ("discarded",)),
         },
         seed_first=True,
+        main=8,
         more=(
             *(("lr", 0.01), ("batch", 64), ("steps", 21_000), ("schedule", "step")),
             *(("rewind", 2000), ("fraction", 0.36), ("switch", 4)),

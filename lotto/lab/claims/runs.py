@@ -24,7 +24,7 @@ from lotto.lab import cluster, device, parallel, presets, scheduler, sources
 from lotto.lab.arms import ARMS
 from lotto.lab.claims import judge
 from lotto.lab.claims.plans import PLANS, Batch, Plan
-from lotto.lab.claims.rules import ENOUGH, MEASURES, REGIMES
+from lotto.lab.claims.rules import ENOUGH, MEASURES, REGIMES, Regime
 from lotto.lab.product import replacing
 from lotto.lab.study import Study
 
@@ -101,9 +101,18 @@ class Reference:
             return False
         return self.current and (mine["first_seed"], mine["seeds"]) == (kept.first_seed, kept.seeds)
 
+    @property
+    def regime(self) -> Regime:
+        """The levels at which its claims are judged."""
+        found, plan = judge.regime(self.study), PLANS.get(self.name)
+        if plan and plan.main in self.study.levels:
+            found = dataclasses.replace(found, main=plan.main, fine=plan.main, high=plan.main)
+        return found
+
     def judged(self, notebook: str | None = None) -> list[judge.Judged]:
         """The claims judged by this run."""
-        return judge.judge(self.tables, self.view(), self.facts["classes"], notebook, self.confirmatory, self.planned)
+        told = self.confirmatory, self.planned, self.regime
+        return judge.judge(self.tables, self.study, self.facts["classes"], notebook, *told)
 
     @property
     def planned(self) -> int:
@@ -178,6 +187,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     first = kept.first_seed if plan.first_seed is None else plan.first_seed
     described = presets.study(plan.preset, first_seed=first, seeds=whole, **dict(plan.more))
     file, facts = folder / f"{name}.json", _facts(plan, described)
+    here = {n: facts[n] for n in ("device", "torch", "python")}
     if file.exists():
         old = json.loads(file.read_text())
         if old["rules"] != facts["rules"]:
@@ -189,6 +199,11 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         if Study(**old["study"]) != described:
             raise ConfigError(
                 f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew"
+            )
+        if (old["device"] == "cpu") != (here["device"] == "cpu"):
+            raise ConfigError(
+                f"reference {name!r} was begun on {old['device']}, and products are computed on {here['device']} here: "
+                "rows of both would be one table. Go on with it there (LOTTO_DEVICE says on which device)"
             )
         for n, b in old["batches"].items():
             if b["done"] and {**b, "done": []} != facts["batches"].get(n):
@@ -203,7 +218,7 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
                 f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its "
                 f"results; give {begun}"
             )
-        facts |= {n: old[n] for n in ("begun", "commit", "core_hours", "note") if n in old} | {"planned": begun}
+        facts |= {n: old[n] for n in ("begun", "commit", "core_hours", "note", *here) if n in old} | {"planned": begun}
         for n, b in facts["batches"].items():
             b["done"] = old["batches"].get(n, b)["done"]
     facts.setdefault("planned", seeds or whole)
@@ -214,6 +229,8 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         started = _core_seconds()
         _add(name, plan.batches[n], described, some, folder)
         facts["batches"][n]["done"] += some
+        for what, new in here.items():  # of all machines that its rows are from
+            facts[what] = facts[what] if new in facts[what].split(", ") else f"{facts[what]}, {new}"
         facts["core_hours"] = round(facts["core_hours"] + (_core_seconds() - started) / 3600, 3)
         _write(file, facts)
         print(f"{name}: {n}, initialisations {some} done", flush=True)

@@ -152,7 +152,7 @@ def first_children(study: Study, function: Cached, **more: int) -> list[Product]
 
 
 @cached(
-    version=1,
+    version=2,
     uses=(trained,),
     label="survey planes",
     needs=lambda what: [(trained, t) for t in (what.a, what.b, what.c)],

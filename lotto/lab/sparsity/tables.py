@@ -25,7 +25,7 @@ def matching(study: Study) -> pd.DataFrame:
     are left out.
     """
     table, margin = accuracies(study.but(methods=_with_dense(study))), resolution(len(sources.load(study.data).test))
-    dense = by_seed(table, "dense", 0, "accuracy")
+    dense = by_seed(table[table.state == "trained"], "dense", 0, "accuracy")
     rows = []
     for method in study.arms:
         if ARMS[method].dense:

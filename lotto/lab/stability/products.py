@@ -21,13 +21,13 @@ def _ends(line: Segment) -> list[tuple[Cached, Training]]:
     return [(trained, line.a), (trained, line.b)]
 
 
-@cached(version=1, uses=(trained,), label="walk paths", needs=_ends)
+@cached(version=2, uses=(trained,), label="walk paths", needs=_ends)
 def segment(line: Segment) -> Product:
     """The path between two children as a product; where a child is not trained (dead, diverged), there is none."""
     return _walk(line)
 
 
-@cached(version=1, uses=(trained,), label="match and walk", needs=_ends)
+@cached(version=2, uses=(trained,), label="match and walk", needs=_ends)
 def matched_segment(line: Segment) -> Product:
     """The same with the second child's channels permuted to match the first's (`symmetry.matched`): is it another
     basin, or the same one up to symmetry? Masks that differ, as a permuted one does, leave the path in their union."""

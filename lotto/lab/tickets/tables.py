@@ -18,9 +18,9 @@ from lotto.lab.tickets.products import children, inner_loop, levels, trained
 
 
 def accuracies(study: Study) -> pd.DataFrame:
-    """Table of the tickets: one row per (method, level, seed), children averaged; accuracy in points (None where no
-    child has one), `state` the worst of theirs, `steps` those of the dense training up to step k and of the ticket's,
-    together."""
+    """Table of the tickets: one row per (method, level, seed), children averaged; accuracy in points, where a child
+    that has none counts as guessing, `state` the worst of theirs, `steps` those of the dense training up to step k and
+    of the ticket's, together."""
     runs = children(study)
     masks = [p.metrics for p in levels(study)]
     return rows(study.cells(), [_reached(study, *each) for each in zip(study.cells(), masks, runs, strict=True)])
@@ -29,7 +29,6 @@ def accuracies(study: Study) -> pd.DataFrame:
 def _reached(study: Study, cell: Cell, mask: dict[str, Any], runs: Sequence[Product]) -> dict[str, Any]:
     before = study.rewind * ARMS[cell.method].from_k
     tested = [p.metrics["test"] for p in runs if p.metrics.get("test")]
-    # a child that diverged beside others that did not counts as guessing
     errors = [t["error"] for t in tested] + [1 - 1 / len(sources.load(study.data).classes)] * (len(runs) - len(tested))
     return dict(
         state=worst([p.metrics["state"] for p in runs]),
@@ -37,7 +36,7 @@ def _reached(study: Study, cell: Cell, mask: dict[str, Any], runs: Sequence[Prod
         live=mask["live"],
         steps=before + runs[0].metrics.get("steps", study.outer.steps - before),
         collapsed=len(mask["collapsed"]),
-        accuracy=100 * (1 - sum(errors) / len(errors)) if tested else None,
+        accuracy=100 * (1 - sum(errors) / len(errors)),
         test_loss=mean([t["loss"] for t in tested]),
         train_loss=mean([p.metrics["train"]["loss"] for p in runs if p.metrics.get("train")]),
     )

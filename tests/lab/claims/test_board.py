@@ -67,6 +67,13 @@ def test_estimates_at_another_level_are_not_compared(study, tables, reference):
     assert row["here"].startswith("accuracy") and row["agrees"] == "-"
 
 
+def test_estimates_at_another_sparsity_are_not_compared_for_having_the_same_level(study, tables, reference):
+    mine, other = tables(accuracy={"distilled": raised(10), "imp": BASE}), study.but(fraction=0.2)
+    (row,), (compared,) = board.rows(mine, other, 10), board.comparisons(mine, other, 10)
+    assert "(83.2 % sparse)" in row["here"] and "(97.2 % sparse)" in row["reference"] and row["agrees"] == "-"
+    assert compared["reference"] is None and compared["agrees"] is None
+
+
 def test_without_a_reference_there_is_no_word(study, tables, reference):
     (row,) = board.rows(tables(accuracy={"distilled": raised(10), "imp": BASE}), study.but(preset="cifar10"), 10)
     assert (row["reference"], row["word"], row["agrees"]) == ("none yet", "not run", "-")

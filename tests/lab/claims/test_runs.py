@@ -438,7 +438,43 @@ def test_one_initialisation_through_all_batches_where_the_plan_says_so(fake, mon
     monkeypatch.setattr(runs, "PLANS", {"big": plan})
     monkeypatch.setattr(runs, "_facts", lambda plan, described: facts | {"study": described.model_dump(mode="json")})
     facts = dict(preset="cifar10", rules=judge.digest(), begun="", commit="", core_hours=0.0, device="", torch="")
-    facts |= dict(classes=10, batches={n: {**vars(b), "done": []} for n, b in plan.batches.items()})
+    facts |= dict(python="", classes=10, batches={n: {**vars(b), "done": []} for n, b in plan.batches.items()})
     runs.make("big")
     assert [seeds for name, *_, seeds, _ in fake.asked if name != "barrier"] == [(200,)] * 3 + [(201,)] * 3
     assert not runs.reference("big").confirmatory
+
+
+def test_claims_are_judged_at_the_level_that_a_plan_names(fake, monkeypatch):
+    """Also where later batches go higher, done or not, as those of the curves of full-size CIFAR-10."""
+    batches = {"first": Batch(("imp", "distilled"), (8,)), "curves": Batch(("imp", "distilled"), (4, 12))}
+    for main, only, levels in ((None, [], {12}), (8, [], {8}), (8, ["first"], {8})):
+        monkeypatch.setattr(runs, "PLANS", {"big": Plan("digits", batches, main=main, seeds=5, first_seed=200)})
+        monkeypatch.setattr(judge.rules, "REGIMES", {})
+        runs.make("big", only=only)
+        kept = runs.reference("big")
+        parts = [e for j in kept.judged() for e in j.parts if e.part.at in ("main", "fine", "high")]
+        assert parts and {e.level for e in parts} == levels == {kept.regime.main}
+        shutil.rmtree(runs.FOLDER)
+    assert plans.PLANS["cifar10"].main == 8
+
+
+def test_a_run_tells_all_machines_that_it_is_of_and_does_not_mix_devices(fake, monkeypatch):
+    here = runs._facts
+
+    def on(**machine):
+        monkeypatch.setattr(runs, "_facts", lambda *given: here(*given) | machine)
+
+    on(device="H200", torch="2.11", python="3.12")
+    runs.make("digits", only=["second"])
+    on(device="H100", torch="2.12", python="3.12")
+    runs.make("digits", only=["second"])  # nothing is left of it
+    facts = runs.reference("digits").facts
+    assert (facts["device"], facts["torch"], facts["python"]) == ("H200", "2.11", "3.12")
+    runs.make("digits", only=["first"])
+    facts = runs.reference("digits").facts
+    assert (facts["device"], facts["torch"], facts["python"]) == ("H200, H100", "2.11, 2.12", "3.12")
+    on(device="cpu", torch="2.11", python="3.12")
+    before = {f.name: f.read_bytes() for f in runs.FOLDER.iterdir()}
+    with pytest.raises(ConfigError, match="was begun on H200, H100, and products are computed on cpu here"):
+        runs.make("digits")
+    assert {f.name: f.read_bytes() for f in runs.FOLDER.iterdir()} == before
