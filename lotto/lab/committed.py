@@ -19,9 +19,9 @@ def refresh(notebook: Path) -> None:
     nb = nbformat.read(notebook, 4)
     where = {"metadata": {"path": str(NOTEBOOKS)}}
     with kernel_environment():
-        NotebookClient(
-            nb, timeout=None, kernel_name="python3", store_widget_state=False, resources=where, config=Config(KERNEL)
-        ).execute()
+        # a stream in one piece, wherever the kernel flushed it
+        how = dict(timeout=None, kernel_name="python3", store_widget_state=False, coalesce_streams=True)
+        NotebookClient(nb, **how, resources=where, config=Config(KERNEL)).execute()
     notebook.write_text(text(strip(nb)))
 
 
