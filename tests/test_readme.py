@@ -156,11 +156,13 @@ DIFFERENCES = {
         ("distilled-gentle", "imp-short-gentle", 8, "accuracy"),
         ("distilled", "dense", 4),
         ("distilled", "random-layerwise", 4),
+        ("distilled", "subset", 4),
+        ("imp-short", "distilled", 4),
+        ("imp-short", "distilled", 4, "accuracy"),
+        ("distilled", "imp-rewound", 4),
         ("distilled", "imp", 4),
         ("distilled", "imp", 4, "accuracy"),
         ("distilled", "random-layerwise", 4, "accuracy"),
-        ("imp-short", "distilled", 4),
-        ("imp-short", "distilled", 4, "accuracy"),
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8, "accuracy"),
@@ -306,8 +308,8 @@ def test_what_the_findings_say_of_small_cifar_10_beyond_its_differences():
     assert len(barriers["imp-all"]) == 5 and min(barriers["imp-all"].values()) > STABLE
     there, other = kept.values("barrier", 4), kept.interpolated.values("barrier", 4)
     assert len(there["distilled"]) == len(there["random-layerwise"]) == 5
-    assert max(max(there[m].values()) for m in ("distilled", "imp-short")) < STABLE
-    assert min(there["random-layerwise"].values()) > STABLE
+    assert max(max(there[m].values()) for m in ("distilled", "imp-short", "imp-rewound")) < STABLE
+    assert min(min(there[m].values()) for m in ("random-layerwise", "subset")) > STABLE
     assert sum(v < STABLE for v in there["imp"].values()) == 3
     assert all(sum(values.values()) / len(values) > STABLE for m, values in other.items() if not m.startswith("dense"))
 
