@@ -163,6 +163,10 @@ DIFFERENCES = {
         ("distilled", "imp", 4),
         ("distilled", "imp", 4, "accuracy"),
         ("distilled", "random-layerwise", 4, "accuracy"),
+        ("distilled-mask", "distilled", 4),
+        ("distilled-all", "distilled", 4),
+        ("distilled-mask", "dense", 4),
+        ("distilled-all", "dense", 4),
         ("imp", "imp-mask", 8),
         ("dense", "distilled-mask", 8),
         ("imp-mask", "distilled-mask", 8, "accuracy"),
@@ -309,7 +313,8 @@ def test_what_the_findings_say_of_small_cifar_10_beyond_its_differences():
     there, other = kept.values("barrier", 4), kept.interpolated.values("barrier", 4)
     assert len(there["distilled"]) == len(there["random-layerwise"]) == 5
     assert max(max(there[m].values()) for m in ("distilled", "imp-short", "imp-rewound")) < STABLE
-    assert min(min(there[m].values()) for m in ("random-layerwise", "subset")) > STABLE
+    above = ("random-layerwise", "subset", "distilled-mask", "distilled-all")
+    assert min(min(there[m].values()) for m in above) > STABLE
     assert sum(v < STABLE for v in there["imp"].values()) == 3
     assert all(sum(values.values()) / len(values) > STABLE for m, values in other.items() if not m.startswith("dense"))
 
