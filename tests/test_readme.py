@@ -15,6 +15,7 @@ README = (CLONE / "README.md").read_text()
 REFERENCE = CLONE / "notebooks" / "reference"
 FINDINGS = " ".join((REFERENCE / "FINDINGS.md").read_text().split())
 FITTED = "cifar10-small-fitted"
+LOOPS = f"{FITTED}-loops", "cifar10-small-loops"
 SECTIONS = {
     "digits": "## Digits",
     "cifar10-small": "## Small CIFAR-10",
@@ -70,11 +71,14 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
 
     kept = runs.reference(name)
     levels = sorted(set(kept.tables["barrier"].level) - {0})
-    told_of = (*kept_with_its_pilot(), runs.reference(f"{FITTED}-loops")) if name == FITTED else (kept,)
-    readings = [
-        (one, m) for run in told_of for one, m in ((run, "accuracy"), (run, "barrier"), (run.interpolated, "barrier"))
-    ]
-    means = {f"{v:.1f}" for run, m in readings for at in levels for v in board.means(run, m, at).values()}
+    told_of = (*kept_with_its_pilot(), *map(runs.reference, LOOPS)) if name == FITTED else (kept,)
+    means = {
+        f"{v:.1f}"
+        for kept in told_of
+        for run, m in readings(kept)
+        for at in levels
+        for v in board.means(run, m, at).values()
+    }
     if "judged" in kept.tables:
         means |= {f"{v:.1f}" for ipc in (1, 10) for v in board.means(kept, "teaches", ipc).values()}
     told = re.sub(r"[\d.]+ (times|million|%)", "", findings(name))  # of lengths, sizes and sparsities
@@ -87,10 +91,9 @@ def test_the_readme_tells_means_of_the_reference_runs():
     from lotto.lab.claims import board, runs
 
     told = README[README.index("What was found") : README.index("![")]
-    kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot", f"{FITTED}-loops")]
+    kept = [runs.reference(n) for n in ("digits", "cifar10-small", FITTED, f"{FITTED}-pilot", *LOOPS)]
     means = {f"{v:.1f}" for run in kept for m in ("accuracy", "barrier") for v in board.means(run, m, 8).values()}
-    there = (kept[1], "barrier"), (kept[1].interpolated, "barrier"), (kept[1], "accuracy")
-    means |= {f"{v:.1f}" for run, measure in there for v in board.means(run, measure, 4).values()}
+    means |= {f"{v:.1f}" for run, measure in readings(kept[1]) for v in board.means(run, measure, 4).values()}
     sparsities = {kept[0].study.sparse(level).removesuffix(" %") for level in (2, 4, 6, 8, 10, 12)}
     numbers = set(re.findall(r"\d+\.\d\b", told)) - sparsities
     assert len(numbers) > 3 and numbers <= means, sorted(numbers - means)
@@ -203,6 +206,11 @@ DIFFERENCES = {
 }
 """Run -> (arm, other, level) of the differences of barriers (or of another measure) that FINDINGS.md tells, in their
 order; of a main effect, its name."""
+
+
+def readings(kept):
+    """What is read of a run: its barriers, those with interpolated statistics, and accuracies."""
+    return (kept, "barrier"), (kept.interpolated, "barrier"), (kept, "accuracy")
 
 
 def both_readings(kept, arm, other, level, measure="barrier"):
@@ -349,13 +357,6 @@ def test_what_the_findings_say_of_the_fitted_runs():
     for (one, other), agree in sides.items():
         both = [run.values("barrier", 8) for run in (kept, kept.interpolated)]
         assert sum(values[one][seed] > values[other][seed] for values in both for seed in values[one]) == agree
-    half = runs.reference(f"{FITTED}-loops")
-    assert max(half.values("barrier", 8)["imp-short"].values()) < STABLE
-    readings = (half, "barrier"), (half.interpolated, "barrier"), (half, "accuracy")
-    told = [board.means(run, measure, 8)["imp-short"] for run, measure in readings]
-    there = [board.means(second, "accuracy", 8)[m] for m in ("imp", "dense")]
-    expected = "({:.1f}; interpolated {:.1f}) in both that repeat the pilot, at an accuracy of {:.1f} (IMP {:.1f}, dense {:.1f})"
-    assert expected.format(*told, *there) in text
     for barriers in (second.values("barrier", 8), second.interpolated.values("barrier", 8)):
         for seed in (202, 203):
             others = min(barriers[m][seed] for m in ("imp-mask", "random-layerwise", "reinit"))
@@ -380,6 +381,33 @@ def test_what_the_findings_say_of_the_fitted_runs():
     told = [f"{loss[[*arms[1:]]].agg(how):.2f}" for loss in losses for how in ("min", "max")]
     assert f"(training loss {told[0]} to {told[1]}; above {told[2]} to {told[3]}; dense" in text
     assert f"dense {losses[0]['dense']:.2f} and {losses[1]['dense']:.2f})" in text
+
+
+def test_what_the_findings_say_of_the_length_of_loops():
+    from lotto.lab.claims import runs
+
+    other = runs.reference("cifar10-small-loops")
+    columns = {  # last training of 1,500 and of 3,000 steps: the runs with loops of 1,500 and of 3,000, and the dense net
+        1500: ((other, "imp"), (other, "imp-short"), (other, "dense")),
+        3000: (
+            (runs.reference(f"{FITTED}-loops"), "imp-short"),
+            *((runs.reference(FITTED), m) for m in ("imp", "dense")),
+        ),
+    }
+    found = {
+        last: [
+            [[run.values(m, 8)[arm][seed] for seed in (202, 203)] for run, m in readings(kept)] for kept, arm in column
+        ]
+        for last, column in columns.items()
+    }
+    for i, name in enumerate(("loops of 1,500 steps", "loops of 3,000 steps", "dense")):
+        cells = ["{:.1f} ({:.1f}), {:.1f}".format(*(sum(v) / 2 for v in column[i])) for column in found.values()]
+        assert f"| {name} | {' | '.join(cells)} |" in findings(FITTED)
+    accurate = 0
+    for short, long, _ in found.values():
+        assert max(short[0]) < STABLE < min(long[0]) and max(short[1]) < min(long[1])
+        accurate += sum(a > b for a, b in zip(short[2], long[2], strict=True))
+    assert accurate == 3
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():
