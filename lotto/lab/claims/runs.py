@@ -190,30 +190,9 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
     here = {n: facts[n] for n in ("device", "torch", "python")}
     if file.exists():
         old = json.loads(file.read_text())
-        if old["rules"] != facts["rules"]:
-            raise ConfigError(
-                f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are "
-                f"{facts['rules'][:12]}: rows under two rules would be one table. Go back to those rules, or delete "
-                f"{file.name} and its tables to begin anew"
-            )
-        if Study(**old["study"]) != described:
-            raise ConfigError(
-                f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew"
-            )
-        if (old["device"] == "cpu") != (here["device"] == "cpu"):
-            raise ConfigError(
-                f"reference {name!r} was begun on {old['device']}, and products are computed on {here['device']} here: "
-                "rows of both would be one table. Go on with it there (LOTTO_DEVICE says on which device)"
-            )
-        for n, b in old["batches"].items():
-            if b["done"] and {**b, "done": []} != facts["batches"].get(n):
-                raise ConfigError(
-                    f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is "
-                    f"planned otherwise today: give what is new a batch of its own, or delete {file.name} and its "
-                    "tables to begin anew"
-                )
         begun = old.get("planned", whole)
-        if seeds is not None and seeds != begun:
+        _check_goes_on(file, old, facts)
+        if seeds not in (None, begun):
             raise ConfigError(
                 f"seeds = {seeds}: reference {name!r} was begun for {begun}, and its number may not follow its "
                 f"results; give {begun}"
@@ -235,6 +214,33 @@ def make(name: str, seeds: int | None = None, only: Sequence[str] = (), folder: 
         _write(file, facts)
         print(f"{name}: {n}, initialisations {some} done", flush=True)
     return file
+
+
+def _check_goes_on(file: Path, old: dict[str, Any], facts: dict[str, Any]) -> None:
+    """ConfigError where what is planned today, here, would not be the same run as the one in the file."""
+    name = file.stem
+    if old["rules"] != facts["rules"]:
+        raise ConfigError(
+            f"reference {name!r} was begun under rules {old['rules'][:12]}, and today's are "
+            f"{facts['rules'][:12]}: rows under two rules would be one table. Go back to those rules, or delete "
+            f"{file.name} and its tables to begin anew"
+        )
+    if Study(**old["study"]) != Study(**facts["study"]):
+        raise ConfigError(
+            f"reference {name!r} was begun with another study; delete {file.name} and its tables to begin anew"
+        )
+    if (old["device"] == "cpu") != (facts["device"] == "cpu"):
+        raise ConfigError(
+            f"reference {name!r} was begun on {old['device']}, and products are computed on {facts['device']} here: "
+            "rows of both would be one table. Go on with it there (LOTTO_DEVICE says on which device)"
+        )
+    for n, b in old["batches"].items():
+        if b["done"] and {**b, "done": []} != facts["batches"].get(n):
+            raise ConfigError(
+                f"batch {n!r} of reference {name!r} was begun as {b['methods']} at levels {b['levels']}, and is "
+                f"planned otherwise today: give what is new a batch of its own, or delete {file.name} and its "
+                "tables to begin anew"
+            )
 
 
 def _core_seconds() -> float:
