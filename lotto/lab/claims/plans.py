@@ -182,7 +182,7 @@ PLANS: dict[str, Plan] = {
         first_seed=202,
         board=False,
     ),
-    # the same on digits, written when small CIFAR-10's were known: loops of 400 steps, `imp-short` here, where a training
+    # the same on digits, written when those were known: loops of 400 steps, `imp-short` here, where a training
     # has 200. Expected: as there, IMP's tickets are less stable after loops twice as long (and, as from 60 to 200 steps
     # they become more stable, it is loops longer than a training that do it); whether less accurate is open
     "digits-loops": Plan(
