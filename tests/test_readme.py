@@ -82,7 +82,7 @@ def test_every_number_of_the_findings_is_some_mean_of_its_reference_run(name):
     if "judged" in kept.tables:
         means |= {f"{v:.1f}" for ipc in (1, 10) for v in board.means(kept, "teaches", ipc).values()}
     told = re.sub(r"[\d.]+ (times|million|%)", "", findings(name))  # of lengths, sizes and sparsities
-    told = re.sub(DIFFERENCE + r"|\([\d.]+ and [\d.]+ there\)", "", told)  # there: in another run
+    told = re.sub(DIFFERENCE + r"|\(([\d to]+; )?[\d.]+ and [\d.]+ there\)", "", told)  # there: in another run
     numbers = set(re.findall(r"\d+\.\d\b", told))
     assert len(numbers) > 5 and numbers <= means, sorted(numbers - means)
 
@@ -384,7 +384,7 @@ def test_what_the_findings_say_of_the_fitted_runs():
 
 
 def test_what_the_findings_say_of_the_length_of_loops():
-    from lotto.lab.claims import runs
+    from lotto.lab.claims import board, runs
 
     other = runs.reference("cifar10-small-loops")
     columns = {  # last training of 1,500 and of 3,000 steps: the runs with loops of 1,500 and of 3,000, and the dense net
@@ -408,6 +408,12 @@ def test_what_the_findings_say_of_the_length_of_loops():
         assert max(short[0]) < STABLE < min(long[0]) and max(short[1]) < min(long[1])
         accurate += sum(a > b for a, b in zip(short[2], long[2], strict=True))
     assert accurate == 3
+    digits = runs.reference("digits-loops")
+    longer, plain = (board.means(digits, "barrier", 8)[m] for m in ("imp-short", "imp"))
+    assert f"(605 to 609; {longer:.1f} and {plain:.1f} there)" in findings(FITTED)
+    for measure in ("barrier", "accuracy"):
+        for found in both_readings(digits, "imp-short", "imp", 8, measure):
+            assert found.n == 5 and found.low < 0 < found.high
 
 
 def test_the_findings_at_full_size_name_the_arms_in_the_order_of_their_numbers():
