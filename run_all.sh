@@ -40,6 +40,7 @@ for line in sys.stdin.read().split("\n"):
         except md.PackageNotFoundError: have = "missing"
         if have.split("+")[0] != pin: wrong.append(f"{name} {have} (needs {pin})")
 if wrong: sys.exit("  not as pinned: " + ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""))
+if sys.path[0] == "": del sys.path[0] # the folder of the call, which may be a clone, is no installation
 try: import torch, torchvision, pathlib, importlib.util
 except Exception as error: sys.exit(f"  torch and torchvision do not import together: {error}")
 spec = importlib.util.find_spec("lotto")
@@ -54,13 +55,18 @@ locked=0
 # Whoever died with the lock is not waited for: a process of this machine that is gone, one that never said its number, and after an
 # hour any other, since that of another machine cannot be looked up here.
 acquire() {
-  local host holder waited=0
+  local host holder waited=0 tries=0
   until mkdir "$lock" 2>/dev/null; do
+    if [ ! -d "$lock" ]; then # given back just now, or it cannot be made at all
+      ((++tries < 5)) || fail "$lock cannot be made: is $here a folder that you may write, with room?"
+      continue
+    fi
     host="" holder=""
     read -r host holder 2>/dev/null <"$lock/pid" || true
     if { [ -n "$holder" ] && [ "$host" = "$HOSTNAME" ] && ! kill -0 "$holder" 2>/dev/null; } ||
       { [ -z "$holder" ] && ((waited >= 30)); } || ((waited >= 3600)); then
-      rm -rf "$lock"; waited=0; continue
+      rm -rf "$lock" || fail "$lock is left of another run, and cannot be removed"
+      waited=0; continue
     fi
     ((waited)) || echo "another run_all.sh (process ${holder:-unknown} of ${host:-this machine}) sets up the environment; waiting, an hour at most" >&2
     sleep 3; waited=$((waited + 3))

@@ -79,6 +79,7 @@ def bare(tmp_path):
 
 
 def program(programs, name, text):
+    (programs / name).unlink(missing_ok=True)  # a link to the machine's own program, which must not be written through
     (programs / name).write_text(f"#!/bin/bash\n{text}\n")
     (programs / name).chmod(0o755)
 
@@ -124,7 +125,6 @@ def test_the_command_may_stand_behind_the_environment(bare, args):
 )
 def test_a_lock_that_was_left_behind_is_waited_for_an_hour_at_most(bare, pid, naps):
     folder, programs = bare
-    (programs / "sleep").unlink()
     program(programs, "sleep", 'echo x >> "$HOME/naps"')
     program(programs, "micromamba", "exit 1")
     (folder / ".venv.lock").mkdir()
@@ -133,6 +133,15 @@ def test_a_lock_that_was_left_behind_is_waited_for_an_hour_at_most(bare, pid, na
     assert len((folder / "naps").read_text().split()) == naps if naps else not (folder / "naps").exists()
     assert out.stderr.count("sets up the environment; waiting, an hour at most") == min(naps, 1)
     assert not (folder / ".venv.lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_no_lock_to_wait_for(bare):
+    folder, programs = bare
+    program(programs, "mkdir", "exit 1")
+    program(programs, "sleep", "exit 1")
+    program(programs, "micromamba", "exit 1")
+    out = call(folder, "--env", "conda", path=str(programs))
+    assert out.returncode == 3 and f"{folder}/.venv.lock cannot be made: is {folder} a folder" in out.stderr
 
 
 def disk(programs, megabytes):
@@ -162,6 +171,17 @@ def test_a_disk_with_room_or_unknown_is_used(bare, found):
         program(programs, "du", f'echo "{5 * 1024**2} $2"')
     call(folder, path=str(programs))
     assert "-m venv" in (folder / "asked").read_text()
+
+
+def test_the_clone_in_which_one_stands_is_no_installation(tmp_path):
+    """`python -c` looks in the folder of the call first: another clone's environment would pass for this one's."""
+    shutil.copytree(CLONE / "lotto", tmp_path / "lotto", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run_all.sh", "environment.yml"):
+        shutil.copy(CLONE / name, tmp_path / name)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    call = [str(tmp_path / "run_all.sh"), "--env", "current", "--help"]
+    out = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert out.returncode == 3 and "the lotto installed there is another clone" in out.stderr, out.stderr
 
 
 @pytest.mark.slow

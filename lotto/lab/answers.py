@@ -122,7 +122,8 @@ def recipe(study: Study) -> str:
     outer, inner = study.outer, study.inner
     return (
         f"a training: {outer.steps} steps of {outer.batch} at a peak rate of {outer.lr:g}; short loops: {inner.steps} "
-        f"steps; gentle rate: {inner.lr:g}; step k: {study.rewind}; a round removes {100 * study.fraction:g} %"
+        f"steps of {inner.batch}; gentle rate: {inner.lr:g}; step k: {study.rewind}; a round removes "
+        f"{100 * study.fraction:g} %"
     )
 
 

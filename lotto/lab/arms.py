@@ -25,7 +25,7 @@ class Arm:
     images: str | None = None
     """What the inner loop trains on, a kind of `Images`; or what the score is taken on. None: nothing."""
     length: Literal["long", "short"] = "short"
-    """Steps of the inner loop: as many as the outer recipe's, or the study's `inner_steps`."""
+    """Steps and batch of the inner loop: those of the outer recipe, or the study's `inner_steps` and `inner_batch`."""
     rate: Literal["outer", "gentle"] = "outer"
     """Its peak learning rate: the outer recipe's, or the study's `inner_lr`."""
     rewinding: Rewinding = "weights"
@@ -49,12 +49,12 @@ class Arm:
     @property
     def factors(self) -> dict[str, str]:
         """The factors in words, for tables; a dash where one does not apply."""
-        trains = self.score == "magnitude"
+        trains, rewinds = bool(self.images) and self.score in ("magnitude", None), self.score == "magnitude"
         return {
             "images": self.images or "-",
             "length": self.length if trains else "-",
             "rate": self.rate if trains else "-",
-            "rewinds": self.rewinding if trains else "-",
+            "rewinds": self.rewinding if rewinds else "-",
             "start": "step k" if self.from_k else "initialisation",
             "score": self.score or "-",
             "then": self.then or "-",

@@ -25,6 +25,7 @@ _CIFAR: dict[str, Any] = dict(
     switch=8,
     fraction=0.2,
     inner_steps=1500,
+    inner_batch=128,
     inner_lr=0.01,
     distill_steps=10_000,
     distill_batch=128,

@@ -3,6 +3,7 @@ notebooks' parameters."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -209,5 +210,6 @@ class Study(Config):
         return (1 - self.fraction) ** level
 
     def sparse(self, level: int) -> str:
-        """The sparsity after `level` rounds in words, as "97.2 %"."""
-        return f"{100 - 100 * self.density(level):.1f} %"
+        """The sparsity after `level` rounds as "97.2 %"; close to 100 with as many digits as what is left needs."""
+        left = 100 * self.density(level)
+        return f"{100 - left:.{1 if left >= 0.2 else 1 - math.floor(math.log10(left))}f} %"

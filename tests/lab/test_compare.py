@@ -68,12 +68,18 @@ def test_a_difference_is_paired_by_all_other_parameters():
     table = crossed()
     found = tables.differences(table, tables.estimates(table, "barrier", arms=["distilled"]))
     ipc, lr = found.to_dict("records")
-    assert (ipc["axis"], ipc["from"], ipc["to"], ipc["n"]) == ("ipc", "5", "10", 6), (
-        "numbers rise, whatever their order"
-    )
-    assert ipc["mean"] == pytest.approx(-11) and ipc["low"] == pytest.approx(interval([-10, -11, -12] * 2).low)
-    assert (lr["axis"], lr["n"]) == ("lr", 6) and lr["mean"] == pytest.approx(10)
+    assert (ipc["axis"], ipc["from"], ipc["to"]) == ("ipc", "5", "10"), "numbers rise, whatever their order"
+    assert (ipc["pairs"], ipc["n"]) == (6, 3), "two pairs of one initialisation are no two initialisations"
+    assert ipc["mean"] == pytest.approx(-11) and ipc["low"] == pytest.approx(interval([-10, -11, -12]).low)
+    assert (lr["axis"], lr["n"]) == ("lr", 3) and lr["mean"] == pytest.approx(10)
     assert lr["low"] == pytest.approx(10) == lr["high"], "paired: what both cells share does not widen the interval"
+
+
+def test_of_one_initialisation_a_difference_has_an_interval_over_what_else_varies():
+    table = crossed()
+    table = table[table.first_seed == table.first_seed.min()]
+    ipc, _ = tables.differences(table, tables.estimates(table, "barrier", arms=["distilled"])).to_dict("records")
+    assert (ipc["pairs"], ipc["n"]) == (2, 2)
 
 
 def test_arms_that_cells_do_not_share_face_each_other():
@@ -106,8 +112,8 @@ def test_sentences():
     assert tables.failed(table).to_dict("records") == [{"status": "failed", "error": "why"}]
     told = tables.largest(tables.differences(table, tables.estimates(table, "barrier", arms=["distilled"])))
     assert told == (
-        "Of 2 differences the largest is that of *distilled* from ipc 5 to 10: -11.0 [-11.9, -10.1], over 6 pairs of "
-        "cells. 2 of the 2 with an interval exclude 0, uncorrected for their number."
+        "Of 2 differences the largest is that of *distilled* from ipc 5 to 10: -11.0 [-13.5, -8.5], over 6 pairs of "
+        "cells of 3 initialisations. 2 of the 2 with an interval exclude 0, uncorrected for their number."
     )
     zipped = grid([dict(lr=0.1, steps=9), dict(lr=0.2, steps=7)], {"barrier/imp/8": [1.0, 4.0]})
     assert tables.largest(tables.differences(zipped, tables.estimates(zipped, "barrier"))) == (

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.plots import COLOURS, FONT, RULE, error_line, heat, legend_below, sparsity, styled
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed, failures
+from lotto.lab.tables import averaged, by_seed, failures
 from lotto.stats import Interval, interval
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
     import pandas as pd
 
     every = pd.concat(tables.values())
-    known = every[every.state == "trained"][column].dropna()
+    known = averaged(every, column)[column].dropna()
     low, high = (
         (0.0, max(5.0, float(known.quantile(0.98))))
         if column == "barrier"
@@ -90,7 +90,7 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
         z, words = [], []
         for s in steps:
             cells = [rows[(rows.lr == lr) & (rows.steps == s)] for lr in lrs]
-            found = [interval(cell[cell.state == "trained"][column].tolist()) for cell in cells]
+            found = [interval(averaged(cell, column)[column].tolist()) for cell in cells]
             z.append([f.mean for f in found])
             marks = [
                 _MARKS.get(
@@ -99,7 +99,7 @@ def regime_map(tables: dict[str, pd.DataFrame], study: Study, level: int, column
                 )
                 for lr in lrs
             ]
-            words.append([_cell(f, len(cell)) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
+            words.append([_cell(f, cell) + mark for f, cell, mark in zip(found, cells, marks, strict=True)])
         colours = "RdYlBu_r" if column == "barrier" else "Viridis"
         cells = heat(
             z,
@@ -125,13 +125,15 @@ _MARKS = {(True, False): "<br><b>outer</b>", (False, True): "<br><b>gentle</b>",
 """Whether a cell is IMP's own recipe, whether it is the distilled arm's -> what is written in it."""
 
 
-def _cell(found: Interval, runs: int) -> str:
-    if not runs:
+def _cell(found: Interval, rows: pd.DataFrame) -> str:
+    if not len(rows):
         return ""
     if found.mean is None:
         return "none trained"
     half = "" if found.half is None else f" ± {found.half:.0f}"
-    return f"{found.mean:.1f}{half}" + (f"<br>{found.n} of {runs}" if found.n < runs else "")
+    return f"{found.mean:.1f}{half}" + (
+        f"<br>{n} of {len(rows)}" if (n := int((rows.state == "trained").sum())) < len(rows) else ""
+    )
 
 
 def over_time(
@@ -140,9 +142,7 @@ def over_time(
     """A line a method over the step k from which nets train anew: mean with 95 % interval; dense nets in black."""
     fig = go.Figure()
     for m in dict.fromkeys(table.method):
-        rows = table[
-            (table.method == m) & (table.level == (0 if ARMS[m].dense else level)) & (table.state == "trained")
-        ]
+        rows = averaged(table[(table.method == m) & (table.level == (0 if ARMS[m].dense else level))], column)
         at = sorted(set(rows.k))
         error_line(fig, at, [interval(rows[rows.k == k][column].tolist()) for k in at], ARMS[m].title, COLOURS[m])
     if mark is not None and column == "barrier":
@@ -181,8 +181,8 @@ def overlap_matrix(table: pd.DataFrame, study: Study, level: int, column: str = 
 
 
 def survivors(table: pd.DataFrame, study: Study, level: int) -> go.Figure:
-    """Share kept by magnitude of the initial weight, one line per method: mean with 95 % interval; dotted: the
-    share kept overall. Arms that take another's mask as it is are left out."""
+    """Share kept by magnitude of the weight at the rewind point, one line per method: mean with 95 % interval; dotted:
+    the share kept overall. Arms that take another's mask as it is are left out."""
     fig = go.Figure()
     for m in _with_own_masks(study):
         rows = table[(table.method == m) & (table.level == level)]

@@ -186,7 +186,10 @@ def sentences(tables: dict[str, Any], study: Study, classes: int, notebook: str)
     lines = []
     for j in judge(tables, study, classes, notebook):
         if not j.parts:
-            lines.append(f"- {j.claim.id}, {j.claim.text}: its arms were not run here.")
+            needed = [(tables.get(MEASURES[p.measure].table), a) for p in j.claim.parts for a in (p.arm, p.than)]
+            ran = all(t is not None and a in set(t.method) for t, a in needed if isinstance(a, str))
+            why = "its nets have no such values" if ran else "its arms were not run here"
+            lines.append(f"- {j.claim.id}, {j.claim.text}: {why}.")
             continue
         side = (
             "on the claim's side"

@@ -207,7 +207,7 @@ PLANS: dict[str, Plan] = {
         seed_first=True,
         main=8,
         more=(
-            *(("lr", 0.01), ("batch", 64), ("steps", 21_000), ("schedule", "step")),
+            *(("lr", 0.01), ("batch", 64), ("inner_batch", 64), ("steps", 21_000), ("schedule", "step")),
             *(("rewind", 2000), ("fraction", 0.36), ("switch", 4)),
         ),
         seeds=5,
@@ -225,6 +225,7 @@ PLANS: dict[str, Plan] = {
         },
         more=(
             *(("precision", "bfloat16"), ("steps", 2100), ("rewind", 210), ("inner_steps", 400), ("inner_lr", 0.02)),
+            ("inner_batch", 64),  # half of the others', which was not meant
             *(("distill_steps", 2000), ("fraction", 0.36), ("switch", 4), ("points", 5), ("path_images", 5000)),
         ),
         seeds=2,

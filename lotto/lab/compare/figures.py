@@ -135,7 +135,7 @@ def changes(found: pd.DataFrame, show: str) -> go.Figure:
             half = r["high"] - r["mean"]
             mark.error_x = dict(type="data", array=[half], thickness=1.5, width=4, color="#1f5fbf")
         told = Interval(r["mean"], r["low"] if known else None, r["high"] if known else None, r["n"])
-        mark.hovertemplate = f"{told}, {r['n']} pairs<extra></extra>"
+        mark.hovertemplate = f"{told}, {r['pairs']} pairs<extra></extra>"
         fig.add_trace(mark)
     fig.add_vline(x=0, line=dict(color="#999999", width=1))
     fig.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")

@@ -139,7 +139,8 @@ def _arm(name: str) -> str:
 
 def differences(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """One row per (axis, value, series): how much the estimate changes from the axis' first value to this one, all
-    other axes held equal, as mean and 95 % interval over the `n` pairs of cells.
+    other axes held equal: the mean over `pairs` of cells and its 95 % interval, over `n` initialisations, as pairs that
+    share one are not independent; of a single one over the pairs, and so over what else varies.
 
     If each of the two values has exactly one series that the other lacks, these two are compared: this compares arms
     that the cells do not share.
@@ -154,13 +155,21 @@ def differences(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         first, *rest = ordered(table, axis)
         for to in rest:
             for a, b in _facing(found[found[axis] == first].series, found[found[axis] == to].series):
-                pairs = [(values[k, first, a], values[k, to, b]) for k in dict.fromkeys(keys) if (k, first, a) in values
-                         and (k, to, b) in values]  # fmt: skip
-                if pairs:
+                both = [k for k in dict.fromkeys(keys) if (k, first, a) in values and (k, to, b) in values]
+                if both:
                     name = title(b) if a == b else f"{title(b)} against {title(a)}"
-                    change = interval([y - x for x, y in pairs])
-                    rows.append({"axis": axis, "from": first, "to": to, "series": name, **change._asdict()})
-    return pd.DataFrame(rows, columns=["axis", "from", "to", "series", *Interval._fields])
+                    change = _over_seeds([(k[-1], values[k, to, b] - values[k, first, a]) for k in both])
+                    told = {"axis": axis, "from": first, "to": to, "series": name, "pairs": len(both)}
+                    rows.append({**told, **change._asdict()})
+    return pd.DataFrame(rows, columns=["axis", "from", "to", "series", "pairs", *Interval._fields])
+
+
+def _over_seeds(found: Sequence[tuple[int, float]]) -> Interval:
+    """The interval of the means of each initialisation, or of the values where there is one initialisation only."""
+    by: dict[int, list[float]] = {}
+    for seed, value in found:
+        by.setdefault(seed, []).append(value)
+    return interval([sum(v) / len(v) for v in by.values()] if len(by) > 1 else [v for _, v in found])
 
 
 def _facing(one: pd.Series, two: pd.Series) -> list[tuple[str, str]]:
@@ -210,12 +219,12 @@ def largest(changes: pd.DataFrame) -> str:
     clear = int(((changes.low > 0) | (changes.high < 0)).sum())
     known = int(changes.low.notna().sum())
     axis = "" if ", " in top.axis else f"{top.axis} "  # values of an axis of several parameters contain their names
-    pairs = int(top.n)
-    found = Interval(*(None if v != v else v for v in (top["mean"], top.low, top.high)), pairs)
+    pairs, n = int(top.pairs), int(top.n)
+    found = Interval(*(None if v != v else v for v in (top["mean"], top.low, top.high)), n)
     which = f"Of {len(changes)} differences the largest" if len(changes) > 1 else "The only difference"
     told = (
         f"{which} is that of *{top.series}* from {axis}{top['from']} to {top.to}: {found}, over {pairs} "
-        f"pair{'s' * (pairs > 1)} of cells."
+        f"pair{'s' * (pairs > 1)} of cells{f' of {n} initialisations' if n < pairs else ''}."
     )
     if known:
         told += (

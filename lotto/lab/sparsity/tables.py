@@ -32,7 +32,7 @@ def matching(study: Study) -> pd.DataFrame:
             continue
         found = {at: by_seed(table, method, at, "accuracy") for at in study.levels}
         for seed, goal in dense.items():
-            matches = [found[at].get(seed, -math.inf) >= goal - margin for at in study.levels]
+            matches = [found[at].get(seed, -math.inf) >= goal - margin - 1e-9 for at in study.levels]
             rounds = max(
                 (at for at, _ in itertools.takewhile(lambda m: m[1], zip(study.levels, matches, strict=True))),
                 default=0,

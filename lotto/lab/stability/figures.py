@@ -90,7 +90,8 @@ def rounds(paths: pd.DataFrame, barrier: pd.DataFrame, study: Study, level: int)
         fig.add_trace(go.Scatter(x=list(mean), y=list(mean.values()), **style), row=1, col=1)
     every = (0, *study.levels)
     for m in arms:
-        found = [interval(list(by_seed(barrier, m if at else "dense", at, "barrier").values())).mean for at in every]
+        arm = {at: m if at else "dense-rewound" if ARMS[m].from_k else "dense" for at in every}
+        found = [interval(list(by_seed(barrier, arm[at], at, "barrier").values())).mean for at in every]
         now = [17 if at == level else 7 for at in every]
         style = dict(mode="lines+markers", line=dict(color=COLOURS[m], width=2), marker=dict(size=now))
         style |= dict(name=ARMS[m].title, legendgroup=m, showlegend=False)

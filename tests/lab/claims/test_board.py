@@ -110,6 +110,10 @@ def test_sentences_are_made_from_this_runs_numbers(study, tables, reference, mon
         "Over 5 initialisations the means are on the claim's side."
     )
     assert board.sentences({}, study, 10, "02") == "- X1, the distilled ticket is better: its arms were not run here."
+    none = {"accuracy": made["accuracy"].assign(accuracy=float("nan"))}
+    assert (
+        board.sentences(none, study, 10, "02") == "- X1, the distilled ticket is better: its nets have no such values."
+    )
     two = Claim(
         *("X2", "02", "s", "twice", "source"),
         (*X.parts, Part("accuracy", "distilled", "better", "subset")),
