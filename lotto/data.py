@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -231,7 +232,10 @@ def read_npz(file: Path) -> dict[str, Any]:
         with whole as found:
             arrays = {name: found[name] for name in found.files}
     # RuntimeError: what damage makes look encrypted, or packed in a way that zipfile does not know
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(ValueError, OSError, EOFError, RuntimeError, TypeError),
+        *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    ) as error:
         raise DataError(f"{file}: cannot be read as plain arrays ({error}); {form}") from None
     names = [
         "images",
@@ -244,5 +248,7 @@ def read_npz(file: Path) -> dict[str, Any]:
         kinds = "iu" if "labels" in name else "f" if arrays[name].dtype != np.uint8 else "u"
         if arrays[name].dtype.kind not in kinds:
             raise DataError(f"{file}: `{name}` is of type {arrays[name].dtype}; {form}")
+        if not arrays[name].ndim or 0 in arrays[name].shape[1:] or arrays[name].itemsize > 8:
+            raise DataError(f"{file}: `{name}` is of shape {arrays[name].shape} and {arrays[name].dtype}; {form}")
         arrays[name] = arrays[name].astype(arrays[name].dtype.newbyteorder("="))
     return arrays

@@ -213,6 +213,17 @@ def test_choose(books):
         notebooks.choose("01", "02")
 
 
+def test_files_are_those_of_the_callers_folder_wherever_they_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"data": "my.npz", "ipc": 5, "more": {"data": "other.npz", "own_set": "set-{seed}.pt"}}
+    assert options.absolute(given) == {
+        "data": f"{tmp_path}/my.npz",
+        "ipc": 5,
+        "more": {"data": f"{tmp_path}/other.npz", "own_set": f"{tmp_path}/set-{{seed}}.pt"},
+    }
+    assert options.absolute({"data": "digits", "own_set": None}) == {"data": "digits", "own_set": None}
+
+
 def test_a_file_s_name_that_is_none_is_told_in_words(books, tmp_path):
     books("02_b")
     with pytest.raises(ConfigError, match="own_set = 5"):

@@ -34,6 +34,7 @@ from lotto.lab.notebooks import (
     known_parameters,
     up_to_date,
 )
+from lotto.lab.options import absolute
 from lotto.lab.presets import merged, study
 from lotto.lab.store import canonical
 from lotto.lab.study import Study
@@ -47,11 +48,7 @@ def plan(sources: Sequence[Path], given: Mapping[str, Any], out: str | None = No
     A parameter that is not in a notebook's parameters cell goes into its `more`. out: the folder of the results; None:
     one of their own in the clone.
     """
-    given = dict(given)
-    for name in ("data", "own_set"):  # files: relative to the caller's folder, not the kernels'
-        named = given.get(name) if isinstance(given.get(name), str) else ""
-        if named and (name == "own_set" or named.endswith(".npz")):
-            given[name] = str(Path(given[name]).expanduser().resolve())
+    given = absolute(given)
     described = check(study(**given))
     if any(p.stem.startswith("01") for p in sources):
         check_judged(described)

@@ -160,7 +160,7 @@ def plan(grid: Grid, given: Mapping[str, Any], sources: Sequence[Path], out: str
     """
     if both := [n for n in grid.own if given.get(n) is not None]:
         raise ConfigError(f"{both[0]!r} is given by grid {grid.name} and on the command line; drop one of them")
-    if groups := [n for values in grid.cells for n in values if n in DEFAULTS]:
+    if groups := [n for values in grid.cells for n in values if n in DEFAULTS and n not in PLACES]:
         raise ConfigError(f"grid {grid.name}: {groups[0]!r} is a group of parameters; vary single ones of it")
     place = Path(out).expanduser().resolve() if out else CLONE / "runs" / f"grid-{grid.name}"
     cells: dict[Study, Cell] = {}

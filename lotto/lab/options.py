@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import os
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lotto.config import ConfigError
@@ -67,4 +69,17 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"-p preset {given['preset']}: is no parameter of a study; write --preset {given['preset']}")
     if "variant" in given:
         raise ConfigError(f"-p variant {given['variant']}: is no parameter of a study; each notebook has its own")
-    return {name: value(text) for name, text in args.parameters}
+    return absolute({name: value(text) for name, text in args.parameters})
+
+
+def absolute(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, also those in `more`, with the files that they name relative to the caller's folder, which is
+    neither the kernels' nor another caller's: paths are in the keys of products."""
+    found = dict(given)
+    if isinstance(found.get("more"), Mapping):
+        found["more"] = absolute(found["more"])
+    for name in ("data", "own_set"):
+        named = found.get(name) if isinstance(found.get(name), str) else ""
+        if named and (name == "own_set" or named.endswith(".npz")):
+            found[name] = str(Path(named).expanduser().resolve())
+    return found

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lotto import nets
-from lotto.config import Net
+from lotto.config import ConfigError, Net
 from lotto.data import DataError, RealData, Split, check_alike, check_images, check_no_class_empty, read_npz, stratified
 from lotto.lab.describe import Data
 from lotto.lab.device import device
@@ -125,7 +125,11 @@ def _torchvision(data: Data) -> tuple[Raw, Raw, tuple[str, ...]]:
     }
 
     def split(train: bool) -> tuple[Raw, list[str]]:
-        raw = reader[data.name](folder(), train=train, download=_may_download())
+        try:
+            raw = reader[data.name](folder(), train=train, download=_may_download())
+        except (OSError, RuntimeError) as error:  # what torchvision and urllib raise where there is no network, or room
+            told = f"{data.name} could not be fetched to {folder()}"
+            raise DataError(f"{told}: {error}; try again, or put it there") from None
         images = torch.as_tensor(raw.data)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
         return Raw(images.contiguous(), torch.as_tensor(raw.targets, dtype=torch.int64)), raw.classes
@@ -232,9 +236,28 @@ def _digits_fingerprint() -> str:
 
 @fingerprint.register
 def _(net: Net) -> str | None:
-    """A factory's source file; the nets of this module change with the versions of the functions that train them."""
+    """The source of a factory's package; the nets of this module change with the versions of the functions that train
+    them. ConfigError where it is no longer what was imported: products of the old would be kept under the key of the
+    new."""
     if ":" not in net.name:
         return None
     nets.factory(net.name)
-    source = importlib.util.find_spec(net.name.partition(":")[0]).origin
-    return f"{net.name}:{hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+    module = net.name.partition(":")[0]
+    imported, now = _imported(module), _source(module)
+    if imported != now:
+        raise ConfigError(f"net = {net.name!r}: its source has changed since it was imported; start Python anew")
+    return f"{net.name}:{now}"
+
+
+@functools.cache
+def _imported(module: str) -> str:
+    """The source of a module, as it was when it was first asked for."""
+    return _source(module)
+
+
+def _source(module: str) -> str:
+    """Digest of a module's file or, where it is of a package, of all Python files of that."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    folders = [Path(p) for p in spec.submodule_search_locations or ()]
+    files = [f for folder in folders for f in sorted(folder.rglob("*.py"))] or [Path(spec.origin)]
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()

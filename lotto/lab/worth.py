@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from lotto import compact, masks, modules
 from lotto.config import ConfigError
 from lotto.lab import parallel, sources
+from lotto.lab.product import replacing
 from lotto.lab.study import Study
 from lotto.lab.tickets.products import level, network, start_of, trained
 from lotto.lab.timing import Quantity, steps_for, timed
@@ -67,25 +69,26 @@ def write(study: Study, method: str, at: int, seed: int, child: int, kind: As, f
         raise ConfigError(f"child = {child}: give the number of a training, from 1, or 0 for the ticket before any")
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"out = '{file}': its folder does not exist; make it first")
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise ConfigError(f"out = '{file}': is a folder, or in one that you may not write; give the name of a file")
     study.ticket(method, at, seed)
     if kind == "compact":
         compact.compact(network(study.setup(seed)))
     mask, model = net_of(study, method, at, seed, child)
-    part = file.with_name(f"{file.name}.part")
     found: dict[str, Any] = {"live": masks.count(mask), "prunable": masks.size(mask), "density": masks.density(mask)}
-    if kind == "mask":
-        masks.save(mask, part)
-    else:
-        small = compact.compact(model) if kind == "compact" else model
-        save_file(
-            {n: t.cpu() for n, t in modules.copy_state(small).items()}, part, {"net": json.dumps(dict(study.net))}
-        )
+    small = compact.compact(model) if kind == "compact" else model
+    with replacing(file) as part:
+        if kind == "mask":
+            masks.save(mask, part)
+        else:
+            state = {n: t.cpu() for n, t in modules.copy_state(small).items()}
+            save_file(state, part, {"net": json.dumps(dict(study.net))})
+    if kind != "mask":
         saved = compact.worth(model, small, sources.load(study.data).shape)
         found |= {"parameters": saved.parameters[1], "multiply-adds an image": saved.multiply_adds[1]}
         if kind == "compact":
             found["of the dense net's"] = [saved.parameters[0], saved.multiply_adds[0]]
             found["channels"] = {n: f"{b} of {a}" for n, (a, b) in saved.channels.items()}
-    part.replace(file)
     return {"file": str(file), "as": kind, "bytes": file.stat().st_size, **found}
 
 

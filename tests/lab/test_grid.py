@@ -156,6 +156,12 @@ def test_a_notebook_without_a_board_adds_no_numbers(books, tmp_path):
     assert gather.table(cells).status.tolist() == ["ok", "not run"]
 
 
+def test_networks_and_data_sets_can_be_varied(books, tmp_path):
+    asked = grid.expand({"cross": {"net": ["resnet18", "resnet20"]}}, "g")
+    cells = grid.plan(asked, {"preset": None}, notebooks.choose(None, None), str(tmp_path))
+    assert [c.study.net.name for c in cells] == ["resnet18", "resnet20"]
+
+
 def test_the_command_line_takes_the_place_of_the_base(books, tmp_path):
     asked = grid.expand({"cross": {"ipc": [5]}, "seeds": 3, "base": {"lr": 0.1, "preset": "digits"}}, "g")
     (cell,) = grid.plan(asked, {"preset": None, "seeds": 2, "lr": 0.4}, notebooks.choose(None, None), str(tmp_path))

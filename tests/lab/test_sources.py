@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lotto.config import Net
+from lotto.config import ConfigError, Net
 from lotto.data import DataError
 from lotto.lab import downloads, sources
 from lotto.lab.describe import Data, Setup
@@ -84,6 +84,18 @@ def test_missing_and_damaged_files_are_named_before_anything_is_unpickled(cifar_
         sources.load(Data(name="cifar10"))
     (cifar_folder / "data_batch_3").unlink()
     with pytest.raises(DataError, match="data_batch_3 is missing; run again with --download .*or set LOTTO_DATA"):
+        sources.load(Data(name="cifar10"))
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), RuntimeError("Error downloading")])
+def test_what_cannot_be_fetched_is_told_in_a_sentence(error, monkeypatch):
+    def reader(*_, **__):
+        raise error
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", reader)
+    monkeypatch.setenv("LOTTO_DOWNLOAD", "1")
+    monkeypatch.setattr(sources, "check_files", lambda data: None)
+    with pytest.raises(DataError, match=f"cifar10 could not be fetched to .*: {error}; try again"):
         sources.load(Data(name="cifar10"))
 
 
@@ -169,6 +181,12 @@ def test_a_file_sorted_by_class_is_mixed(tmp_path):
     ("changes", "said"),
     [
         (dict(images=None), "holds labels, but no `images`; an .npz needs `images`"),
+        (dict(labels=np.array(1)), r"`labels` is of shape \(\) and int64; an .npz needs `images`"),
+        (dict(images=np.zeros((50, 0, 8, 8))), r"`images` is of shape \(50, 0, 8, 8\) and float64"),
+        (
+            dict(images=np.zeros((50, 3, 8, 8), dtype=np.longdouble)),
+            r"`images` is of shape \(50, 3, 8, 8\) and float128",
+        ),
         (dict(labels=np.zeros(50)), "`labels` is of type float64"),
         (dict(images=np.zeros((50, 3, 8, 8), dtype=int)), "`images` is of type int64"),
         (dict(labels=np.array([{}] * 50, dtype=object)), "cannot be read as plain arrays"),
@@ -255,6 +273,25 @@ def test_the_source_of_a_factory_is_in_the_key(tmp_path, monkeypatch):
     described = Setup(net=Net(name="own_factory:net"))
     before = canonical(described)
     file.write_text(file.read_text() + "# changed\n")
+    # what was imported is what would be trained, and kept under the key of what is there now
+    with pytest.raises(ConfigError, match="its source has changed since it was imported; start Python anew"):
+        canonical(described)
+    sources._imported.cache_clear()  # as in another process
+    assert canonical(described) != before
+
+
+def test_all_files_of_a_factorys_package_are_in_the_key(tmp_path, monkeypatch):
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .model import net\n")
+    (package / "model.py").write_text(
+        "from torch import nn\ndef net(channels, classes, image_size): return nn.Flatten()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    described = Setup(net=Net(name="own_package:net"))
+    before = canonical(described)
+    (package / "model.py").write_text((package / "model.py").read_text() + "# changed\n")
+    sources._imported.cache_clear()
     assert canonical(described) != before
 
 

@@ -46,6 +46,7 @@ def test_the_ticket_before_any_training(tiny, tmp_path):
         ({}, dict(method="dense"), "has level 0 only"),
         ({}, dict(child=-1), "child = -1"),
         ({}, dict(file="nowhere/t"), "its folder does not exist"),
+        ({}, dict(file="."), "is a folder, or in one that you may not write"),
         (dict(norm="group", width=12), dict(kind="compact"), "several channels together"),
         (dict(fraction=0.9), dict(method="random", at=4), "of initialisation 0 is dead: there is no net to take"),
     ],
@@ -55,7 +56,7 @@ def test_what_cannot_be_written_is_refused(tiny, tmp_path, more, given, says):
     study = tiny(levels=[1, 2, 3, 4], methods=["random"], **more)
     with pytest.raises(ConfigError, match=says):
         worth.write(study, **{**dict(method="imp", at=1, seed=0, child=1, kind="dense", file=file), **given})
-    assert not file.exists()
+    assert not file.is_file() and not list(tmp_path.glob("*.part"))
 
 
 def words(parameters):
