@@ -90,7 +90,12 @@ def run(argv: Sequence[str]) -> int:
 
     parallel.jobs()  # a wrong --jobs or --device is reported now
     seeds = {"seeds": value(args.seeds)} if args.seeds is not None else {}
-    given = {"preset": args.preset, **seeds, **parameters(args)}
+    named = parameters(args)
+    if seeds and "seeds" in named:
+        raise ConfigError(
+            f"--seeds {args.seeds} and -p seeds {named['seeds']}: the same parameter twice; drop one of them"
+        )
+    given = {"preset": args.preset, **seeds, **named}
     if args.grid is not None:
         return _grid(args, given)
     if args.shard is not None:

@@ -143,6 +143,7 @@ def test_a_notebook_without_its_end_mark_has_failed(books, tmp_path, capsys):
     [
         (["-p", "preset", "cifar10"], "write --preset cifar10"), (["-p", "variant", "tour"], "each notebook has its own"),
         (["-p", "seads", "3"], "'seads' is not a parameter of the study; did you mean 'seeds'"), (["--seeds", "0"], "seeds = 0"),
+        (["--seeds", "3", "-p", "seeds", "1"], "--seeds 3 and -p seeds 1: the same parameter twice"),
         (["--seeds", "many"], "seeds = 'many'"), (["--preset", "digit"], "did you mean 'digits'"),
         (["--only", "07"], "notebook '07' does not exist"),
         (["--from", "x"], "notebook 'x' does not exist; there are: 01_a"), (["--jobs", "0"], "jobs = '0'"),

@@ -120,7 +120,15 @@ def _open(folder: Path) -> Product | None:
         product = Product(_read(folder / "metrics.json"), path=folder)
         if outdated(product.metrics, done):
             return None
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError):
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):
         return None
     return product
 

@@ -121,13 +121,16 @@ def test_data_fingerprint_is_in_the_key():
     assert list(stamps)[0].startswith("digits:")
 
 
-@pytest.mark.parametrize("damage", ["no done", "cut tensors", "cut metrics", "gone tensors"])
+@pytest.mark.parametrize("damage", ["no done", "cut tensors", "cut metrics", "gone tensors", "no text", "a list"])
 def test_what_is_not_whole_is_made_again(damage):
     folder = square(Recipe(steps=3)).path
     if damage == "no done":
         (folder / "done.json").unlink()
     elif damage == "gone tensors":
         (folder / "tensors.safetensors").unlink()
+    elif damage in ("no text", "a list"):
+        done = json.loads((folder / "done.json").read_text()) | {"files": ["metrics.json"]}
+        (folder / "done.json").write_bytes(b"\xff\xfe" if damage == "no text" else json.dumps(done).encode())
     else:
         file = folder / ("tensors.safetensors" if "tensors" in damage else "metrics.json")
         file.write_bytes(file.read_bytes()[:-2])
