@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from lotto.lab.arms import ARMS
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed, failures
+from lotto.lab.tables import by_seed, trained
 from lotto.stats import interval
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         (0, 0) if x in joined or low is None else (high - f.mean, f.mean - low)
         for (x, f), (low, high) in zip(found, ends, strict=True)
     ]
-    trained = [every - lost for lost, every in (failures(table, name, level) for _, name, level in points)]
-    full = ["white" if f.n and n < study.seeds else COLOURS[m] for (_, f), n in zip(found, trained, strict=True)]
+    counts = [trained(table, name, level) for _, name, level in points]
+    full = ["white" if f.n and n < study.seeds else COLOURS[m] for (_, f), n in zip(found, counts, strict=True)]
     line = go.Scatter(
         x=[x * beside if x < 100 else x for x, _ in found],
         y=[f.mean for _, f in found],
@@ -133,7 +133,7 @@ def _curve(table: pd.DataFrame, study: Study, column: str, m: str, beside: float
         line=dict(color=COLOURS[m], width=2, dash="dash" if ARMS[m].from_k else "solid"),
         error_y=dict(type="data", array=[b[0] for b in bars], arrayminus=[b[1] for b in bars], thickness=1, width=2),
         marker=dict(color=full, size=7, symbol=SYMBOLS[m], line=dict(color=COLOURS[m], width=2)),
-        customdata=[[str(f), n, f"{x:.2f}"] for (x, f), n in zip(found, trained, strict=True)],
+        customdata=[[str(f), n, f"{x:.2f}"] for (x, f), n in zip(found, counts, strict=True)],
         hovertemplate="%{customdata[2]} % left: %{customdata[0]}, %{customdata[1]} trained<extra>"
         + ARMS[m].title
         + "</extra>",

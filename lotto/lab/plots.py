@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from lotto.lab.arms import ARMS
 from lotto.lab.stills import still
 from lotto.lab.study import Study
-from lotto.lab.tables import by_seed, failures
+from lotto.lab.tables import by_seed, trained
 from lotto.stats import Interval, interval
 
 if TYPE_CHECKING:
@@ -166,12 +166,11 @@ def dots(table: pd.DataFrame, study: Study, column: str, axis: str, title: str, 
         for m, name in zip(arms, names, strict=True):
             values = by_seed(table, m, level, column)
             found = interval(list(values.values()))
-            lost, every = failures(table, m, level)
-            if every - lost < study.seeds:
+            if (n := trained(table, m, level)) < study.seeds:
                 axis_name = f"x{c if c > 1 else ''} domain"
                 fig.add_annotation(
                     **dict(x=0.99, xref=axis_name, xanchor="right", y=name, yref="y", showarrow=False),
-                    **dict(text=f"{every - lost} of {study.seeds} trained", font=dict(size=10, color="#666666")),
+                    **dict(text=f"{n} of {study.seeds} trained", font=dict(size=10, color="#666666")),
                 )
             # an arm without a value still has its (empty) trace, so that its row is there
             fig.add_trace(

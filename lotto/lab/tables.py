@@ -45,6 +45,12 @@ def failures(table, method: str, level: int) -> tuple[int, int]:
     return (int((rows.state != "trained").sum()) if "state" in rows else 0), len(rows)
 
 
+def trained(table, method: str, level: int) -> int:
+    """How many of an arm's initialisations trained at a level."""
+    lost, every = failures(table, method, level)
+    return every - lost
+
+
 def by_seed(table, method: str, level: int, column: str) -> dict[int, float]:
     """seed -> value, of those that are averaged (`averaged`) and have one."""
     rows = averaged(table[(table.method == method) & (table.level == level)], column)

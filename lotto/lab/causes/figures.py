@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from lotto.lab.arms import ARMS, FACTORIAL, IMAGES
 from lotto.lab.plots import COLOURS, FONT, RULE, error_line, heat, legend_below, sparsity, styled
 from lotto.lab.study import Study
-from lotto.lab.tables import averaged, by_seed, failures
+from lotto.lab.tables import averaged, by_seed, trained
 from lotto.stats import Interval, interval
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def factorial(
             bars = dict(type="data", array=[f.half or 0 for f in found], thickness=1.2, width=4, color=grey)
             hover = dict(customdata=[str(f) for f in found])
             hover |= dict(hovertemplate=f"%{{customdata}}<extra>%{{y}}, {what} rewound</extra>")
-            trained = [every - lost for lost, every in (failures(table, m, level) for m in mine)]
-            some = [f"{n} of {study.seeds}" if n < study.seeds else "" for n in trained]
+            some = [f"{n} of {study.seeds}" if (n := trained(table, m, level)) < study.seeds else "" for m in mine]
             look = dict(mode="markers+text", showlegend=False, marker=marker, error_x=bars, textposition="top center")
             fig.add_trace(
                 go.Scatter(x=[f.mean for f in found], y=[label[m] for m in mine], text=some, **look, **hover),
